@@ -1,0 +1,1 @@
+"""Trains one-stage object detectors and tells why they work or fail."""

@@ -1,0 +1,1 @@
+"""Arithmetic of rectangles; knows no file and no network."""

@@ -1,0 +1,1 @@
+"""The roof: one short command per file; parse, call one function, print."""

@@ -1,0 +1,62 @@
+"""A set of annotated images as read: classes in recorded order, images, annotations, and what was wrong."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from onestage.records import Annotations, Finding, ImageId, ImageInfo
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Annotated images of one split.
+
+    `images` keep the order of the file or, for folders, sorted order; every image has an entry in `annotations`
+    (an image without objects has an empty one). `classes[label]` names a label. `findings` list each dropped row and
+    each unreadable image; `boxes_read` and `images_read` count what the files held before anything was dropped.
+    """
+
+    root: Path
+    format: str
+    split: str
+    classes: tuple[str, ...]
+    images: tuple[ImageInfo, ...]
+    annotations: Mapping[ImageId, Annotations]
+    findings: tuple[Finding, ...] = ()
+    boxes_read: int = 0
+    images_read: int = 0
+
+    def __post_init__(self) -> None:
+        ids = [image.id for image in self.images]
+        if len(set(ids)) != len(ids):
+            raise ValueError("Dataset: image ids are not unique")
+        missing = [image_id for image_id in ids if image_id not in self.annotations]
+        if missing:
+            raise ValueError(f"Dataset: {len(missing)} images have no entry in annotations, first {missing[0]!r}")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def boxes(self) -> int:
+        """How many boxes the images of this split carry."""
+        return sum(len(self.annotations[image.id]) for image in self.images)
+
+    def only(self, ids: set[ImageId], split: str) -> Dataset:
+        """The images of `ids`, in the same order, under the name `split`; findings stay with the whole."""
+        images = tuple(image for image in self.images if image.id in ids)
+        kept = {image.id: self.annotations[image.id] for image in images}
+        return replace(self, images=images, annotations=kept, split=split)
+
+    def fingerprint(self) -> str:
+        """SHA-256 over class names, ids, sizes, boxes and labels: equal data gives an equal hash anywhere."""
+        digest = hashlib.sha256("\0".join(self.classes).encode())
+        for image in self.images:
+            truth = self.annotations[image.id]
+            digest.update(f"\n{image.id}\0{image.width}x{image.height}\0".encode())
+            digest.update(truth.boxes.tobytes())
+            digest.update(truth.labels.tobytes())
+        return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Models at work: predictions on images and folders."""

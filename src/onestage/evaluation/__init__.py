@@ -1,0 +1,1 @@
+"""The judge: from detections and annotations to numbers; numpy only, never torch."""

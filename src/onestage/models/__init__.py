@@ -1,0 +1,1 @@
+"""From pixels to boxes; knows no file format and no metric."""

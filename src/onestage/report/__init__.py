@@ -1,0 +1,1 @@
+"""Plots, drawn boxes and self-contained pages, made from run folders alone."""
