@@ -1,15 +1,15 @@
 """Every failure raised on purpose: one family tree, each with its exit code.
 
-    OnestageError                    1  run failed
-    ├─ FetchError                    1  a download did not come, or was not what was promised
-    ├─ StorageError                  1  the disk is full or a folder cannot be written
-    ├─ UsageError                    2  the command or a key was wrong
-    │  └─ RecipeError                2  the recipe does not add up; every problem listed
-    ├─ DataError                     3  images or annotations cannot be used
-    ├─ ModelError                    4  the model or its weights cannot be used
-    ├─ ExportError                   5  an exported model could not be made or answers differently
-    ├─ GateError                     6  a comparison was refused or a gate not passed
-    └─ DivergedError                 7  training left the finite numbers
+OnestageError                    1  run failed
+├─ FetchError                    1  a download did not come, or was not what was promised
+├─ StorageError                  1  the disk is full or a folder cannot be written
+├─ UsageError                    2  the command or a key was wrong
+│  └─ RecipeError                2  the recipe does not add up; every problem listed
+├─ DataError                     3  images or annotations cannot be used
+├─ ModelError                    4  the model or its weights cannot be used
+├─ ExportError                   5  an exported model could not be made or answers differently
+├─ GateError                     6  a comparison was refused or a gate not passed
+└─ DivergedError                 7  training left the finite numbers
 """
 
 from __future__ import annotations

@@ -234,15 +234,13 @@ class Metrics:
     @classmethod
     def from_list(cls, rows: Sequence[Mapping[str, Any]]) -> Metrics:
         """The inverse of `as_list`."""
-        return cls(
-            tuple(
-                Metric(
-                    row["protocol"], row["name"], float("nan") if row["value"] is None else row["value"], row["n"],
-                    row.get("class"), None if row.get("interval") is None else tuple(row["interval"]),
-                )  # fmt: skip
-                for row in rows
-            )
-        )
+        return cls(tuple(_metric(row) for row in rows))
+
+
+def _metric(row: Mapping[str, Any]) -> Metric:
+    value = float("nan") if row["value"] is None else row["value"]
+    interval = None if row.get("interval") is None else tuple(row["interval"])
+    return Metric(row["protocol"], row["name"], value, row["n"], row.get("class"), interval)
 
 
 @dataclass(frozen=True)

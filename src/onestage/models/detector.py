@@ -1,0 +1,98 @@
+"""The contract of every detector: forward → raw, loss → named parts per image, decode → boxes and scores."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from onestage.records import Annotations
+
+
+class Raw(NamedTuple):
+    """What the heads say before decoding: `offsets` (B, P, 4) and `logits` (B, P, K), float, P boxes per image."""
+
+    offsets: Tensor
+    logits: Tensor
+
+
+class Truth(NamedTuple):
+    """The annotations of one image on the device: `boxes` (N, 4) in pixels of the input, `labels` (N,), `ignore` (N,)."""
+
+    boxes: Tensor
+    labels: Tensor
+    ignore: Tensor
+
+    @classmethod
+    def of(cls, annotations: Annotations, device: torch.device | str) -> Truth:
+        """The record as tensors; crowds count as regions to ignore."""
+        return cls(
+            torch.as_tensor(annotations.boxes, dtype=torch.float32).to(device),
+            torch.as_tensor(annotations.labels).to(device),
+            torch.as_tensor(annotations.ignore | annotations.crowd).to(device),
+        )
+
+
+@dataclass
+class Loss:
+    """What each image of a batch did to the loss.
+
+    `parts[name]` (B,) is the raw sum of that part over the boxes of each image; `positives` (B, L) counts matched
+    boxes per level; `normaliser` (B,) is what each image adds to the denominator. The loss of a whole batch, however
+    it is cut into micro-batches or ranks, is the sum of parts over the sum of normalisers (at least 1).
+    """
+
+    parts: dict[str, Tensor]
+    positives: Tensor
+    normaliser: Tensor
+
+    def total(self, weights: Mapping[str, float], denominator: Tensor | float | None = None) -> Tensor:
+        """The weighted scalar to differentiate; `denominator` replaces the batch's own (accumulation, many ranks)."""
+        if denominator is None:
+            denominator = self.normaliser.sum().clamp(min=1)
+        return sum(weights.get(name, 1.0) * part.sum() for name, part in self.parts.items()) / denominator  # type: ignore[return-value]
+
+
+class Detector(nn.Module, ABC):
+    """A one-stage detector for `classes` classes at input `size` (width, height).
+
+    `forward` takes RGB images (B, 3, H, W), uint8 or float in 0 … 255, and normalises them itself, so that training,
+    export and prediction cannot disagree. Subclasses set `mean` and `std` (per channel, in 0 … 255) and name their
+    parts in `parts()` for freezing and learning rates.
+    """
+
+    name: str
+    default_weights: Mapping[str, float] = {}
+
+    def __init__(self, classes: int, size: tuple[int, int], mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.classes = classes
+        self.size = size
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """RGB in 0 … 255 as the backbone wants it."""
+        mean: Tensor = self.mean  # type: ignore[assignment]
+        std: Tensor = self.std  # type: ignore[assignment]
+        return (images.to(mean.dtype) - mean) / std
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Raw:
+        """Raw predictions for RGB images (B, 3, H, W) in 0 … 255."""
+
+    @abstractmethod
+    def loss(self, raw: Raw, truths: Sequence[Truth]) -> Loss:
+        """The parts of the loss per image; finite whatever the truths, N = 0 included."""
+
+    @abstractmethod
+    def decode(self, raw: Raw) -> tuple[Tensor, Tensor]:
+        """Boxes (B, P, 4) xyxy in pixels of the input and scores (B, P, C) in [0, 1]; plain tensor ops, exportable."""
+
+    @abstractmethod
+    def parts(self) -> dict[str, nn.Module]:
+        """The named parts: at least `backbone` and `heads`, and `neck` where there is one."""
