@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from onestage.boxes.coding import decode, encode
 from onestage.boxes.coding import to_corners as corners_of
 from onestage.boxes.matching import BACKGROUND, Bipartite, match_ssd
+from onestage.errors import ModelError, did_you_mean
 from onestage.models.detector import Loss, Raw, Truth
 
 ClassLoss = Literal["softmax-ohem", "focal"]
@@ -36,6 +37,29 @@ class MultiboxOptions:
     gamma: float = 2.0
     alpha: float = 0.25
     box_loss: BoxLoss = "smooth-l1"
+
+    def __post_init__(self) -> None:
+        choices = {"class_loss": get_args(ClassLoss), "box_loss": get_args(BoxLoss), "bipartite": get_args(Bipartite)}
+        problems = [
+            f"{name}: expected one of {', '.join(allowed)}, got {getattr(self, name)!r}"
+            for name, allowed in choices.items()
+            if getattr(self, name) not in allowed
+        ]
+        if problems:
+            raise ModelError("the loss cannot be built", problems=problems)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> MultiboxOptions:
+        """The options with these fields changed; ModelError names each unknown word and the nearest right one."""
+        known = [field.name for field in fields(cls)]
+        unknown = [f"{key!r}{did_you_mean(key, known)}" for key in values if key not in known]
+        if unknown:
+            raise ModelError("unknown model options", problems=unknown, hint=f"one of: {', '.join(known)}")
+        return cls(**values)
+
+    def start_score(self) -> float | None:
+        """The score the head starts from, where the loss needs one: 0.01 under focal, as Lin et al. 2017."""
+        return 0.01 if self.class_loss == "focal" else None
 
     def columns(self, classes: int) -> int:
         """How many logits a prior has."""
