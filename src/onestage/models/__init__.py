@@ -1,1 +1,31 @@
 """From pixels to boxes; knows no file format and no metric."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from onestage.errors import ModelError, did_you_mean
+
+if TYPE_CHECKING:
+    from onestage.models.detector import Detector
+
+# Name → "module:class", called with (classes, size=None, **options). Text, so that naming a model imports no torch.
+MODELS: dict[str, str] = {
+    "ssd300": "onestage.models.ssd:SSD300",
+    "ssd512": "onestage.models.ssd:SSD512",
+}
+
+
+def build(name: str, classes: int, size: tuple[int, int] | None = None, **options: Any) -> Detector:
+    """The detector of that name for `classes` classes at input `size` (width, height), its own default where None.
+
+    Raises ModelError for an unknown name and for a size or an option the model does not take.
+    """
+    if name not in MODELS:
+        raise ModelError(
+            f"unknown model {name!r}{did_you_mean(name, MODELS)}", hint=f"one of: {', '.join(sorted(MODELS))}"
+        )
+    module, _, attribute = MODELS[name].partition(":")
+    detector: Detector = getattr(import_module(module), attribute)(classes, size=size, **options)
+    return detector

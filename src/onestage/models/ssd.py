@@ -1,0 +1,215 @@
+"""SSD300 and SSD512 on VGG-16, and SSD heads on any backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from onestage.boxes.priors import grid_cells, grid_priors, ssd_priors
+from onestage.errors import ModelError
+from onestage.models.detector import Detector, Loss, Raw, Truth
+from onestage.models.multibox import MultiboxHead, MultiboxOptions, multibox_decode, multibox_loss
+from onestage.models.vgg import EXTRAS_300, EXTRAS_512, ReducedVGG
+
+MEAN_RGB = (123.0, 117.0, 104.0)
+
+
+@dataclass(frozen=True)
+class PriorPlan:
+    """SSD's default boxes for one input size: cells along a side, strides, ratios, sizes (one more than levels)."""
+
+    image_size: int
+    maps: tuple[int, ...]
+    strides: tuple[int, ...]
+    ratios: tuple[tuple[int, ...], ...]
+    sizes: tuple[float, ...]
+
+    def priors(self) -> Tensor:
+        """(P, 4) float32 cx, cy, w, h in pixels of the input."""
+        relative = ssd_priors(
+            self.maps, self.image_size, self.sizes[:-1], self.sizes[1:], self.ratios, self.strides
+        )  # fmt: skip
+        return torch.from_numpy(relative * self.image_size).float()
+
+    def per_cell(self) -> list[int]:
+        """Priors of a cell, per level."""
+        return [2 + 2 * len(ratios) for ratios in self.ratios]
+
+    def levels(self) -> list[int]:
+        """Priors per level."""
+        return [cells * cells * count for cells, count in zip(self.maps, self.per_cell(), strict=True)]
+
+
+_VOC_300 = PriorPlan(
+    300, (38, 19, 10, 5, 3, 1), (8, 16, 32, 64, 100, 300), ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,)),
+    (30, 60, 111, 162, 213, 264, 315),
+)  # fmt: skip
+_VOC_512 = PriorPlan(
+    512, (64, 32, 16, 8, 4, 2, 1), (8, 16, 32, 64, 128, 256, 512),
+    ((2,), (2, 3), (2, 3), (2, 3), (2, 3), (2,), (2,)), (35.84, 76.8, 153.6, 230.4, 307.2, 384.0, 460.8, 537.65),
+)  # fmt: skip
+# COCO's objects are smaller: the paper starts lower.
+PLANS = {
+    ("voc", 300): _VOC_300,
+    ("coco", 300): replace(_VOC_300, sizes=(21, 45, 99, 153, 207, 261, 315)),
+    ("voc", 512): _VOC_512,
+    ("coco", 512): replace(_VOC_512, sizes=(20.48, 51.2, 133.12, 215.04, 296.96, 378.88, 460.8, 542.72)),
+}
+
+
+class Multibox(Detector):
+    """A detector whose heads answer per prior; subclasses give `predict_maps` and the part names.
+
+    `priors` (P, 4) are cx, cy, w, h in pixels of the input, `levels` how many each level has.
+    """
+
+    default_weights: Mapping[str, float] = {"cls": 1.0, "box": 1.0}
+
+    def __init__(
+        self,
+        classes: int,
+        size: tuple[int, int],
+        mean: Sequence[float],
+        std: Sequence[float],
+        priors: Tensor,
+        levels: Sequence[int],
+        options: MultiboxOptions,
+    ) -> None:
+        super().__init__(classes, size, mean, std)
+        self.options = options
+        self.levels = list(levels)
+        self.register_buffer("priors", priors, persistent=False)
+
+    def loss(self, raw: Raw, truths: Sequence[Truth]) -> Loss:
+        """The parts "cls" and "box"; see `multibox_loss`."""
+        return multibox_loss(raw, truths, cast(Tensor, self.priors), self.levels, self.options)
+
+    def decode(self, raw: Raw) -> tuple[Tensor, Tensor]:
+        """Boxes (B, P, 4) xyxy in pixels of the input, not clipped, and scores (B, P, C) without background."""
+        return multibox_decode(raw, cast(Tensor, self.priors), self.options.class_loss)
+
+
+class SSD(Multibox):
+    """SSD on VGG-16 reduced for one of the paper's square inputs.
+
+    `priors` chooses the default boxes, "voc" or "coco". `loss` are fields of MultiboxOptions, the paper's unless
+    given. Raises ModelError for another `size`, unknown priors or options.
+
+    Source: Liu et al. 2016; state-dict names, mean and layers are lufficc/SSD's, whose checkpoints load strictly.
+    """
+
+    side: int
+    extras: Sequence[tuple[int, int, int, int]]
+
+    def __init__(
+        self,
+        classes: int,
+        size: tuple[int, int] | None = None,
+        priors: Literal["voc", "coco"] = "voc",
+        **loss: Any,
+    ) -> None:
+        square = (self.side, self.side)
+        if size is not None and tuple(size) != square:
+            raise ModelError(
+                f"{self.name}: expected input size {self.side}x{self.side}, got {'x'.join(map(str, size))}",
+                hint="leave size away, or take a model of free input size",
+            )
+        if (priors, self.side) not in PLANS:
+            raise ModelError(f"{self.name}: expected priors 'voc' or 'coco', got {priors!r}")
+        plan = PLANS[priors, self.side]
+        options = MultiboxOptions.of(loss)
+        super().__init__(classes, square, MEAN_RGB, (1.0, 1.0, 1.0), plan.priors(), plan.levels(), options)
+        self.backbone = ReducedVGG(self.extras)
+        self.box_head = nn.Module()
+        self.box_head.predictor = MultiboxHead(
+            self.backbone.channels, plan.per_cell(), options.columns(classes), start_score=options.start_score()
+        )
+
+    def forward(self, images: Tensor) -> Raw:
+        """Raw predictions for RGB images (B, 3, H, W) in 0 … 255."""
+        raw: Raw = self.box_head.predictor(self.backbone(self.normalise(images)))  # type: ignore[operator]
+        return raw
+
+    def parts(self) -> dict[str, nn.Module]:
+        """`backbone` is VGG-16, `neck` the extra levels and the normalisation, `heads` the predictors."""
+        neck = nn.ModuleList([self.backbone.l2_norm, self.backbone.extras])
+        return {"backbone": self.backbone.vgg, "neck": neck, "heads": self.box_head}
+
+
+class SSD300(SSD):
+    """SSD at 300x300: 8,732 priors on six levels."""
+
+    name = "ssd300"
+    side = 300
+    extras = EXTRAS_300
+
+
+class SSD512(SSD):
+    """SSD at 512x512: 24,564 priors on seven levels."""
+
+    name = "ssd512"
+    side = 512
+    extras = EXTRAS_512
+
+
+class Maps(Protocol):
+    """A backbone or neck: its maps' channels and strides, the largest map first."""
+
+    channels: Sequence[int]
+    strides: Sequence[int]
+
+
+class SSDLite(Multibox):
+    """SSD heads on the maps of any backbone, for any input size.
+
+    `backbone` takes normalised images to a list of maps, `neck`, where there is one, a list of maps to a list of
+    maps; the last of them has `channels` and `strides`, one per level. `sizes` and `ratios` are the priors of each
+    level as in `grid_priors`.
+
+    Source: Liu et al. 2016 for the heads; Sandler et al. 2018 for the `separable` ones.
+    """
+
+    name = "ssdlite"
+
+    def __init__(
+        self,
+        classes: int,
+        size: tuple[int, int],
+        backbone: nn.Module,
+        neck: nn.Module | None = None,
+        *,
+        sizes: Sequence[Sequence[float]],
+        ratios: Sequence[Sequence[float]],
+        mean: Sequence[float],
+        std: Sequence[float],
+        options: MultiboxOptions | None = None,
+        separable: bool = True,
+        plain_last: bool = True,
+    ) -> None:
+        maps = cast(Maps, neck if neck is not None else backbone)
+        priors, _ = grid_priors(size, maps.strides, sizes, ratios)
+        per_cell = [len(s) * len(r) for s, r in zip(sizes, ratios, strict=True)]
+        cells = [grid_cells(size, stride) for stride in maps.strides]
+        levels = [across * down * count for (across, down), count in zip(cells, per_cell, strict=True)]
+        options = options or MultiboxOptions()
+        super().__init__(classes, size, mean, std, torch.from_numpy(priors).float(), levels, options)
+        self.backbone = backbone
+        self.neck = neck
+        self.heads = MultiboxHead(
+            maps.channels, per_cell, options.columns(classes), separable, plain_last, options.start_score()
+        )  # fmt: skip
+
+    def forward(self, images: Tensor) -> Raw:
+        """Raw predictions for RGB images (B, 3, H, W) in 0 … 255."""
+        maps = self.backbone(self.normalise(images))
+        raw: Raw = self.heads(maps if self.neck is None else self.neck(maps))
+        return raw
+
+    def parts(self) -> dict[str, nn.Module]:
+        """`backbone`, `neck` where there is one, `heads`."""
+        neck = {} if self.neck is None else {"neck": self.neck}
+        return {"backbone": self.backbone, **neck, "heads": self.heads}
