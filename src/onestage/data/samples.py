@@ -14,8 +14,7 @@ from xml.etree.ElementTree import ParseError
 import defusedxml
 import defusedxml.ElementTree
 
-from onestage.data.transform import Tile, split_ground, tile, tile_name, write_coco, write_whole
-from onestage.data.transform import read_rgb as read_photograph
+from onestage.data.transform import Tile, read_rgb, split_ground, tile, tile_name, write_coco, write_whole
 from onestage.errors import DataError, FetchError, StorageError, UsageError, did_you_mean
 from onestage.fetch import cache_folder, registry_files
 from onestage.records import Annotations
@@ -117,7 +116,7 @@ def _counts(sample: Sample, folder: Path) -> Counts | None:
                 return None
             if not (folder / "annotations" / f"instances_{split}.json").is_file():
                 return None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return counts
 
@@ -174,7 +173,7 @@ def _tree_tiles(files: Mapping[str, Path], plan: TreesPlan, split: str) -> Itera
     for stem in plan.photographs:
         if split == "val" and stem != plan.validation:
             continue
-        image = read_photograph(files[f"{plan.folder}/{stem}.png"])
+        image = read_rgb(files[f"{plan.folder}/{stem}.png"])
         height, width = image.shape[:2]
         truth = read_trees(files[f"{plan.folder}/{stem}.xml"], width, height)
         grounds = split_ground(width, height, plan.right_part, plan.margin) if stem == plan.validation else (None, None)
