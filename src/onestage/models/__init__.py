@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 MODELS: dict[str, str] = {
     "ssd300": "onestage.models.ssd:SSD300",
     "ssd512": "onestage.models.ssd:SSD512",
+    "ssd-lite0": "onestage.models.lite:SSDLite0",
+    "ssd-mobilenetv2": "onestage.models.lite:SSDMobileNetV2",
 }
 
 

@@ -21,7 +21,7 @@ class Raw(NamedTuple):
 
 
 class Truth(NamedTuple):
-    """The annotations of one image on the device: `boxes` (N, 4) in pixels of the input, `labels` (N,), `ignore` (N,)."""
+    """The annotations of one image on the device: `boxes` (N, 4) in input pixels, `labels` (N,), `ignore` (N,)."""
 
     boxes: Tensor
     labels: Tensor

@@ -60,7 +60,7 @@ class ConvNorm(nn.Sequential):
         """Features (B, C, H, W) → (B, outputs, ceil(H / stride), ceil(W / stride))."""
         if self.same:
             x = F.pad(x, (*self._pads(x.shape[-1]), *self._pads(x.shape[-2])))
-        result: Tensor = super().forward(x)
+        result: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
         return result
 
     def _pads(self, side: int) -> tuple[int, int]:

