@@ -1,0 +1,88 @@
+"""What the run stands on: device, threads, versions, and whether bfloat16 pays on it, measured."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+import onestage
+from onestage.errors import UsageError
+from onestage.models.detector import Detector, Truth
+
+# bfloat16 must be faster by this much to be chosen: less is within the noise of a busy machine.
+GAIN = 1.15
+
+
+def choose_device(asked: str | None) -> str:
+    """The device that was asked for, or the best there is; UsageError where it is not there."""
+    there = ["cpu"]
+    if torch.cuda.is_available():
+        there.insert(0, "cuda")
+    if torch.backends.mps.is_available():
+        there.insert(0, "mps")
+    if asked is None:
+        return there[0]
+    if asked.partition(":")[0] not in there:
+        raise UsageError(f"device={asked}: not on this machine", hint=f"one of: {', '.join(there)}")
+    return asked
+
+
+def choose_precision(detector: Detector, device: str, batch: int = 4) -> tuple[str, dict[str, float]]:
+    """ "bf16" where a training step is faster with it by `GAIN` or more, else "fp32", and the seconds measured."""
+    if device == "mps":
+        return "fp32", {}
+    seconds = {}
+    for precision in ("fp32", "bf16"):
+        seconds[precision] = min(_step_seconds(detector, device, precision, batch) for _ in range(2))
+    detector.zero_grad(set_to_none=True)
+    faster = seconds["fp32"] / seconds["bf16"] >= GAIN
+    return ("bf16" if faster else "fp32"), {f"step_{name}": round(value, 4) for name, value in seconds.items()}
+
+
+def _step_seconds(detector: Detector, device: str, precision: str, batch: int) -> float:
+    """Seconds of one forward and backward pass on made-up images, norms' statistics left as they are."""
+    width, height = detector.size
+    images = torch.randint(0, 256, (batch, 3, height, width), dtype=torch.uint8, device=device)
+    images = images.to(memory_format=torch.channels_last)
+    box = torch.tensor([[width * 0.2, height * 0.2, width * 0.6, height * 0.6]], device=device)
+    truth = Truth(
+        box, torch.zeros(1, dtype=torch.int64, device=device), torch.zeros(1, dtype=torch.bool, device=device)
+    )
+    detector.eval()
+    start = time.perf_counter()
+    with torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=precision == "bf16"):
+        raw = detector(images)
+    detector.loss(raw, [truth] * batch).total({}).backward()
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def environment(device: str, precision: str, measured: dict[str, float]) -> dict[str, Any]:
+    """The machine and its software as run.json keeps them."""
+    return {
+        "python": platform.python_version(), "onestage": onestage.__version__, "torch": torch.__version__,
+        "numpy": np.__version__, "opencv": cv2.__version__, "pydantic": version("pydantic"),
+        "os": platform.platform(), "cpu": _processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
+        "device": device, "gpu": torch.cuda.get_device_name(0) if device.startswith("cuda") else None,
+        "precision": precision, "measured": measured,
+    }  # fmt: skip
+
+
+def _processor() -> str:
+    """The processor's name as the system tells it."""
+    try:
+        lines: Sequence[str] = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = ()
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())

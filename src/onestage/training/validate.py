@@ -1,0 +1,60 @@
+"""Detections on every image of a dataset, ready for the judge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onestage.boxes.geometry import clip
+from onestage.boxes.selection import Selection, select
+from onestage.data.dataset import Dataset
+from onestage.data.loader import Loader
+from onestage.errors import DivergedError
+from onestage.records import Detections, ImageId, ImageInfo
+
+Predictor = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
+
+
+def detect_dataset(
+    predictor: Predictor,
+    dataset: Dataset,
+    loader: Loader,
+    selection: Selection,
+    progress: Callable[[int], None] = lambda done: None,
+) -> dict[ImageId, Detections]:
+    """The detections of `predictor` on each image, boxes in pixels of the image and cut at its borders.
+
+    `loader` must go over `dataset` unchanged (policy "none", no shuffling). Raises DivergedError where the network's
+    scores are not finite.
+    """
+    infos = {image.id: image for image in dataset.images}
+    found: dict[ImageId, Detections] = {}
+    for batch in loader.epoch(0):
+        boxes, scores = predictor(batch.images)
+        if not (np.isfinite(scores).all() and np.isfinite(boxes).all()):
+            raise DivergedError("the network's answers are not finite numbers", hint="lower optimiser.lr")
+        for i, image_id in enumerate(batch.ids):
+            chosen = select(boxes[i], scores[i], selection)
+            found[image_id] = _in_image(chosen, batch.transforms[i].to_image(chosen.boxes), infos[image_id])
+        progress(len(found))
+    return found
+
+
+def _in_image(detections: Detections, boxes: NDArray[np.float64], info: ImageInfo) -> Detections:
+    return Detections(clip(boxes, info.width, info.height), detections.labels, detections.scores)
+
+
+def coco_results(detections: Mapping[ImageId, Detections]) -> list[dict[str, Any]]:
+    """Detections as a COCO results list; category_id is label + 1, boxes xywh."""
+    rows = []
+    for image_id, found in detections.items():
+        for box, label, score in zip(found.boxes, found.labels, found.scores, strict=True):
+            x1, y1, x2, y2 = (round(float(v), 3) for v in box)
+            bbox = [x1, y1, round(x2 - x1, 3), round(y2 - y1, 3)]
+            rows.append(
+                {"image_id": image_id, "category_id": int(label) + 1, "bbox": bbox, "score": round(float(score), 6)}
+            )
+    return rows
