@@ -104,7 +104,7 @@ def view(
     return shown, ImageTransform(scale_x, scale_y, pad_x, pad_y)
 
 
-def frame(image_size: Size, size: Size, how: Fit = "squash") -> Window:
+def frame(image_size: tuple[float, float], size: Size, how: Fit = "squash") -> Window:
     """The window that shows the whole image: itself, or for a letterbox itself widened to the result's proportions."""
     width, height = image_size
     if how == "squash":
