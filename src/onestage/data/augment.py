@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import cv2
@@ -271,14 +271,27 @@ def _changed(thing: T, overrides: Mapping[str, Any], owner: str) -> T:
     unknown = [f"{word!r}{did_you_mean(word, known)}" for word in overrides if word not in known]
     if unknown:
         raise RecipeError(f"{owner} has no such parameter", problems=unknown, hint=f"it has {', '.join(sorted(known))}")
-    values = {}
+    values, problems = {}, []
     for word, value in overrides.items():
         present = getattr(thing, word)
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and is_dataclass(present):
             value = _changed(present, value, f"{owner}, {word}")
-        values[word] = tuple(value) if isinstance(present, tuple) else value
+        elif isinstance(present, tuple) and isinstance(value, list | tuple):
+            value = tuple(value)
+        if type(value) is not type(present) and not (isinstance(present, float) and type(value) is int):
+            problems.append(f"{word}: expected {_kind(present)}, got {value!r}")
+        values[word] = value
+    if problems:
+        raise RecipeError(f"{owner} cannot be changed so", problems=problems)
     try:
         changed: T = replace(thing, **values)  # type: ignore[type-var]
     except (TypeError, ValueError) as error:
         raise RecipeError(f"{owner}: {error}") from None
     return changed
+
+
+def _kind(value: object) -> str:
+    """What a parameter must look like, told by its default."""
+    if is_dataclass(value):
+        return "a mapping of " + ", ".join(part.name for part in fields(value))
+    return f"a list of {len(value)} numbers" if isinstance(value, tuple) else f"a {type(value).__name__}"

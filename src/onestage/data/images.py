@@ -74,7 +74,8 @@ def view(
 ) -> tuple[Pixels, ImageTransform]:
     """What a window onto the image shows, at `size` (width, height): pixels (H, W, 3) and how they came there.
 
-    `window` is xyxy in pixels of the image and may leave it; ground outside is filled. `paint` changes the colours of
+    `window` is xyxy in pixels of the image and may leave it; ground outside is filled (of a window wholly beside the
+    image one pixel still shows the nearest of it, so that a transform exists). `paint` changes the colours of
     the part that shows the image, after resizing. Of a mirrored view the transform has a negative `scale_x`, of one
     turned upside down a negative `scale_y`: `to_net` then gives boxes with these two edges swapped.
 

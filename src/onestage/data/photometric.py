@@ -51,14 +51,15 @@ class Photometric:
         gain, vivid = rng.uniform(*self.contrast), rng.uniform(*self.saturation)
         last, order = rng.random() < 0.5, _ORDERS[rng.integers(len(_ORDERS))]
         brightness, contrast, saturation, hue, swap = happens
-        through_hsv = bool(saturation or hue)
+        turn, vivid = (turn if hue else 0.0), (vivid if saturation else 1.0)
+        through_hsv = turn != 0 or vivid != 1
         tone = _RAMP + (shift if brightness else 0.0)
         if contrast and (not last or not through_hsv):  # with nothing in between, first and last are the same
             tone = tone * gain
         if brightness or (contrast and (not last or not through_hsv)):
             image = _looked_up(image, _table(tone))
         if through_hsv:
-            image = _through_hsv(image, turn if hue else 0.0, vivid if saturation else 1.0)
+            image = _through_hsv(image, turn, vivid)
             if contrast and last:
                 image = _looked_up(image, _table(_RAMP * gain))
         if swap and self.channel_swap and order != (0, 1, 2):
