@@ -1,0 +1,297 @@
+"""Named augmentation policies: joint on image and boxes, one resize per image, drawn from a given generator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import cv2
+import numpy as np
+
+from onestage.data.crops import expanded, overlapping_crop
+from onestage.data.images import MEAN_COLOUR, Colour, Fit, Pixels, Size, Window, frame, view
+from onestage.data.photometric import Photometric
+from onestage.data.views import joined, moved
+from onestage.errors import RecipeError, did_you_mean
+from onestage.records import Annotations, ImageTransform
+
+Picture = tuple[Pixels, Annotations]
+Others = Callable[[np.random.Generator], Picture]
+T = TypeVar("T")
+
+MILD = Photometric(24.0, (0.7, 1.3), (0.7, 1.3), 16.0, channel_swap=False)
+"""Colours as they vary between photographs of one kind."""
+
+
+class Sample(NamedTuple):
+    """What a policy makes: image uint8 RGB (H, W, 3) at network size, annotations in its pixels, and how it came so.
+
+    The transform of a mirrored image has a negative scale. Of a transposed image it speaks of the transposed one; of
+    a mosaic, of the quadrant that shows the image itself.
+    """
+
+    image: Pixels
+    annotations: Annotations
+    transform: ImageTransform
+
+
+class Policy(Protocol):
+    """A way to turn an image with its boxes into a training sample, by chance drawn from `rng` alone."""
+
+    @property
+    def fit(self) -> Fit:
+        """Whether the whole image is squashed to the network's size, or keeps its proportions."""
+
+    def __call__(
+        self,
+        image: Pixels,
+        annotations: Annotations,
+        rng: np.random.Generator,
+        size: Size,
+        others: Others | None = None,
+    ) -> Sample:
+        """A sample at `size` (width, height); `others` hands out further pictures of the set to those who mix."""
+
+
+@dataclass(frozen=True)
+class Plain:
+    """No augmentation: the whole image at network size, as the judge sees it."""
+
+    fit: Fit = "squash"
+    fill: Colour = MEAN_COLOUR
+
+    def __call__(
+        self,
+        image: Pixels,
+        annotations: Annotations,
+        rng: np.random.Generator,
+        size: Size,
+        others: Others | None = None,
+    ) -> Sample:
+        """The whole image; nothing is drawn from `rng`."""
+        window = frame((image.shape[1], image.shape[0]), size, self.fit)
+        shown, transform = view(image, window, size, self.fill)
+        return Sample(shown, moved(annotations, transform, size, visible=0.0), transform)
+
+
+@dataclass(frozen=True)
+class SSD:
+    """The augmentation of SSD: colours, zooming out, a crop that overlaps objects, mirror.
+
+    With probability `expand` the image lies on a canvas up to `ratio` times as large. Then one of seven ways is
+    drawn: all of it; a crop with IoU of at least .1, .3, .5, .7 or .9 with some box; any crop. A crop has sides of
+    `sides` of the canvas and an aspect of .5 … 2, and holds the centre of at least one box; after 50 tries in vain
+    another way is drawn, after `rounds` ways all is taken. Boxes whose centre lies inside stay, cut at the border.
+    Images without boxes are cropped freely.
+
+    Source: Liu et al. 2016, sections 2.2 and 3.6, and the Caffe release, whose samplers include .5. lufficc/SSD leaves
+    .5 out, tries for ever, and paints the enlarged canvas before cutting it; ours joins the steps into one window and
+    one resize. Boxes that do not count (`ignore`, `crowd`) do not steer the crop, and stay while any part shows.
+    """
+
+    photometric: Photometric = field(default_factory=Photometric)
+    expand: float = 0.5
+    ratio: tuple[float, float] = (1.0, 4.0)
+    overlaps: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
+    sides: tuple[float, float] = (0.3, 1.0)
+    rounds: int = 10
+    mirror: float = 0.5
+    fit: Fit = "squash"
+    fill: Colour = MEAN_COLOUR
+
+    def __call__(
+        self,
+        image: Pixels,
+        annotations: Annotations,
+        rng: np.random.Generator,
+        size: Size,
+        others: Others | None = None,
+    ) -> Sample:
+        """One sample; `others` is not used."""
+        counted = annotations.boxes[~(annotations.ignore | annotations.crowd)]
+        canvas = expanded(image.shape[1], image.shape[0], self.ratio if rng.random() < self.expand else (1.0, 1.0), rng)
+        window = overlapping_crop(counted, canvas, rng, self.overlaps, self.sides, self.rounds)
+        window = _framed(window, size, self.fit)
+        mirror = bool(rng.random() < self.mirror)
+        shown, transform = view(
+            image, window, size, self.fill, mirror=mirror, paint=lambda part: self.photometric(part, rng)
+        )
+        return Sample(shown, moved(annotations, transform, size), transform)
+
+
+@dataclass(frozen=True)
+class Zoom:
+    """A gentle policy for small sets: a window of jittered size, aspect and place, mirror, mild colours.
+
+    The window is the whole image divided by a magnification drawn from `scale`, stretched by `aspect` (both even in
+    the logarithm); it lies anywhere within the image, or, where it is larger, anywhere around it. Boxes stay when
+    their centre or at least `visible` of their area shows. `upside_down` and `transpose` are probabilities, for
+    pictures without a below, such as aerial ones.
+    """
+
+    photometric: Photometric = field(default_factory=lambda: MILD)
+    scale: tuple[float, float] = (0.6, 1.4)
+    aspect: tuple[float, float] = (0.8, 1.25)
+    mirror: float = 0.5
+    upside_down: float = 0.0
+    transpose: float = 0.0
+    visible: float = 0.4
+    fit: Fit = "squash"
+    fill: Colour = MEAN_COLOUR
+
+    def __post_init__(self) -> None:
+        for name in ("scale", "aspect"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ValueError(f"Zoom.{name}: expected 0 < low <= high, got ({low}, {high})")
+
+    def __call__(
+        self,
+        image: Pixels,
+        annotations: Annotations,
+        rng: np.random.Generator,
+        size: Size,
+        others: Others | None = None,
+    ) -> Sample:
+        """One sample; `others` is not used."""
+        return self.part((image, annotations), rng, size, size, self.scale)
+
+    def part(
+        self, picture: Picture, rng: np.random.Generator, size: Size, shown_size: Size, scale: tuple[float, float]
+    ) -> Sample:
+        """A sample of `shown_size` that shows as much as such a part of a whole sample of `size` would."""
+        image, annotations = picture
+        if self.transpose and rng.random() < self.transpose:
+            image = np.asarray(cv2.transpose(image), np.uint8)
+            annotations = replace(annotations, boxes=annotations.boxes[:, [1, 0, 3, 2]])
+        width, height = image.shape[1], image.shape[0]
+        x0, y0, x1, y1 = frame((width, height), size, self.fit)
+        magnified, stretched = (np.exp(rng.uniform(*np.log(span))) for span in (scale, self.aspect))
+        wide = (x1 - x0) * shown_size[0] / size[0] / magnified * np.sqrt(stretched)
+        high = (y1 - y0) * shown_size[1] / size[1] / magnified / np.sqrt(stretched)
+        left = rng.uniform(min(0.0, width - wide), max(0.0, width - wide))
+        top = rng.uniform(min(0.0, height - high), max(0.0, height - high))
+        mirror, upside_down = rng.random(2) < (self.mirror, self.upside_down)
+        shown, transform = view(
+            image, (left, top, left + wide, top + high), shown_size, self.fill,
+            mirror=bool(mirror), upside_down=bool(upside_down), paint=lambda part: self.photometric(part, rng),
+        )  # fmt: skip
+        return Sample(shown, moved(annotations, transform, shown_size, self.visible), transform)
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """Four pictures in one sample, each a window as `zoom` draws it; with 1 - `probability` a plain `zoom` sample.
+
+    The quadrants meet at a point drawn within `centre` of each side. `scale` is the magnification inside a mosaic.
+
+    Source: Bochkovskiy et al. 2020 (YOLOv4), section 3.3. There and in its successors a canvas of twice the size is
+    made, warped and cut; ours resizes each quadrant once, straight to its place.
+    """
+
+    zoom: Zoom = field(default_factory=Zoom)
+    probability: float = 0.5
+    centre: tuple[float, float] = (0.3, 0.7)
+    scale: tuple[float, float] = (0.4, 1.2)
+
+    @property
+    def fit(self) -> Fit:
+        """That of `zoom`."""
+        return self.zoom.fit
+
+    def __call__(
+        self,
+        image: Pixels,
+        annotations: Annotations,
+        rng: np.random.Generator,
+        size: Size,
+        others: Others | None = None,
+    ) -> Sample:
+        """One sample; without `others` always that of `zoom`."""
+        if others is None or rng.random() >= self.probability:
+            return self.zoom(image, annotations, rng, size)
+        width, height = size
+        x, y = (min(max(1, round(side * rng.uniform(*self.centre))), side - 1) for side in size)
+        grounds = [(0, 0, x, y), (x, 0, width, y), (0, y, x, height), (x, y, width, height)]
+        canvas = np.empty((height, width, 3), np.uint8)
+        truths, own = [], None
+        for i, place in enumerate(rng.permutation(4).tolist()):
+            left, top, right, bottom = grounds[place]
+            picture = (image, annotations) if i == 0 else others(rng)
+            sample = self.zoom.part(picture, rng, size, (right - left, bottom - top), self.scale)
+            canvas[top:bottom, left:right] = sample.image
+            truth = sample.annotations
+            truths.append(replace(truth, boxes=truth.boxes + np.array([left, top, left, top])))
+            t = sample.transform
+            own = own or ImageTransform(t.scale_x, t.scale_y, t.pad_x + left, t.pad_y + top)
+        return Sample(canvas, joined(truths), own or ImageTransform())
+
+
+POLICIES: dict[str, type[Plain] | type[SSD] | type[Zoom] | type[Mosaic]] = {
+    "none": Plain,
+    "ssd": SSD,
+    "zoom": Zoom,
+    "mosaic": Mosaic,
+}
+"""Every policy by the name a recipe gives it."""
+
+
+def augmentation(name: str, **overrides: Any) -> Policy:
+    """The policy of that name, with parameters changed; a nested part takes a mapping of its own parameters.
+
+    Raises RecipeError naming every unknown word and every value out of range, e.g. for
+    `augmentation("zoom", scale=(0.8, 1.2), photometric={"hue": 0})`.
+    """
+    if name not in POLICIES:
+        raise RecipeError(
+            f"unknown augmentation {name!r}{did_you_mean(name, POLICIES)}", hint=f"one of {', '.join(POLICIES)}"
+        )
+    return _changed(POLICIES[name](), overrides, f"augmentation {name!r}")
+
+
+def with_fit(policy: Policy, fit: Fit) -> Policy:
+    """The same policy with another way of fitting the image to the network."""
+    if isinstance(policy, Mosaic):
+        return replace(policy, zoom=replace(policy.zoom, fit=fit))
+    changed: Policy = replace(policy, fit=fit)  # type: ignore[type-var]  # every policy is a dataclass
+    return changed
+
+
+def _framed(window: Window, size: Size, how: Fit) -> Window:
+    """A window widened to the network's proportions when these are to be kept."""
+    x0, y0, x1, y1 = window
+    a, b, c, d = frame((x1 - x0, y1 - y0), size, how)
+    return x0 + a, y0 + b, x0 + c, y0 + d
+
+
+def _changed(thing: T, overrides: Mapping[str, Any], owner: str) -> T:
+    """A dataclass with some fields replaced; nested dataclasses by mappings, lists taken for tuples."""
+    known = {part.name for part in fields(thing)}  # type: ignore[arg-type]
+    unknown = [f"{word!r}{did_you_mean(word, known)}" for word in overrides if word not in known]
+    if unknown:
+        raise RecipeError(f"{owner} has no such parameter", problems=unknown, hint=f"it has {', '.join(sorted(known))}")
+    values, problems = {}, []
+    for word, value in overrides.items():
+        present = getattr(thing, word)
+        if isinstance(value, Mapping) and is_dataclass(present):
+            value = _changed(present, value, f"{owner}, {word}")
+        elif isinstance(present, tuple) and isinstance(value, list | tuple):
+            value = tuple(value)
+        if type(value) is not type(present) and not (isinstance(present, float) and type(value) is int):
+            problems.append(f"{word}: expected {_kind(present)}, got {value!r}")
+        values[word] = value
+    if problems:
+        raise RecipeError(f"{owner} cannot be changed so", problems=problems)
+    try:
+        changed: T = replace(thing, **values)  # type: ignore[type-var]
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"{owner}: {error}") from None
+    return changed
+
+
+def _kind(value: object) -> str:
+    """What a parameter must look like, told by its default."""
+    if is_dataclass(value):
+        return "a mapping of " + ", ".join(part.name for part in fields(value))
+    return f"a list of {len(value)} numbers" if isinstance(value, tuple) else f"a {type(value).__name__}"
