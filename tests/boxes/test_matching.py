@@ -32,7 +32,7 @@ def slow_greedy(overlap, threshold):
     free_truths, free_priors = set(range(len(overlap))), set(range(overlap.shape[1]))
     while free_truths and free_priors:
         value, t, p = max(
-            ((overlap[t, p], -t, -p) for t in free_truths for p in free_priors)
+            (overlap[t, p], -t, -p) for t in free_truths for p in free_priors
         )  # fmt: skip
         if value <= 0:
             break

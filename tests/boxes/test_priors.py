@@ -87,7 +87,7 @@ def test_no_levels_and_no_sizes():
 
 
 def test_levels_must_agree():
-    with pytest.raises(ValueError, match="one entry per level.*'strides': 1"):
+    with pytest.raises(ValueError, match=r"one entry per level.*'strides': 1"):
         grid_priors((64, 64), [8], [[8], [16]], [[1], [1]])
     with pytest.raises(ValueError, match="one entry per level"):
         ssd_priors(**{**SSD300, "strides": [8]})

@@ -181,5 +181,5 @@ def test_forward_and_decode_can_be_exported(name):
 
 
 def test_an_unknown_model_is_named_with_the_nearest():
-    with pytest.raises(ModelError, match="unknown model 'ssd30' .did you mean 'ssd300'"):
+    with pytest.raises(ModelError, match=r"unknown model 'ssd30' .did you mean 'ssd300'"):
         build("ssd30", 3)

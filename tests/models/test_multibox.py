@@ -253,7 +253,7 @@ def test_head_starts_with_bias_zero_or_at_the_score_asked_for():
 
 def test_options_name_the_nearest_word():
     assert MultiboxOptions.of({"threshold": 0.4}).threshold == 0.4
-    with pytest.raises(ModelError, match="treshold.*did you mean 'threshold'"):
+    with pytest.raises(ModelError, match=r"treshold.*did you mean 'threshold'"):
         MultiboxOptions.of({"treshold": 0.4, "gama": 1})
     with pytest.raises(ModelError, match="class_loss: expected one of softmax-ohem, focal, got 'softmax'") as caught:
         MultiboxOptions(class_loss="softmax", box_loss="l2")

@@ -120,7 +120,7 @@ def test_wrong_arguments_are_named():
         build("ssd300", 20, size=(320, 240))
     with pytest.raises(ModelError, match="'voc' or 'coco', got 'kitti'"):
         build("ssd300", 20, priors="kitti")
-    with pytest.raises(ModelError, match="'clas_loss' .did you mean 'class_loss'"):
+    with pytest.raises(ModelError, match=r"'clas_loss' .did you mean 'class_loss'"):
         build("ssd300", 20, clas_loss="focal")
     assert build("ssd300", 20, size=(300, 300), threshold=0.4).options.threshold == 0.4
 
