@@ -1,0 +1,142 @@
+"""Matching against slow references written from the paper's and lufficc's description, and regions to ignore."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onestage.boxes.geometry import iou
+from onestage.boxes.matching import BACKGROUND, IGNORED, match_ssd, pairwise_iou
+
+corner = st.integers(0, 40)
+rectangle = st.tuples(corner, corner, st.integers(1, 25), st.integers(1, 25))
+rectangles = st.lists(rectangle.map(lambda r: (r[0], r[1], r[0] + r[2], r[1] + r[3])), max_size=12)
+
+
+def tensor(rows):
+    return torch.tensor(rows, dtype=torch.float32).reshape(-1, 4)
+
+
+def slow_greedy(overlap, threshold):
+    """The paper: pick the best free pair again and again, then let every other prior take its best truth."""
+    match = [BACKGROUND] * overlap.shape[1]
+    for p in range(overlap.shape[1]):
+        best = max(range(len(overlap)), key=lambda t: (overlap[t, p], -t), default=None)
+        if best is not None and overlap[best, p] >= threshold:
+            match[p] = best
+    free_truths, free_priors = set(range(len(overlap))), set(range(overlap.shape[1]))
+    while free_truths and free_priors:
+        value, t, p = max(
+            (overlap[t, p], -t, -p) for t in free_truths for p in free_priors
+        )  # fmt: skip
+        if value <= 0:
+            break
+        match[-p] = -t
+        free_truths.remove(-t)
+        free_priors.remove(-p)
+    return match
+
+
+def slow_last(overlap, threshold):
+    """lufficc's loop: `for target, prior in enumerate(best priors)`, each overwriting what was there."""
+    best_truth = overlap.argmax(0)
+    value = overlap.max(0).copy()
+    for t, p in enumerate(overlap.argmax(1)):
+        if overlap[t, p] > 0:
+            best_truth[p] = t
+            value[p] = 2
+    return np.where(value >= threshold, best_truth, BACKGROUND).tolist()
+
+
+@given(rectangles, rectangles, st.sampled_from([0.35, 0.5]))
+def test_greedy_equals_the_slow_reference(truths, priors, threshold):
+    overlap = pairwise_iou(tensor(truths), tensor(priors)).numpy()
+    expected = slow_greedy(overlap, threshold)
+    assert match_ssd(tensor(truths), tensor(priors), threshold).tolist() == expected
+
+
+@given(rectangles.filter(len), rectangles.filter(len), st.sampled_from([0.35, 0.5]))
+def test_last_equals_the_loop_of_lufficc(truths, priors, threshold):
+    overlap = pairwise_iou(tensor(truths), tensor(priors)).numpy()
+    result = match_ssd(tensor(truths), tensor(priors), threshold, bipartite="last").tolist()
+    assert result == slow_last(overlap, threshold)
+
+
+@given(rectangles.filter(len), rectangles.filter(len))
+def test_greedy_leaves_no_truth_without_a_prior_while_priors_are_free(truths, priors):
+    overlap = pairwise_iou(tensor(truths), tensor(priors))
+    match = match_ssd(tensor(truths), tensor(priors))
+    for t in range(len(truths)):
+        if t not in match.tolist():  # then all it overlaps answer for others
+            assert (match[overlap[t] > 0] >= 0).all()
+
+
+@given(rectangles, rectangles)
+def test_iou_equals_the_numpy_reference(a, b):
+    expected = iou(np.array(a, float).reshape(-1, 4), np.array(b, float).reshape(-1, 4))
+    np.testing.assert_allclose(pairwise_iou(tensor(a), tensor(b)).numpy(), expected, atol=1e-6)
+
+
+def test_two_truths_want_the_same_prior():
+    priors = tensor([[0, 0, 10, 10], [8, 8, 30, 30]])
+    truths = tensor([[0, 0, 12, 12], [0, 0, 10, 10]])
+    assert match_ssd(truths, priors).tolist() == [1, 0]  # the first gets its next best
+    assert match_ssd(truths, priors, bipartite="last").tolist() == [1, BACKGROUND]  # the first is left without
+    # the other way round the worse one, being last, takes it
+    assert match_ssd(truths.flip(0), priors).tolist() == [0, 1]
+    assert match_ssd(truths.flip(0), priors, bipartite="last").tolist() == [1, BACKGROUND]
+
+
+def test_a_truth_below_the_threshold_is_forced_or_left():
+    priors, truth = tensor([[0, 0, 100, 100], [100, 0, 200, 100]]), tensor([[10, 10, 20, 20]])
+    assert match_ssd(truth, priors).tolist() == [0, BACKGROUND]
+    assert match_ssd(truth, priors, force=False).tolist() == [BACKGROUND, BACKGROUND]
+
+
+def test_equal_priors_the_lower_index_wins():
+    priors = tensor([[0, 0, 10, 10]] * 3)
+    assert match_ssd(tensor([[0, 0, 20, 20]]), priors).tolist() == [0, BACKGROUND, BACKGROUND]
+
+
+def test_threshold_counts_itself():
+    assert match_ssd(tensor([[0, 0, 10, 5]]), tensor([[0, 0, 10, 10]]), 0.5, force=False).tolist() == [0]
+
+
+def test_regions_to_ignore():
+    priors = tensor([[0, 0, 10, 10], [5, 0, 15, 10], [6, 0, 16, 10], [50, 50, 60, 60]])
+    boxes = tensor([[0, 0, 10, 10], [0, 0, 10, 10], [50, 50, 60, 60]])
+    region = torch.tensor([True, False, False])
+    # the positive stays positive, half inside is ignored, 0.4 inside is background, rows are those of `boxes`
+    assert match_ssd(boxes, priors, ignore=region).tolist() == [1, IGNORED, BACKGROUND, 2]
+    assert match_ssd(boxes[:1], priors, ignore=region[:1]).tolist() == [IGNORED, IGNORED, BACKGROUND, BACKGROUND]
+
+
+def test_empty_and_outlying_truths_match_nothing():
+    truths = tensor([[5, 5, 5, 9], [9, 9, 3, 3], [500, 500, 510, 510]])
+    for kind in ("greedy", "last"):
+        assert match_ssd(truths, tensor([[0, 0, 10, 10]]), bipartite=kind).tolist() == [BACKGROUND]
+
+
+def test_nothing_to_match():
+    none, one = torch.zeros(0, 4), tensor([[0, 0, 10, 10]])
+    assert match_ssd(none, one).tolist() == [BACKGROUND]
+    assert match_ssd(none, one, ignore=torch.zeros(0, dtype=torch.bool)).tolist() == [BACKGROUND]
+    assert match_ssd(one, none).tolist() == []
+    assert match_ssd(none, none).tolist() == []
+
+
+@pytest.mark.parametrize("crowded", [False, True])
+def test_quick_enough_with_200_truths_and_25_thousand_priors(crowded):
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(25_000, 2, generator=generator) * 500
+    priors = torch.cat([corners, corners + 10 + torch.rand(25_000, 2, generator=generator) * 90], 1)
+    truths = priors[:1].repeat(200, 1) if crowded else priors[:200]
+    start = time.process_time()
+    match = match_ssd(truths, priors)
+    assert time.process_time() - start < 3  # about 0.1 s; ten times that for a slow, shared machine
+    assert len(set(match.tolist()) - {BACKGROUND}) == 200

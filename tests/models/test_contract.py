@@ -1,0 +1,185 @@
+"""The contract that every model named in MODELS keeps."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from onestage.errors import ModelError
+from onestage.models import MODELS, build
+from onestage.models.detector import Detector, Raw, Truth
+
+SMALL = (160, 128)  # width, height: not square, so that the two cannot be confused
+SLOW = {"ssd512"}
+CLASSES = 3
+
+every_model = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in MODELS]
+)
+
+
+@cache
+def model(name: str) -> Detector:
+    """The model as it starts, at a small input where it takes one."""
+    torch.manual_seed(0)
+    try:
+        return build(name, CLASSES, size=SMALL).eval()
+    except ModelError:
+        return build(name, CLASSES).eval()
+
+
+@cache
+def images(name: str) -> Tensor:
+    """Two noisy images, uint8, channels last in memory as the loader gives them."""
+    width, height = model(name).size
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (2, height, width, 3), generator=generator, dtype=torch.uint8).permute(0, 3, 1, 2)
+
+
+@cache
+def answer(name: str) -> Raw:
+    with torch.no_grad():
+        return model(name)(images(name))
+
+
+def raw(name: str) -> Raw:
+    """A copy that gradients can be taken of."""
+    return Raw(*(part.clone().requires_grad_() for part in answer(name)))
+
+
+def truth(name: str, *rows: tuple[float, float, float, float], ignore: bool = False) -> Truth:
+    """Boxes given in shares of the input."""
+    width, height = model(name).size
+    boxes = torch.tensor(rows, dtype=torch.float32).reshape(-1, 4) * torch.tensor([width, height, width, height])
+    return Truth(boxes, torch.arange(len(rows)) % CLASSES, torch.full((len(rows),), ignore))
+
+
+def two(name: str) -> Truth:
+    return truth(name, (0.1, 0.1, 0.5, 0.6), (0.3, 0.2, 0.9, 0.95))
+
+
+@every_model
+def test_raw_and_decoded_shapes(name):
+    detector, result = model(name), answer(name)
+    boxes, scores = detector.decode(result)
+    count = result.offsets.shape[1]
+    assert result.offsets.shape == (2, count, 4)
+    assert result.logits.shape[:2] == (2, count)
+    assert boxes.shape == (2, count, 4)
+    assert scores.shape == (2, count, CLASSES)
+    assert torch.isfinite(boxes).all()
+    assert (boxes[..., 2:] >= boxes[..., :2]).all()
+    assert scores.min() >= 0
+    assert scores.max() <= 1
+
+
+@every_model
+def test_no_images(name):
+    boxes, scores = model(name).decode(Raw(answer(name).offsets[:0], answer(name).logits[:0]))
+    assert boxes.shape[0] == scores.shape[0] == 0
+
+
+@every_model
+def test_uint8_and_float_images_give_the_same(name):
+    with torch.no_grad():
+        result = model(name)(images(name)[:1].float())
+    torch.testing.assert_close(result.logits, answer(name).logits[:1], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(result.offsets, answer(name).offsets[:1], rtol=1e-4, atol=1e-4)
+
+
+@every_model
+def test_loss_parts_are_named_finite_and_per_image(name):
+    detector = model(name)
+    loss = detector.loss(raw(name), [two(name), truth(name)])
+    assert set(loss.parts) == set(detector.default_weights)
+    assert loss.positives.shape[0] == 2
+    assert loss.positives[0].sum() > 0
+    assert loss.positives[1].sum() == 0
+    assert loss.normaliser.shape == (2,)
+    for part in loss.parts.values():
+        assert part.shape == (2,)
+        assert part.requires_grad
+        assert torch.isfinite(part).all()
+
+
+@every_model
+def test_loss_of_two_images_is_that_of_each_alone(name):
+    both, truths = raw(name), [two(name), truth(name)]
+    together = model(name).loss(both, truths)
+    for i in range(2):
+        alone = model(name).loss(Raw(both.offsets[i : i + 1], both.logits[i : i + 1]), truths[i : i + 1])
+        for part, value in alone.parts.items():
+            torch.testing.assert_close(together.parts[part][i], value[0])
+        assert together.positives[i].tolist() == alone.positives[0].tolist()
+        assert together.normaliser[i] == alone.normaliser[0]
+
+
+@every_model
+def test_objects_reach_the_backbone_and_absence_the_heads(name):
+    detector = model(name)
+    for truths, part in (([two(name)], "backbone"), ([truth(name)], "heads")):
+        detector.zero_grad()
+        total = detector.loss(detector(images(name)[:1]), truths).total(detector.default_weights)
+        total.backward()
+        assert torch.isfinite(total)
+        gradients = [p.grad for p in detector.parts()[part].parameters() if p.grad is not None]
+        assert all(torch.isfinite(g).all() for g in gradients)
+        assert sum(g.abs().sum() for g in gradients) > 0
+    detector.zero_grad()
+
+
+@every_model
+def test_a_region_to_ignore_is_no_object(name):
+    loss = model(name).loss(raw(name), [truth(name, (0.1, 0.1, 0.9, 0.9), ignore=True), two(name)])
+    assert loss.positives[0].sum() == 0
+    assert all(torch.isfinite(part).all() for part in loss.parts.values())
+
+
+@every_model
+def test_boxes_without_area_give_a_finite_loss_and_gradient(name):
+    start = raw(name)
+    loss = model(name).loss(start, [truth(name, (0.5, 0.5, 0.5, 0.5), (0.6, 0.6, 0.2, 0.2)), two(name)])
+    loss.total(model(name).default_weights).backward()
+    assert all(torch.isfinite(part).all() for part in loss.parts.values())
+    assert torch.isfinite(start.offsets.grad).all()
+    assert torch.isfinite(start.logits.grad).all()
+
+
+@every_model
+def test_parts_hold_every_parameter_once(name):
+    detector = model(name)
+    parts = detector.parts()
+    assert {"backbone", "heads"} <= set(parts) <= {"backbone", "neck", "heads"}
+    held = [id(p) for part in parts.values() for p in part.parameters()]
+    assert sorted(held) == sorted(id(p) for p in detector.parameters())
+
+
+class Whole(nn.Module):
+    """Images in, boxes and scores out: what is exported."""
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.detector.decode(self.detector(images))
+
+
+@every_model
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_forward_and_decode_can_be_exported(name):
+    batch = images(name)[:1].float().contiguous()
+    with torch.no_grad():
+        program = torch.export.export(Whole(model(name)), (batch,))
+        boxes, scores = program.module()(batch)
+    expected_boxes, expected_scores = model(name).decode(answer(name))
+    torch.testing.assert_close(boxes, expected_boxes[:1], rtol=1e-3, atol=1e-2)
+    torch.testing.assert_close(scores, expected_scores[:1], rtol=1e-3, atol=1e-4)
+
+
+def test_an_unknown_model_is_named_with_the_nearest():
+    with pytest.raises(ModelError, match=r"unknown model 'ssd30' .did you mean 'ssd300'"):
+        build("ssd30", 3)
