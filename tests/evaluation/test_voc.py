@@ -98,11 +98,9 @@ def test_known_scores_of_review_odm(shared: Path) -> None:
         (voc07, (0.3333333333, 0.2683982683, 0.0303030303, 0.0)),
         (voc10, (0.3371980676, 0.2456866804, 0.0222222222, 0.0)),
     ):
-        for offset in (0, 1):
-            values = judge(pool, thresholds, pixel_offset=offset).values()
-            got = [values[f"mAP{100 * t:g}", None] for t in thresholds]
-            print(offset, got)
-            np.testing.assert_allclose(got, known, rtol=0, atol=5e-11)
+        values = judge(pool, thresholds, pixel_offset=1).values()
+        np.testing.assert_allclose([values[f"mAP{100 * t:g}", None] for t in thresholds], known, rtol=0, atol=1e-10)
+    assert voc10(pool, thresholds).values()["mAP10", None] < 0.29  # without its +1 pixel one hit at IoU .1 is lost
 
 
 @settings(max_examples=25, deadline=None)
