@@ -2,9 +2,9 @@
 
     python benchmarks/evaluation.py [--quick] [--json PATH]
 
-Peers: pycocotools and faster-coco-eval (where installed) for COCO's twelve numbers; for VOC a plain evaluator written here, a
-loop over classes, images and detections in numpy as the classical repositories have it. It stands in for them
-and is nobody's official program. All run in this process, on the same arrays, one after another.
+Peers: pycocotools and faster-coco-eval (where installed) for COCO's twelve numbers; for VOC a plain evaluator written
+here, a loop over classes, images and detections in numpy as the classical repositories have it. It stands in for
+them and is nobody's official program. All run in this process, on the same arrays, one after another.
 """
 
 from __future__ import annotations
@@ -175,14 +175,13 @@ def main() -> None:
     asked = parser.parse_args()
     images = 500 if asked.quick else 5000
     print(
-        f"{images} images x 100 detections, numpy {np.__version__}, {platform.machine()}, CPU seconds, best of 3 for ours"
+        f"{images} images x 100 detections, numpy {np.__version__}, {platform.machine()}, CPU seconds, ours best of 3"
     )
     rows = [row for classes in (20, 80) for row in measure(images, 100, classes)]
     for row in rows:
         if row["who"] != "onestage":
-            print(
-                f"{row['kind']}, {row['classes']} classes: onestage is {row['times_ours']:.1f} times as fast as {row['who']}"
-            )
+            what = f"{row['kind']}, {row['classes']} classes"
+            print(f"{what}: onestage is {row['times_ours']:.1f} times as fast as {row['who']}")
     if asked.json:
         asked.json.write_text(
             json.dumps({"images": images, "detections_per_image": 100, "rows": rows}, indent=1) + "\n"

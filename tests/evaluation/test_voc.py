@@ -30,7 +30,9 @@ def random_set(seed: int, images: int = 12, classes: int = 3, ties: bool = True)
         labels = rng.integers(0, classes, n)
         truths[image] = Annotations(boxes, labels, difficult=rng.random(n) < 0.2)
         near = np.repeat(boxes, rng.integers(0, 4, n), 0) if n else np.zeros((0, 4))
-        near = np.r_[near + rng.normal(0, 2, near.shape).round(), rng.integers(0, 60, (3, 4)) + [0, 0, 60, 60]]
+        near = np.r_[
+            near + rng.normal(0, 2, near.shape).round(), rng.integers(0, 60, (3, 4)) + np.array([0, 0, 60, 60])
+        ]
         scores = rng.random(len(near)).round(1 if ties else 9)
         found[image] = Detections(near, rng.integers(0, classes, len(near)), scores)
     return truths, found, [f"c{k}" for k in range(classes)]

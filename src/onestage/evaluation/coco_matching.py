@@ -55,8 +55,9 @@ def match(pool: Pool, ignored: BoolArray, thresholds: FloatArray, max_detections
     limit = np.minimum(np.repeat(thresholds, ignored.shape[1]), 1 - 1e-10)
     aside = np.tile(ignored, (1, len(thresholds)))
     taken = np.zeros((len(ignored), columns), np.bool_)
-    detections = np.unique(found.detection)
     place = np.full(len(pool.group), -1, np.int64)
+    place[found.detection] = 0
+    detections = np.flatnonzero(place == 0)
     place[detections] = np.arange(len(detections))
     state = np.zeros((len(detections), columns), np.int8)
     edges = np.searchsorted(found.turn, np.arange(found.turn[-1] + 2 if len(found.turn) else 1))

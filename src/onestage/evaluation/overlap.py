@@ -20,12 +20,16 @@ def ranges(starts: IntArray, counts: IntArray) -> IntArray:
 
 
 def pairs(pool: Pool, rows: IntArray, at_once: int = 1 << 19) -> Iterator[tuple[IntArray, IntArray]]:
-    """All pairs (detection, truth) of the detections `rows`, about `at_once` at a time, so that memory stays small.
+    """All pairs (detection, truth) of the detections `rows` (ascending), about `at_once` at a time to save memory.
 
     A detection's pairs lie together, in the order of the truths. Detections whose group has no truth do not occur.
     """
-    starts = np.searchsorted(pool.truth_group, pool.group[rows])
-    counts = np.searchsorted(pool.truth_group, pool.group[rows], side="right") - starts
+    group = pool.group[rows]
+    first_of_group = np.flatnonzero(np.diff(group, prepend=-1))
+    size = np.diff(first_of_group, append=len(group))
+    low = np.searchsorted(pool.truth_group, group[first_of_group])
+    high = np.searchsorted(pool.truth_group, group[first_of_group], side="right")
+    starts, counts = np.repeat(low, size), np.repeat(high - low, size)
     rows, starts, counts = rows[counts > 0], starts[counts > 0], counts[counts > 0]
     ends = np.cumsum(counts)
     first = 0

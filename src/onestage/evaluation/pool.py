@@ -14,6 +14,7 @@ from onestage.errors import DataError, did_you_mean
 from onestage.records import Annotations, BoolArray, Detections, FloatArray, ImageId, IntArray
 
 _LISTED = 20
+_NOTHING = Detections.empty()
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +53,12 @@ class Pool:
 
     def by_score(self, rows: slice) -> IntArray:
         """The detections of one class, highest score first; equal scores by image, then by row."""
-        result: IntArray = np.argsort(-self.score[rows], kind="stable") + rows.start
+        score = -self.score[rows]
+        order = np.argsort(score)  # not stable, but several times as fast; done again where it matters
+        ordered = score[order]
+        if (ordered[1:] == ordered[:-1]).any():
+            order = np.argsort(score, kind="stable")
+        result: IntArray = order + rows.start
         return result
 
     def truths_per_image(self, rows: slice, counted: BoolArray) -> IntArray:
@@ -72,9 +78,10 @@ def lay_out(
     images = tuple(sorted(truths, key=_canonical))
     _check(truths, detections, classes, images)
     truth = [truths[image] for image in images]
-    found = [detections.get(image) or Detections.empty() for image in images]
+    found = [detections.get(image) or _NOTHING for image in images]
     truth_group, to = _groups([t.labels for t in truth], len(images))
     group, do = _groups([d.labels for d in found], len(images))
+    starts = np.flatnonzero(np.diff(group, prepend=-1))
     return Pool(
         images, tuple(classes), truth_group,
         _joined([t.boxes for t in truth], (0, 4))[to],
@@ -83,7 +90,7 @@ def lay_out(
         _joined([t.crowd for t in truth], 0, np.bool_)[to],
         _joined([_given_area(t) for t in truth], 0)[to],
         group, _joined([d.boxes for d in found], (0, 4))[do], _joined([d.scores for d in found], 0)[do],
-        np.arange(len(group)) - np.searchsorted(group, group),
+        np.arange(len(group)) - np.repeat(starts, np.diff(starts, append=len(group))),
     )  # fmt: skip
 
 
@@ -134,6 +141,10 @@ def _check(
 
 
 def _bad_rows(what: str, records: Mapping[ImageId, Annotations] | Mapping[ImageId, Detections], n: int) -> list[str]:
+    parts: list[Annotations | Detections] = list(records.values())
+    label, box = _joined([r.labels for r in parts], 0, np.int64), _joined([r.boxes for r in parts], (0, 4))
+    if not len(label) or (label.min() >= 0 and label.max() < n and np.isfinite(box).all()):
+        return []
     labels = {i: out for i, r in records.items() if (out := _outside(r.labels, n))}
     boxes = {i: r.boxes for i, r in records.items() if not np.isfinite(r.boxes).all()}
     return _some(
