@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm, t
 
 from onestage.evaluation import PROTOCOLS, evaluate, lay_out
 from onestage.evaluation.uncertainty import interval, multiplicities
@@ -62,15 +63,24 @@ def test_multiplicities_are_draws_with_replacement() -> None:
 
 def test_interval_of_a_mean_is_that_of_theory() -> None:
     values = np.random.default_rng(0).normal(3, 1, 400)
-    low, high = interval(multiplicities(400, 4000) @ values / 400)
+    low, high = interval(multiplicities(400, 4000) @ values / 400, 400)
     assert (high - low) / 2 == pytest.approx(1.96 * values.std() / 20, rel=0.06)
 
 
+def test_interval_widens_for_small_sets_as_students_t() -> None:
+    values = np.linspace(0, 100, 100001)
+    for n in (5, 10, 25, 100, 10**6):
+        low, high = interval(values, n)
+        assert low == pytest.approx(100 * norm.cdf(-t.ppf(0.975, n - 1) * np.sqrt(n / (n - 1))), abs=0.02)
+        assert low + high == pytest.approx(100)
+
+
 def test_interval_of_undefined_values() -> None:
-    assert interval(np.full(10, np.nan)) is None
-    assert interval(np.zeros(0)) is None
-    assert interval(np.r_[np.full(6, np.nan), np.ones(4)]) is None
-    assert interval(np.r_[np.full(4, np.nan), np.ones(6)]) == (1.0, 1.0)
+    assert interval(np.full(10, np.nan), 9) is None
+    assert interval(np.zeros(0), 9) is None
+    assert interval(np.r_[np.full(6, np.nan), np.ones(4)], 9) is None
+    assert interval(np.r_[np.full(4, np.nan), np.ones(6)], 9) == (1.0, 1.0)
+    assert interval(np.ones(10), 1) is None
 
 
 def test_intervals_are_reproducible_and_hold_the_score() -> None:
@@ -94,7 +104,7 @@ def test_nominal_95_percent_covers_the_truth(protocol: str) -> None:
     inside = 0
     for _ in range(200):
         judged = PROTOCOLS[protocol](lay_out(*random_set(rng, 100), classes))
-        ends = interval(judged.scores(weights)["mAP50", None])
+        ends = interval(judged.scores(weights)["mAP50", None], 100)
         assert ends is not None
         inside += ends[0] <= truth <= ends[1]
     assert 0.90 <= inside / 200 <= 0.985

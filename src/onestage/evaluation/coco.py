@@ -38,7 +38,7 @@ def coco(pool: Pool) -> Judgement:
     Source: COCOeval of pycocotools 2.0.11, whose numbers these are (to rounding: it adds 2⁻⁵² to each denominator).
     Difference: truths marked `ignore` count neither way and take one detection each, where pycocotools overwrites
     that mark with iscrowd, so a reader that wants its number must not set it. `difficult` is not a word of COCO's
-    and has no effect.
+    and has no effect. pycocotools takes a match with the annotation whose id is 0 for none; there are no ids here.
     """
     ranked = rankings(pool)
     n_truths = {area: [r.n_truths for r in of_area] for area, of_area in ranked.items()}

@@ -39,6 +39,9 @@ class Judgement:
         """The scores as rows, with a 95 % interval each where bootstrap `weights` (B, I) are given."""
         spread = {} if weights is None else self.scores(weights)
         return Metrics(tuple(
-            Metric(self.protocol, key[0], value, self.count(key), key[1], interval(spread[key]) if spread else None)
+            Metric(
+                self.protocol, key[0], value, self.count(key), key[1],
+                interval(spread[key], self.n_images) if spread else None,
+            )
             for key, value in self.values().items()
         ))  # fmt: skip

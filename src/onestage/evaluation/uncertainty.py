@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
 import numpy as np
 
 from onestage.records import FloatArray, IntArray
@@ -21,14 +23,28 @@ def multiplicities(n_images: int, resamples: int = RESAMPLES, seed: int = 0) -> 
     return np.bincount(drawn.ravel(), minlength=resamples * n_images).reshape(resamples, n_images)
 
 
-def interval(values: FloatArray, level: float = 0.95) -> tuple[float, float] | None:
-    """The middle `level` of bootstrap values (B,), ignoring resamples in which the score is undefined.
+def interval(values: FloatArray, n_images: int, level: float = 0.95) -> tuple[float, float] | None:
+    """The interval that bootstrap values (B,) of a set of `n_images` span at `level`, ignoring undefined ones.
 
-    None where fewer than half of the resamples are defined: an interval would then speak of another set.
-    Source: Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13 (percentile interval).
+    The percentiles are moved outwards for small sets, as a t interval is wider than a normal one: at 95 % they are
+    2.3 and 97.7 for 100 images, 1.8 and 98.2 for 25. None for fewer than two images, and where fewer than half of the
+    resamples are defined: an interval would then speak of another set.
+
+    Source: Hesterberg 2015, What Teachers Should Know About the Bootstrap (expanded percentile interval). In simulation
+    (tests) it holds the truth in 93 to 96 of 100 sets; the reverse ("basic") interval in as few as 40 with 11 points.
     """
     defined = values[~np.isnan(values)]
-    if len(defined) == 0 or 2 * len(defined) < len(values):
+    if n_images < 2 or len(defined) == 0 or 2 * len(defined) < len(values):
         return None
-    low, high = np.percentile(defined, [50 * (1 - level), 50 * (1 + level)])
+    tail = 100 * NormalDist().cdf(-_student(0.5 + level / 2, n_images - 1) * np.sqrt(n_images / (n_images - 1)))
+    low, high = np.percentile(defined, [tail, 100 - tail])
     return float(low), float(high)
+
+
+def _student(quantile: float, freedom: int) -> float:
+    """Quantile of Student's t by its expansion in 1 / freedom: within 1 % of it from 4 degrees of freedom on."""
+    z = NormalDist().inv_cdf(quantile)
+    first = (z**3 + z) / 4
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + first / freedom + second / freedom**2 + third / freedom**3
