@@ -30,8 +30,9 @@ def interval(values: FloatArray, n_images: int, level: float = 0.95) -> tuple[fl
     2.3 and 97.7 for 100 images, 1.8 and 98.2 for 25. None for fewer than two images, and where fewer than half of the
     resamples are defined: an interval would then speak of another set.
 
-    Source: Hesterberg 2015, What Teachers Should Know About the Bootstrap (expanded percentile interval). In simulation
-    (tests) it holds the truth in 93 to 96 of 100 sets; the reverse ("basic") interval in as few as 40 with 11 points.
+    Source: Hesterberg 2015, What Teachers Should Know About the Bootstrap (expanded percentile interval). In
+    simulation mAP50 of 25 and of 100 images lay inside in 93 to 95 of 100 sets, COCO's mean AP in 92; the reverse
+    ("basic") interval failed with 11 points, whose jumps make the bootstrap lean.
     """
     defined = values[~np.isnan(values)]
     if n_images < 2 or len(defined) == 0 or 2 * len(defined) < len(values):
