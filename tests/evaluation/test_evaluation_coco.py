@@ -146,6 +146,21 @@ def test_equals_pycocotools_where_only_a_few_classes_occur(seed: int) -> None:
     assert_equal(truth, results)
 
 
+@pytest.mark.parametrize("first", [0, 4])
+def test_of_equally_overlapped_truths_the_last_is_taken(first: int) -> None:
+    """The first detection lies midway between two truths; whether the second finds its own free is up to the tie."""
+    annotations = [
+        {"id": k + 1, "image_id": 1, "category_id": 1, "bbox": [x, 0, 10, 10], "area": 100, "iscrowd": 0}
+        for k, x in enumerate((first, 4 - first))
+    ]
+    truth = {"images": [{"id": 1}], "categories": [{"id": 1, "name": "c"}], "annotations": annotations}
+    results = [
+        {"image_id": 1, "category_id": 1, "bbox": [x, 0, 10, 10], "score": score} for x, score in ((2, 0.9), (4, 0.8))
+    ]
+    assert_equal(truth, results)
+    assert ours(truth, results)[0][1] == pytest.approx(51 / 101 if first == 0 else 1.0)
+
+
 def test_known_scores_of_cocos_fake_results(shared: Path) -> None:
     """val2014 fake results of the COCO API; the numbers are those its own tool printed (data/README.md)."""
     folder = shared / "known_scores" / "coco100"
