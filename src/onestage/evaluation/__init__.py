@@ -1,1 +1,74 @@
 """The judge: from detections and annotations to numbers; numpy only, never torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from onestage.errors import UsageError, did_you_mean
+from onestage.evaluation import coco, operating, uncertainty, voc
+from onestage.evaluation.judgement import Judgement
+from onestage.evaluation.pool import Pool, lay_out
+from onestage.evaluation.verdict import Evaluation, truncation
+from onestage.records import Annotations, Detections, ImageId, Metrics
+
+PROTOCOLS: dict[str, Callable[[Pool], Judgement]] = {
+    "voc07": voc.voc07,
+    "voc10": voc.voc10,
+    "voc07+1": partial(voc.voc07, pixel_offset=1.0),
+    "voc10+1": partial(voc.voc10, pixel_offset=1.0),
+    "coco": coco.coco,
+}
+
+__all__ = ["PROTOCOLS", "Evaluation", "Judgement", "Pool", "evaluate", "lay_out"]
+
+
+def evaluate(
+    truths: Mapping[ImageId, Annotations],
+    detections: Mapping[ImageId, Detections],
+    classes: Sequence[str],
+    protocols: Sequence[str] = ("voc07", "voc10", "coco"),
+    intervals: bool = True,
+    *,
+    score_floor: float | None = None,
+    score: float | None = None,
+    resamples: int = uncertainty.RESAMPLES,
+    seed: int = 0,
+) -> Evaluation:
+    """Judge the detections of a set of images by the named protocols.
+
+    Every image of `truths` counts; one without detections is an image in which nothing was found. Rows are those of
+    each protocol (see `voc07` and `coco`), and precision, recall and F1 at the score of best mean F1, or at `score`
+    where given, by the matching of the first VOC protocol asked for. `intervals` adds 95 % bootstrap intervals over
+    images from `resamples` draws with `seed`. `score_floor` is the score below which the detector kept nothing;
+    without it the lowest score seen is taken, and above 0.01 the result is marked as truncated.
+
+    Raises DataError for detections that do not fit the truth, UsageError for an unknown protocol; each names all.
+    """
+    unknown = [name for name in protocols if name not in PROTOCOLS]
+    if unknown:
+        raise UsageError(
+            "unknown protocol", problems=[f"{name!r}{did_you_mean(name, PROTOCOLS)}" for name in unknown],
+            hint=f"one of {', '.join(PROTOCOLS)}",
+        )  # fmt: skip
+    laid_out = lay_out(truths, detections, classes)
+    weights = uncertainty.multiplicities(len(laid_out.images), resamples, seed) if intervals else None
+    judged = {name: PROTOCOLS[name](laid_out) for name in protocols}
+    base = next((name for name in ("voc10", "voc07", "voc10+1", "voc07+1") if name in judged), None)
+    ranked = judged[base].rankings[""] if base else voc.rankings(laid_out)
+    point = operating.operating_points(ranked, laid_out.classes, score)
+    metrics = sum((judgement.metrics(weights) for judgement in judged.values()), Metrics(()))
+    if base:
+        rates = operating.at_score(ranked, laid_out.classes, point["score"], base, len(laid_out.images))
+        metrics += rates.metrics(weights)
+    floor, note = truncation(laid_out, judged, score_floor)
+    return Evaluation(
+        metrics=metrics,
+        curves={f"{base or 'voc10'}@0.5": operating.curves(ranked, laid_out.classes)},
+        operating_point=point,
+        protocols=tuple(protocols),
+        n_images=len(laid_out.images),
+        score_floor=floor,
+        truncated=bool(note),
+        notes=(note,) if note else (),
+    )

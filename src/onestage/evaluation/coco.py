@@ -1,0 +1,115 @@
+"""COCO's twelve numbers, per class too: the rules of pycocotools, all thresholds and areas at once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onestage.evaluation.average_precision import (
+    HUNDRED_AND_ONE_POINTS,
+    Ranking,
+    average_precisions,
+    mean_present,
+    recalls,
+)
+from onestage.evaluation.coco_matching import Outcome, match, sides
+from onestage.evaluation.judgement import Judgement, Key
+from onestage.evaluation.pool import Pool
+from onestage.records import BoolArray, FloatArray, IntArray
+
+THRESHOLDS = np.linspace(0.5, 0.95, 10)
+MAX_DETECTIONS = (1, 10, 100)
+AREAS: dict[str, tuple[float, float]] = {
+    "all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10),
+}  # fmt: skip
+SUMMARY = (
+    "mAP50-95", "mAP50", "mAP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
+)  # fmt: skip
+_SIZED = {"s": "small", "m": "medium", "l": "large"}
+
+
+def coco(pool: Pool) -> Judgement:
+    """The twelve numbers as `SUMMARY` names them, and AP50-95 and AP50 of each class.
+
+    AP is the mean over IoU 0.50 to 0.95 in steps of 0.05 and over the classes that occur; s, m, l are truths of area
+    up to 32², up to 96² and above, in square pixels (the file's own area where it gives one, which counts the mask,
+    not the box); AR1, AR10, AR100 are recalls with that many detections per class and image. NaN where pycocotools
+    says -1.
+
+    Source: COCOeval of pycocotools 2.0.11, whose numbers these are (to rounding: it adds 2⁻⁵² to each denominator).
+    Difference: truths marked `ignore` count neither way and take one detection each, where pycocotools overwrites
+    that mark with iscrowd, so a reader that wants its number must not set it. `difficult` is not a word of COCO's
+    and has no effect. pycocotools takes a match with the annotation whose id is 0 for none; there are no ids here.
+    """
+    ranked = rankings(pool)
+    n_truths = {area: [r.n_truths for r in of_area] for area, of_area in ranked.items()}
+    index = {name: k for k, name in enumerate(pool.classes)}
+
+    def scores(weights: IntArray) -> dict[Key, FloatArray]:
+        return _scores(pool.classes, ranked, weights)
+
+    def count(key: Key) -> int:
+        name, class_name = key
+        counts = n_truths[_SIZED.get(name[-1], "all")]
+        return sum(counts) if class_name is None else counts[index[class_name]]
+
+    return Judgement("coco", scores, count, len(pool.images), ranked, HUNDRED_AND_ONE_POINTS)
+
+
+def rankings(pool: Pool) -> dict[str, list[Ranking]]:
+    """Each class's detections in order of score with COCO's verdict, per area range; T is the ten thresholds."""
+    area = _truth_area(pool)
+    limits = list(AREAS.values())
+    outside = np.stack([(area < low) | (area > high) for low, high in limits], axis=1)
+    ignored = outside | (pool.truth_ignore | pool.truth_crowd)[:, None]
+    outcome = match(pool, ignored, THRESHOLDS, MAX_DETECTIONS[-1])
+    width, height = sides(pool.box)
+    box_area = width * height
+    result: dict[str, list[Ranking]] = {name: [] for name in AREAS}
+    for rows, own in zip(pool.class_slices(pool.group), pool.class_slices(pool.truth_group), strict=True):
+        order = pool.by_score(rows)
+        order = order[pool.rank[order] < MAX_DETECTIONS[-1]]
+        for a, (name, (low, high)) in enumerate(AREAS.items()):
+            inside = (box_area[order] >= low) & (box_area[order] <= high)
+            per_image = pool.truths_per_image(own, ~ignored[:, a])
+            result[name].append(_ranking(pool, order, inside, outcome, a, per_image))
+    return result
+
+
+def _ranking(pool: Pool, order: IntArray, inside: BoolArray, outcome: Outcome, area: int, truths: IntArray) -> Ranking:
+    """One class in one area range; detections that count at no threshold are left out."""
+    hit = np.zeros((len(THRESHOLDS), len(order)), np.bool_)
+    counted = np.repeat(inside[None], len(THRESHOLDS), axis=0)
+    place = outcome.place[order]
+    paired = np.flatnonzero(place >= 0)
+    state = outcome.state[place[paired], :, area].T
+    hit[:, paired] = state == Outcome.HIT
+    counted[:, paired] = (counted[:, paired] & (state == Outcome.FREE)) | (state == Outcome.HIT)
+    if not inside.all():
+        keep = counted.any(0)
+        order, hit, counted = order[keep], hit[:, keep], counted[:, keep]
+    return Ranking(pool.image_of(pool.group[order]), pool.score[order], pool.rank[order], hit, counted, truths)
+
+
+def _scores(classes: tuple[str, ...], ranked: dict[str, list[Ranking]], weights: IntArray) -> dict[Key, FloatArray]:
+    if not classes:
+        return {(name, None): np.full(len(weights), np.nan) for name in SUMMARY}
+    ap = {area: average_precisions(r, HUNDRED_AND_ONE_POINTS, weights) for area, r in ranked.items()}
+    result: dict[Key, FloatArray] = {
+        ("mAP50-95", None): mean_present(ap["all"], (0, 1)),
+        ("mAP50", None): mean_present(ap["all"][:, 0]),
+        ("mAP75", None): mean_present(ap["all"][:, 5]),
+    }
+    result.update({(f"AP{s}", None): mean_present(ap[area], (0, 1)) for s, area in _SIZED.items()})
+    for limit in MAX_DETECTIONS:
+        result[f"AR{limit}", None] = mean_present(recalls(ranked["all"], limit, weights), (0, 1))
+    for s, area in _SIZED.items():
+        result[f"AR{s}", None] = mean_present(recalls(ranked[area], MAX_DETECTIONS[-1], weights), (0, 1))
+    for k, name in enumerate(classes):
+        result["AP50-95", name] = mean_present(ap["all"][k])
+        result["AP50", name] = ap["all"][k, 0]
+    return result
+
+
+def _truth_area(pool: Pool) -> FloatArray:
+    width, height = sides(pool.truth_box)
+    return np.where(np.isnan(pool.truth_area), width * height, pool.truth_area)

@@ -1,0 +1,47 @@
+"""What a protocol hands back: its scores for any weighting of the images, made into metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onestage.evaluation.average_precision import AreaRule, Ranking
+from onestage.evaluation.uncertainty import interval
+from onestage.records import FloatArray, IntArray, Metric, Metrics
+
+Key = tuple[str, str | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """A set judged by one protocol.
+
+    `scores` maps weights (B, I) of the images to values (B,) per (name, class): with a row of ones the score, with
+    multinomial rows its bootstrap, by the same code. `count` gives the number of truths a score rests on.
+    `rankings` holds each class's detections per area range ("" where a protocol has none).
+    """
+
+    protocol: str
+    scores: Callable[[IntArray], Mapping[Key, FloatArray]]
+    count: Callable[[Key], int]
+    n_images: int
+    rankings: Mapping[str, Sequence[Ranking]]
+    rule: AreaRule | None = None
+
+    def values(self) -> dict[Key, float]:
+        """The scores themselves; NaN where no truth counts."""
+        ones = np.ones((1, self.n_images), np.int64)
+        return {key: float(value[0]) for key, value in self.scores(ones).items()}
+
+    def metrics(self, weights: IntArray | None = None) -> Metrics:
+        """The scores as rows, with a 95 % interval each where bootstrap `weights` (B, I) are given."""
+        spread = {} if weights is None else self.scores(weights)
+        return Metrics(tuple(
+            Metric(
+                self.protocol, key[0], value, self.count(key), key[1],
+                interval(spread[key], self.n_images) if spread else None,
+            )
+            for key, value in self.values().items()
+        ))  # fmt: skip

@@ -1,0 +1,180 @@
+"""All truths and detections of a set in flat arrays, checked and in one fixed order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onestage.errors import DataError, did_you_mean
+from onestage.records import Annotations, BoolArray, Detections, FloatArray, ImageId, IntArray
+
+_LISTED = 20
+_NOTHING = Detections.empty()
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """What every protocol judges: rows grouped by (class, image), detections best first within each group.
+
+    G truths and D detections. A group is label * len(images) + image. `truth_*` rows keep the order of the file
+    within a group; `rank` is a detection's place in its group, 0 for the best. `truth_area` is the file's own area
+    where it gave one (COCO counts mask pixels), else NaN. Images are sorted by id, numbers before words, so that
+    neither the order of the mapping nor a shuffled file can change a score; equal scores are taken in that order,
+    then in the order of rows.
+    """
+
+    images: tuple[ImageId, ...]
+    classes: tuple[str, ...]
+    truth_group: IntArray
+    truth_box: FloatArray
+    truth_difficult: BoolArray
+    truth_ignore: BoolArray
+    truth_crowd: BoolArray
+    truth_area: FloatArray
+    group: IntArray
+    box: FloatArray
+    score: FloatArray
+    rank: IntArray
+
+    def image_of(self, group: IntArray) -> IntArray:
+        """Index into `images` of each group."""
+        result: IntArray = group % max(len(self.images), 1)
+        return result
+
+    def class_slices(self, group: IntArray) -> list[slice]:
+        """The rows of each class, given the sorted group of each row."""
+        edges = np.searchsorted(group, np.arange(len(self.classes) + 1) * len(self.images))
+        return [slice(int(a), int(b)) for a, b in pairwise(edges)]
+
+    def by_score(self, rows: slice) -> IntArray:
+        """The detections of one class, highest score first; equal scores by image, then by row."""
+        score = -self.score[rows]
+        order = np.argsort(score)  # not stable, but several times as fast; done again where it matters
+        ordered = score[order]
+        if (ordered[1:] == ordered[:-1]).any():
+            order = np.argsort(score, kind="stable")
+        result: IntArray = order + rows.start
+        return result
+
+    def truths_per_image(self, rows: slice, counted: BoolArray) -> IntArray:
+        """How many truths of one class count in each image: (I,)."""
+        image = self.image_of(self.truth_group[rows][counted[rows]])
+        return np.bincount(image, minlength=len(self.images))
+
+
+def lay_out(
+    truths: Mapping[ImageId, Annotations], detections: Mapping[ImageId, Detections], classes: Sequence[str]
+) -> Pool:
+    """Lay out a set for judging; every image of `truths` counts, with or without detections.
+
+    Raises DataError that lists every problem: detections of images that have no truth, labels outside `classes`,
+    boxes that are not finite.
+    """
+    images = tuple(sorted(truths, key=_canonical))
+    _check(truths, detections, classes, images)
+    truth = [truths[image] for image in images]
+    found = [detections.get(image) or _NOTHING for image in images]
+    truth_group, to = _groups([t.labels for t in truth], len(images))
+    group, do = _groups([d.labels for d in found], len(images))
+    starts = np.flatnonzero(np.diff(group, prepend=-1))
+    return Pool(
+        images, tuple(classes), truth_group,
+        _joined([t.boxes for t in truth], (0, 4))[to],
+        _joined([t.difficult for t in truth], 0, np.bool_)[to],
+        _joined([t.ignore for t in truth], 0, np.bool_)[to],
+        _joined([t.crowd for t in truth], 0, np.bool_)[to],
+        _joined([_given_area(t) for t in truth], 0)[to],
+        group, _joined([d.boxes for d in found], (0, 4))[do], _joined([d.scores for d in found], 0)[do],
+        np.arange(len(group)) - np.repeat(starts, np.diff(starts, append=len(group))),
+    )  # fmt: skip
+
+
+def _canonical(image: ImageId) -> tuple[bool, ImageId]:
+    return (isinstance(image, str), image)
+
+
+def _joined(parts: Sequence[NDArray[Any]], empty: int | tuple[int, ...], dtype: type = np.float64) -> NDArray[Any]:
+    return np.concatenate(parts) if parts else np.zeros(empty, dtype)
+
+
+def _groups(labels: Sequence[IntArray], n_images: int) -> tuple[IntArray, IntArray]:
+    """The sorted group of each row and the order that sorts them, rows of a group as they came."""
+    image = np.repeat(np.arange(n_images), [len(part) for part in labels])
+    label = _joined(labels, 0, np.int64)
+    small = label.astype(np.uint16) if len(label) and label.max() < 2**16 else label
+    order = np.argsort(small, kind="stable")  # radix for 16 bits; images already ascend
+    return label[order] * n_images + image[order], order
+
+
+def _given_area(truth: Annotations) -> FloatArray:
+    given = truth.extra.get("area")
+    return np.full(len(truth), np.nan) if given is None else np.asarray(given, np.float64)
+
+
+def _check(
+    truths: Mapping[ImageId, Annotations],
+    detections: Mapping[ImageId, Detections],
+    classes: Sequence[str],
+    images: Sequence[ImageId],
+) -> None:
+    problems = _some(
+        (image for image in detections if image not in truths),
+        lambda image: f"detections of image {image!r}: no truth of that image{_near(image, truths)}",
+        "images without truth",
+    )
+    n = len(classes)
+    if len(set(classes)) < n:
+        problems.append(
+            f"classes: expected {n} different names, got {sorted({c for c in classes if classes.count(c) > 1})}"
+        )
+    problems += _bad_rows("truths", truths, n) + _bad_rows("detections", detections, n)
+    if problems:
+        raise DataError(
+            f"the detections cannot be judged against {len(images)} images and {n} classes", problems=problems,
+            hint="image ids and class order of the detections must be those of the truth",
+        )  # fmt: skip
+
+
+def _bad_rows(what: str, records: Mapping[ImageId, Annotations] | Mapping[ImageId, Detections], n: int) -> list[str]:
+    parts: list[Annotations | Detections] = list(records.values())
+    label, box = _joined([r.labels for r in parts], 0, np.int64), _joined([r.boxes for r in parts], (0, 4))
+    if not len(label) or (label.min() >= 0 and label.max() < n and np.isfinite(box).all()):
+        return []
+    labels = {i: out for i, r in records.items() if (out := _outside(r.labels, n))}
+    boxes = {i: r.boxes for i, r in records.items() if not np.isfinite(r.boxes).all()}
+    return _some(
+        labels,
+        lambda i: f"{what} of image {i!r}: expected labels 0 to {n - 1}, got {labels[i]}",
+        f"images with such labels in the {what}",
+    ) + _some(
+        boxes,
+        lambda i: f"{what} of image {i!r}: box {_not_finite(boxes[i])} is not finite",
+        f"images with such boxes in the {what}",
+    )
+
+
+def _some(bad: Iterable[ImageId], say: Callable[[ImageId], str], rest: str) -> list[str]:
+    found = list(bad)
+    more = [f"… and {len(found) - _LISTED} more {rest}"] if len(found) > _LISTED else []
+    return [say(image) for image in found[:_LISTED]] + more
+
+
+def _near(image: ImageId, truths: Mapping[ImageId, Annotations]) -> str:
+    for other in (str(image), int(image) if str(image).isdecimal() else None):
+        if other in truths and other is not None:
+            return f" (did you mean {other!r}, as {type(other).__name__}?)"
+    return did_you_mean(str(image), [str(known) for known in truths])
+
+
+def _outside(labels: IntArray, n: int) -> list[int]:
+    bad = (labels < 0) | (labels >= n)
+    return sorted({int(label) for label in labels[bad]}) if bad.any() else []
+
+
+def _not_finite(boxes: FloatArray) -> list[float]:
+    return [float(v) for v in boxes[~np.isfinite(boxes).all(1)][0]]

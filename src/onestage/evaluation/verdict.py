@@ -1,0 +1,92 @@
+"""The judged result as the run folder keeps it, and what a score floor may have cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from onestage.evaluation.average_precision import Ranking, average_precisions, mean_present
+from onestage.evaluation.judgement import Judgement
+from onestage.evaluation.operating import Curve
+from onestage.evaluation.pool import Pool
+from onestage.records import Metrics
+
+LOWEST_FLOOR = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Detections judged: rows of metrics, curves per class, the operating point, and what to keep in mind.
+
+    `score_floor` is the score below which nothing was kept (None: nothing known, nothing found). `truncated` says
+    that it lies above 0.01, so that average precisions may lack the end of their curves; `notes` says by how much.
+    """
+
+    metrics: Metrics
+    curves: Mapping[str, Mapping[str, Curve]]
+    operating_point: Mapping[str, Any]
+    protocols: tuple[str, ...]
+    n_images: int
+    score_floor: float | None
+    truncated: bool = False
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The content of metrics.json."""
+        return {
+            "protocols": list(self.protocols), "n_images": self.n_images, "score_floor": self.score_floor,
+            "truncated": self.truncated, "notes": list(self.notes), "rows": self.metrics.as_list(),
+            "curves": {name: dict(classes) for name, classes in self.curves.items()},
+            "operating_point": dict(self.operating_point),
+        }  # fmt: skip
+
+
+def truncation(
+    pool: Pool, judged: Mapping[str, Judgement], score_floor: float | None
+) -> tuple[float | None, str | None]:
+    """The score floor, given or else the lowest score seen, and a note where it lies above 0.01.
+
+    The note bounds what is missing: the mAP there would be if every truth not found were the next detection.
+    """
+    floor = score_floor if score_floor is not None else (float(pool.score.min()) if len(pool.score) else None)
+    if floor is None or floor <= LOWEST_FLOOR:
+        return floor, None
+    bounds = [f"{most:.4f} of {name}'s mAP" for name, most in _missing(judged).items()]
+    cost = f"; at most {', '.join(bounds)} could be missing" if bounds else ""
+    how = "no detection" if score_floor is None else "none was kept"
+    return (
+        floor,
+        f"average precision is truncated: {how} below score {floor:.4g}, where {LOWEST_FLOOR} is expected{cost}",
+    )
+
+
+def _missing(judged: Mapping[str, Judgement]) -> dict[str, float]:
+    result = {}
+    for name, judgement in judged.items():
+        ranked = judgement.rankings.get("all") or judgement.rankings.get("") or []
+        if judgement.rule is None or not sum(ranking.n_truths for ranking in ranked):
+            continue
+        ones = np.ones((1, judgement.n_images), np.int64)
+        now = average_precisions(ranked, judgement.rule, ones)
+        best = average_precisions([_completed(ranking) for ranking in ranked], judgement.rule, ones)
+        result[name] = float(mean_present((best - now).ravel()))
+    return result
+
+
+def _completed(ranking: Ranking) -> Ranking:
+    """The ranking if, after its last detection, every truth not found at a threshold were found at once."""
+    found = ranking.hit.sum(1)
+    most = ranking.n_truths - int(found.min()) if ranking.n_truths else 0
+    more = np.arange(most) < (ranking.n_truths - found)[:, None] if most else np.zeros((len(found), 0), np.bool_)
+    anywhere = int(np.argmax(ranking.truths > 0)) if most else 0  # with all weights 1 any image will do
+    return replace(
+        ranking,
+        image=np.concatenate([ranking.image, np.full(most, anywhere)]),
+        score=np.concatenate([ranking.score, np.zeros(most)]),
+        rank=np.concatenate([ranking.rank, np.zeros(most, np.int64)]),
+        hit=np.concatenate([ranking.hit, more], axis=1),
+        counted=np.concatenate([ranking.counted, more], axis=1),
+    )
