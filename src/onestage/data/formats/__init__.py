@@ -33,15 +33,18 @@ class Format(Protocol):
         """Writes one split; the findings tell what the format cannot hold."""
 
 
-# In this order they are asked whether a folder is theirs: the ones with a file that says so come first.
 READERS: Mapping[str, Format] = {
-    "yolo": cast(Format, yolo),
     "coco": cast(Format, coco),
     "voc": cast(Format, voc),
+    "yolo": cast(Format, yolo),
 }
 
 
 def recognise(path: Path) -> list[tuple[str, str]]:
-    """What `path` may be: (name in READERS, why, in words), the most telling first; [] where nothing fits."""
-    found = [(name, reader.recognise(path)) for name, reader in READERS.items()]
-    return [(name, why) for name, why in found if why]
+    """What `path` may be: (name in READERS, why, in words), the most telling first; [] where nothing fits.
+
+    A data.yaml or .data file says outright that a folder is YOLO's; bare label files say so only where nothing else
+    fits, for many VOC and COCO folders carry converted labels beside the originals.
+    """
+    found = [(name, why) for name, reader in READERS.items() if (why := reader.recognise(path))]
+    return sorted(found, key=lambda pair: not (pair[0] == "yolo" and yolo.declared(path)))
