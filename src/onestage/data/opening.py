@@ -70,11 +70,12 @@ def open_dataset(
     for dataset in read.sets.values():
         _refuse_losses(dataset, limit)
     train, val, test, made, findings = _train_and_val(read, seed, val_fraction)
-    if not train.boxes:
-        raise DataError(
-            f"{_name(path)}: none of the {len(train)} training images has a usable box",
-            problems=[in_words(finding) for finding in train.findings[:10]],
-        )
+    for dataset in (train, val):
+        if not dataset.boxes:
+            raise DataError(
+                f"{_name(path)}: none of the {len(dataset)} images of {dataset.split} has a usable box",
+                problems=[in_words(finding) for finding in dataset.findings[:10]],
+            )
     if (leak := leaks(train, val)) is not None:
         findings.append(leak)
     held = [dataset for dataset in (train, val, test) if dataset is not None]
@@ -85,7 +86,8 @@ def open_dataset(
         for name, dataset in (("train", train), ("val", val), ("test", test)) if dataset is not None
     )  # fmt: skip
     notes = [f"{made}"] if made else list(read.notes)
-    described = "; ".join([read.why, counts, *notes, f"{len(train.classes)} classes: {_some(train.classes)}"])
+    classes_said = f"{len(train.classes)} class{'es' * (len(train.classes) != 1)}: {_some(train.classes)}"
+    described = "; ".join([read.why, counts, *notes, classes_said])
     return Opened(train, val, test, train.classes, train.format, described, made, tuple(every))
 
 
@@ -97,7 +99,7 @@ def _read_folder(path: Path, classes: Sequence[str] | None) -> _Sets:
     reader = READERS[name]
     findings = [_finding("several-formats", f"also looks like: {other}") for _, other in found[1:]]
     names = reader.splits(path)
-    roles = {role(split): split for split in reversed(names) if role(split)}
+    roles: dict[str, str] = {str(role(split)): split for split in reversed(names) if role(split)}
     notes: list[str] = []
     if "trainval" in roles or (name == "voc" and "test" in roles and ("train" in roles or "val" in roles)):
         return _challenge(path, name, why, roles, classes, findings)
@@ -108,7 +110,7 @@ def _read_folder(path: Path, classes: Sequence[str] | None) -> _Sets:
     if "val" not in roles and "test" in roles:
         roles = {"train": roles["train"], "val": roles["test"]}
         notes.append(f"{roles['val']} is used for validation, for there is no other")
-    wanted = [key for key in ("train", "val", "test") if key in roles]
+    wanted: list[str] = [key for key in ("train", "val", "test") if key in roles]
     read = reader.read_splits(path, [roles[key] for key in wanted], classes)
     sets = dict(zip(wanted, read, strict=True))
     _check_names(classes, sets["train"], reader, path)
@@ -128,9 +130,9 @@ def _challenge(
     if test is not None and test.boxes and len(test) >= test.images_read / 2:
         both = sets.get("trainval") or merged([sets[key] for key in ("train", "val") if key in sets], "trainval")
         source = roles.get("trainval") or " and ".join(roles[key] for key in ("train", "val") if key in roles)
-        notes = (f"as in the VOC challenge train is the list {source} and val the list {roles['test']}",)
-        return _Sets({"train": both, "val": test}, why, notes, tuple(findings))
-    notes = ("the list test has no annotations and is not used",) if test is not None else ()
+        how = (f"as in the VOC challenge train is the list {source} and val the list {roles['test']}",)
+        return _Sets({"train": both, "val": test}, why, how, tuple(findings))
+    notes: tuple[str, ...] = ("the list test has no annotations and is not used",) if test is not None else ()
     if "train" in sets and "val" in sets:
         return _Sets({"train": sets["train"], "val": sets["val"]}, why, notes, tuple(findings))
     only = sets.get("trainval") or sets.get("train") or sets["val"]
@@ -174,7 +176,9 @@ def _train_and_val(
     if val is None or not len(val):
         why = "train and val are the same images" if findings else "one set is given"
         train, val = divided(train, fraction, seed)
-        made = f"{why}: a stratified split was made with seed {seed}, {len(val)} of {len(train) + len(val)} images for val"
+        made = (
+            f"{why}: a stratified split was made with seed {seed}, {len(val)} of {len(train) + len(val)} images for val"
+        )
     return train, val, read.sets.get("test"), made, findings
 
 
@@ -198,7 +202,9 @@ def _check_names(classes: Sequence[str] | None, dataset: Dataset, reader: object
     if classes is None or dataset.format == "voc":
         return
     own = READERS[dataset.format].read_splits(path, [None])[0].classes
-    wrong = [f"{name!r} is not among the classes of the data{did_you_mean(name, own)}" for name in classes if name not in own]
+    wrong = [
+        f"{name!r} is not among the classes of the data{did_you_mean(name, own)}" for name in classes if name not in own
+    ]
     if wrong:
         raise DataError("classes: not in the data's own list", problems=wrong, hint=f"the list is: {_some(own, 40)}")
 

@@ -35,7 +35,9 @@ def read_spec(path: Path) -> Spec | None:
         return None
     named = {key: str(document[key]) for key in ("train", "val", "test") if document.get(key)}
     sets = {key: path.parent / entry for key, entry in named.items()}
-    missing = [f"{key}: {named[key]} does not exist beside {path.name}" for key, place in sets.items() if not place.exists()]
+    missing = [
+        f"{key}: {named[key]} does not exist beside {path.name}" for key, place in sets.items() if not place.exists()
+    ]
     if missing:
         raise DataError(f"{path.name} names data that is not there", problems=missing)
     if not all(recognise(place) for place in sets.values()):

@@ -26,7 +26,9 @@ class Format(Protocol):
     def read(self, root: Path, split: str | None, classes: Sequence[str] | None = None) -> Dataset:
         """One split, or everything."""
 
-    def read_splits(self, root: Path, names: Sequence[str | None], classes: Sequence[str] | None = None) -> list[Dataset]:
+    def read_splits(
+        self, root: Path, names: Sequence[str | None], classes: Sequence[str] | None = None
+    ) -> list[Dataset]:
         """Several splits, each file read once, all with the same classes."""
 
     def write(self, dataset: Dataset, root: Path, images: str | None = "copy") -> list[Finding]:

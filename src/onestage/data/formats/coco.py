@@ -20,7 +20,9 @@ from onestage.errors import DataError, did_you_mean
 from onestage.records import Annotations, Finding, ImageId, ImageInfo
 
 NAME = "COCO JSON"
-LOOKED_FOR = "annotations/instances_*.json, _annotations.coco.json, or another JSON with images, annotations, categories"
+LOOKED_FOR = (
+    "annotations/instances_*.json, _annotations.coco.json, or another JSON with images, annotations, categories"
+)
 
 
 def recognise(root: Path) -> str | None:
@@ -36,9 +38,7 @@ def splits(root: Path) -> list[str]:
     return in_order(coco_files(root))
 
 
-def read(
-    root: Path, split: str | None, classes: Sequence[str] | None = None, *, probe_images: bool = True
-) -> Dataset:
+def read(root: Path, split: str | None, classes: Sequence[str] | None = None, *, probe_images: bool = True) -> Dataset:
     """One split of a COCO folder, or everything for `split=None`. See `read_splits`."""
     return read_splits(root, [split], classes, probe_images=probe_images)[0]
 
@@ -105,7 +105,11 @@ def _read(
     entries: dict[ImageId, Mapping[str, Any]] = {}
     for entry in document["images"]:
         image_id = entry.get("id") if isinstance(entry, dict) else None
-        if not isinstance(image_id, (int, str)) or isinstance(image_id, bool) or not isinstance(entry.get("file_name"), str):
+        if (
+            not isinstance(image_id, (int, str))
+            or isinstance(image_id, bool)
+            or not isinstance(entry.get("file_name"), str)
+        ):
             listing.add("bad-row", f"an entry of images without id or file_name: {str(entry)[:80]}", file=file.path)
         elif image_id in entries:
             listing.add("repeated-image", f"image id {image_id} stands there twice", file=file.path, image=image_id)
@@ -115,9 +119,13 @@ def _read(
     for index, item in enumerate(document["annotations"]):
         image_id = item.get("image_id") if isinstance(item, dict) else None
         if not isinstance(image_id, (int, str)) or image_id not in rows:
-            listing.add("orphan-annotation", f"annotation {index} names image {image_id!r}, which is not listed", file=file.path)
+            listing.add(
+                "orphan-annotation", f"annotation {index} names image {image_id!r}, which is not listed", file=file.path
+            )
         elif (row := _row(item, index, names)) is None:
-            listing.add("bad-row", f"annotation {item.get('id', index)}: no bbox of four values", file=file.path, image=image_id)
+            listing.add(
+                "bad-row", f"annotation {item.get('id', index)}: no bbox of four values", file=file.path, image=image_id
+            )
         else:
             rows[image_id].append(row)
     finder = _Finder(file, listing)
@@ -143,17 +151,19 @@ def _row(item: Mapping[str, Any], index: int, names: Mapping[Any, str]) -> Row |
     name = names.get(category) if isinstance(category, (int, str)) else None
     area = number(item.get("area", width * height))
     extra = {"id": item.get("id", index), "area": area}
-    flags = (bool(item.get(key)) for key in ("difficult", "ignore", "iscrowd"))
+    difficult, ignore, crowd = (bool(item.get(key)) for key in ("difficult", "ignore", "iscrowd"))
     raw = f"annotation {item.get('id', index)}, bbox {json.dumps(corners, default=str)}"
     named = f"category id {category}" if name is None else name
-    return Row(named, (x, y, x + width, y + height), raw, None, None, *flags, extra)
+    return Row(named, (x, y, x + width, y + height), raw, None, None, difficult, ignore, crowd, extra)
 
 
 def _believed(image_id: ImageId, entry: Mapping[str, Any], file: CocoFile) -> ImageInfo | None:
     width, height = number(entry.get("width")), number(entry.get("height"))
     if not (width >= 1 and height >= 1):
         raise DataError(f"{shown(file.path, file.root)}: image {image_id} has no width and height, and is not opened")
-    return ImageInfo(image_id, file.folders[0] / (safe_relative(entry["file_name"]) or "outside"), int(width), int(height))
+    return ImageInfo(
+        image_id, file.folders[0] / (safe_relative(entry["file_name"]) or "outside"), int(width), int(height)
+    )
 
 
 class _Finder:
@@ -171,7 +181,9 @@ class _Finder:
             self.listing.add(code, f"file_name {printable(name)!r} {what}", file=file.path, image=image_id)
             return None
         if not inside(path, (file.root, self.folders[0])):
-            self.listing.add("path-escape", "the image is a link that leads out of the folder", file=path, image=image_id)
+            self.listing.add(
+                "path-escape", "the image is a link that leads out of the folder", file=path, image=image_id
+            )
             return None
         image = probed(image_id, path, self.listing)
         if image is not None and "width" in entry and "height" in entry:
@@ -202,7 +214,9 @@ def write(dataset: Dataset, root: Path, images: str | None = "copy") -> list[Fin
     split = file_stem(dataset.split)
     keep_ids = all(isinstance(image.id, int) for image in dataset.images)
     truths = [dataset.annotations[image.id] for image in dataset.images]
-    written = [int(i) for t in truths for i in t.extra.get("id", np.full(len(t), -1)) if np.issubdtype(type(i), np.integer)]
+    written = [
+        int(i) for t in truths for i in t.extra.get("id", np.full(len(t), -1)) if np.issubdtype(type(i), np.integer)
+    ]
     keep_annotation_ids = len(set(written)) == sum(map(len, truths)) and (not written or min(written) >= 0)
     entries: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
@@ -221,6 +235,11 @@ def write(dataset: Dataset, root: Path, images: str | None = "copy") -> list[Fin
             row |= {key: 1 for key, flags in (("ignore", truth.ignore), ("difficult", truth.difficult)) if flags[i]}
             rows.append(row)
     categories = [{"id": label + 1, "name": name} for label, name in enumerate(dataset.classes)]
-    document = {"info": {"description": dataset.split}, "images": entries, "annotations": rows, "categories": categories}
+    document = {
+        "info": {"description": dataset.split},
+        "images": entries,
+        "annotations": rows,
+        "categories": categories,
+    }
     put_text(root / "annotations" / f"instances_{split}.json", json.dumps(document, ensure_ascii=False))
     return []

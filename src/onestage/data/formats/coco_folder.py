@@ -91,7 +91,9 @@ def load(path: Path) -> dict[str, Any]:
     except RecursionError as error:
         raise DataError(f"{name}: nested too deeply to be an annotation file") from error
     if not isinstance(document, dict):
-        raise DataError(f"{name}: expected an object with images, annotations, categories, got a {type(document).__name__}")
+        raise DataError(
+            f"{name}: expected an object with images, annotations, categories, got a {type(document).__name__}"
+        )
     problems = [
         f"{key!r}: expected a list, got {type(document[key]).__name__ if key in document else 'nothing'}"
         for key in ("images", "annotations", "categories") if not isinstance(document.get(key), list)

@@ -8,13 +8,19 @@ from pathlib import Path
 
 from onestage.data.dataset import Dataset
 from onestage.data.formats.files import (
-    file_stem, leads_out, put_image, put_text, safe_relative, shown,
+    file_stem,
+    leads_out,
+    printable,
+    put_image,
+    put_text,
+    safe_relative,
+    shown,
 )  # fmt: skip
 from onestage.data.formats.listing import Listing
 from onestage.data.formats.merge import merged
 from onestage.data.formats.rows import Row, checked_boxes, compare_size, label_map, probed
 from onestage.data.formats.voc_folder import Place, VocFolder
-from onestage.data.formats.voc_xml import RefusedXml, VocFile, VocObject
+from onestage.data.formats.voc_xml import RefusedXmlError, VocFile, VocObject
 from onestage.errors import DataError, did_you_mean
 from onestage.records import Annotations, Finding, ImageInfo
 
@@ -82,7 +88,9 @@ def _read(folder: VocFolder, split: str | None, classes: tuple[str, ...]) -> Dat
     return parts[0] if len(parts) == 1 else merged(parts, "all")
 
 
-def _read_place(folder: VocFolder, place: Place, ids: list[str] | None, split: str, classes: tuple[str, ...]) -> Dataset:
+def _read_place(
+    folder: VocFolder, place: Place, ids: list[str] | None, split: str, classes: tuple[str, ...]
+) -> Dataset:
     listing, labels = Listing(folder.root), label_map(classes)
     images: list[ImageInfo] = []
     annotations: dict[int | str, Annotations] = {}
@@ -114,7 +122,7 @@ def _read_place(folder: VocFolder, place: Place, ids: list[str] | None, split: s
 
 def _image(voc: VocFile, image_id: str, place: Place, listing: Listing) -> ImageInfo | None:
     if voc.error is not None:
-        code = "refused-xml" if isinstance(voc.error, RefusedXml) else "unreadable-annotation"
+        code = "refused-xml" if isinstance(voc.error, RefusedXmlError) else "unreadable-annotation"
         listing.add(code, voc.error.message, file=voc.path, image=image_id)
         return None
     found = place.pictures.get(image_id, [])
@@ -123,11 +131,13 @@ def _image(voc: VocFile, image_id: str, place: Place, listing: Listing) -> Image
     if path is None:
         name = safe_relative(voc.filename) if voc.filename else None
         if voc.filename and name is None:
-            listing.add("path-escape", f"<filename> {voc.filename!r} leads out of the folder", file=voc.path, image=image_id)
+            listing.add(
+                "path-escape", f"<filename> {voc.filename!r} leads out of the folder", file=voc.path, image=image_id
+            )
             return None
         if name is not None:
-            found = place.pictures.get(name.as_posix()) or place.pictures.get(name.name)
-            found = found or place.pictures.get(name.stem) or []
+            tries = (name.as_posix(), name.name, name.stem)
+            found = next((place.pictures[key] for key in tries if key in place.pictures), [])
         if not found:
             what = f"no image named {image_id!r}" + (f" or {voc.filename!r}" if voc.filename else "")
             listing.add("missing-image", what, file=voc.path, image=image_id)
@@ -152,13 +162,15 @@ def _row(item: VocObject, zero_based: bool, listing: Listing, voc: VocFile, imag
 
 
 def _list_unannotated(place: Place, listing: Listing) -> None:
-    used = {*place.files, *(key.rsplit("/", 1)[-1] for key in place.files)}
-    named = {file.filename for file in place.parsed.values()}
+    used = {key.rsplit("/", 1)[-1] for key in place.files}
+    used |= {Path(file.filename.replace("\\", "/")).stem for file in place.parsed.values()}
     paths = {path for paths in place.pictures.values() for path in paths}
-    alone = sorted(shown(path, listing.root) for path in paths if path.stem not in used and path.name not in named)
+    alone = sorted(shown(path, listing.root) for path in paths if printable(path.stem) not in used)
     if alone:
         more = f" and {len(alone) - 3} more" if len(alone) > 3 else ""
-        listing.add("unannotated-images", f"{len(alone)} images without XML: {', '.join(alone[:3])}{more}", count=len(alone))
+        listing.add(
+            "unannotated-images", f"{len(alone)} images without XML: {', '.join(alone[:3])}{more}", count=len(alone)
+        )
 
 
 def write(dataset: Dataset, root: Path, images: str | None = "copy") -> list[Finding]:

@@ -7,9 +7,9 @@ from functools import cached_property
 from pathlib import Path
 
 from onestage.data.formats.files import IMAGE_SUFFIXES, files_under, images_under, leads_out, printable, text_lines
+from onestage.data.formats.splits import in_order, role
 from onestage.data.formats.voc_xml import VocFile, read_file
 from onestage.errors import DataError
-from onestage.data.formats.splits import in_order, role
 
 ANNOTATION_FOLDERS = ("annotations", "annotation", "xmls", "xml", "labels")
 IMAGE_FOLDERS = ("jpegimages", "images", "image", "imgs", "img")
@@ -36,7 +36,9 @@ class Place:
         for folder in self.images:
             for path in images_under(folder):
                 relative = path.relative_to(folder)
-                for key in dict.fromkeys((relative.with_suffix("").as_posix(), relative.as_posix(), path.name, path.stem)):
+                for key in dict.fromkeys(
+                    (relative.with_suffix("").as_posix(), relative.as_posix(), path.name, path.stem)
+                ):
                     here = found.setdefault(printable(key), [])
                     if path not in here:
                         here.append(path)
@@ -62,7 +64,9 @@ class VocFolder:
         if whole is not None:
             self.places = [whole]
         else:
-            folders = sorted(path for path in root.iterdir() if path.is_dir() and role(path.name)) if root.is_dir() else []
+            folders = (
+                sorted(path for path in root.iterdir() if path.is_dir() and role(path.name)) if root.is_dir() else []
+            )
             found = {folder.name: _place(folder, folder.name) for folder in folders}
             self.places = [place for name in in_order(found) if (place := found[name]) is not None]
 
@@ -115,12 +119,12 @@ def _place(folder: Path, split: str | None) -> Place | None:
     homes = [path for name in ANNOTATION_FOLDERS for path in below if path.name.lower() == name]
     pictures = [path for name in IMAGE_FOLDERS for path in below if path.name.lower() == name]
     for home in homes:
-        if next(home.rglob("*.xml"), None):
+        if any(home.rglob("*.xml")):
             flat = any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())
             return Place(split, home, tuple(pictures) or ((folder,) if flat else (home,)))
-    if next(folder.glob("*.xml"), None):
+    if any(folder.glob("*.xml")):
         return Place(split, folder, (folder,))
-    if pictures and next(pictures[0].glob("*.xml"), None):
+    if pictures and any(pictures[0].glob("*.xml")):
         return Place(split, pictures[0], (pictures[0],))
     return None
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import xml.sax.handler  # noqa: S406 (the handler class only; reading is defusedxml's)
+import xml.sax.handler
 from dataclasses import dataclass, field
 from pathlib import Path
-from xml.sax import SAXException  # noqa: S406
-from xml.sax.xmlreader import AttributesImpl  # noqa: S406
+from xml.sax import SAXException
+from xml.sax.xmlreader import AttributesImpl
 
 from defusedxml import DefusedXmlException
 from defusedxml.sax import parseString
@@ -19,7 +19,7 @@ DEEPEST = 50  # levels; VOC uses four
 _NATIVE = ("utf-8", "utf8", "utf-16", "us-ascii", "ascii", "iso-8859-1", "latin-1")
 
 
-class RefusedXml(DataError):
+class RefusedXmlError(DataError):
     """The XML declares a document type or entities; nothing of it was expanded."""
 
 
@@ -108,13 +108,13 @@ def _flag(text: str) -> float:
 
 
 def parse(data: bytes) -> Node:
-    """The tree of an XML document. Raises RefusedXml for a DOCTYPE or entities, DataError for what is no XML."""
+    """The tree of an XML document. Raises RefusedXmlError for a DOCTYPE or entities, DataError for what is no XML."""
     builder = _Builder()
     try:
         parseString(_decodable(data), builder, forbid_dtd=True)
     except DefusedXmlException as error:
         kind = type(error).__name__.replace("Forbidden", "").replace("DTD", "DOCTYPE")
-        raise RefusedXml(f"the XML is refused: it declares {kind}, which annotations never need") from error
+        raise RefusedXmlError(f"the XML is refused: it declares {kind}, which annotations never need") from error
     except SAXException as error:
         line = getattr(error, "getLineNumber", lambda: None)()
         raise DataError(f"not well-formed XML{f' at line {line}' if line else ''}: {error.getMessage()}") from error

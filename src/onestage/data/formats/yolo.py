@@ -10,7 +10,16 @@ import yaml
 
 from onestage.data.dataset import Dataset
 from onestage.data.formats.files import (
-    file_stem, files_under, images_under, inside, leads_out, printable, put_image, put_text, safe_relative, shown,
+    file_stem,
+    files_under,
+    images_under,
+    inside,
+    leads_out,
+    printable,
+    put_image,
+    put_text,
+    safe_relative,
+    shown,
     text_lines,
 )  # fmt: skip
 from onestage.data.formats.listing import Listing
@@ -103,18 +112,20 @@ def _images(folder: YoloFolder, source: Path, listing: Listing) -> list[Path]:
         found = []
         for path in images_under(source):
             if leads_out(path, (folder.root, source)):
-                listing.add("path-escape", "the image is a link that leads out of the folder", file=path, image=path.stem)
+                listing.add(
+                    "path-escape", "the image is a link that leads out of the folder", file=path, image=path.stem
+                )
             else:
                 found.append(path)
         return found
     found = []
     for number_of_line, line in enumerate(text_lines(source), 1):
         if line.strip():
-            path = _listed(folder, source, line.strip())
-            if path is not None and inside(path, (folder.root, source.parent)):
-                found.append(path)
+            named = _listed(folder, source, line.strip())
+            if named is not None and inside(named, (folder.root, source.parent)):
+                found.append(named)
                 continue
-            out = path is not None or (safe_relative(line) is None and ".." in line)
+            out = named is not None or (safe_relative(line) is None and ".." in line)
             code, what = ("path-escape", "leads out of the folder") if out else ("missing-image", "is not there")
             listing.add(code, f"{printable(line.strip())!r} {what}", file=source, line=number_of_line)
     return list(dict.fromkeys(found))
@@ -151,7 +162,9 @@ def _read(folder: YoloFolder, split: str, own: tuple[str, ...], classes: tuple[s
         used.add(label)
         there = label.is_file()
         if there and leads_out(label, (folder.root, *folder.sources[split])):
-            listing.add("path-escape", "the label file is a link that leads out of the folder", file=label, image=image_id)
+            listing.add(
+                "path-escape", "the label file is a link that leads out of the folder", file=label, image=image_id
+            )
             continue
         lines = [(at, line.split()) for at, line in enumerate(text_lines(label) if there else (), 1) if line.strip()]
         counted += len(lines)
@@ -242,7 +255,9 @@ def write(dataset: Dataset, root: Path, images: str | None = "copy") -> list[Fin
         stem, truth = file_stem(image.id), dataset.annotations[image.id]
         put_image(image.path, root / "images" / split / (stem + image.path.suffix), images)
         put_text(root / "labels" / split / f"{stem}.txt", _text(image, truth, listing))
-    present = {path.name for path in (root / "images").iterdir() if path.is_dir()} if (root / "images").is_dir() else set()
+    present = (
+        {path.name for path in (root / "images").iterdir() if path.is_dir()} if (root / "images").is_dir() else set()
+    )
     document: dict[str, object] = {"path": "."}
     document |= {name: f"images/{name}" for name in in_order(present | {split})}
     document["names"] = dict(enumerate(dataset.classes))
@@ -253,13 +268,22 @@ def write(dataset: Dataset, root: Path, images: str | None = "copy") -> list[Fin
 def _text(image: ImageInfo, truth: Annotations, listing: Listing) -> str:
     lines = []
     for i, (x1, y1, x2, y2) in enumerate(truth.boxes.tolist()):
-        flags: Mapping[str, bool] = {"crowd": truth.crowd[i], "ignore": truth.ignore[i], "difficult": truth.difficult[i]}
+        flags: Mapping[str, bool] = {
+            "crowd": truth.crowd[i],
+            "ignore": truth.ignore[i],
+            "difficult": truth.difficult[i],
+        }
         lost = [name for name, value in flags.items() if value]
         if lost:
             what = f"YOLO has no flag for {' and '.join(lost)}: " + ("kept" if lost == ["difficult"] else "left out")
             listing.add("lost-flag", what, file=image.path, image=image.id, box=(x1, y1, x2, y2))
             if lost != ["difficult"]:
                 continue
-        shares = ((x1 + x2) / 2 / image.width, (y1 + y2) / 2 / image.height, (x2 - x1) / image.width, (y2 - y1) / image.height)
+        shares = (
+            (x1 + x2) / 2 / image.width,
+            (y1 + y2) / 2 / image.height,
+            (x2 - x1) / image.width,
+            (y2 - y1) / image.height,
+        )
         lines.append(f"{truth.labels[i]} " + " ".join(f"{value:.9g}" for value in shares))
     return "".join(f"{line}\n" for line in lines)

@@ -14,8 +14,10 @@ from onestage.data.formats.rows import number
 from onestage.data.formats.splits import in_order, role
 from onestage.errors import DataError
 
-NOT_LABELS = frozenset({"classes.txt", "labels.txt", "readme.txt", "readme.dataset.txt", "readme.roboflow.txt", "train.txt",
-                        "val.txt", "valid.txt", "test.txt", "obj.names", "predefined_classes.txt", "license.txt"})  # fmt: skip
+NOT_LABELS = frozenset(
+    {"classes.txt", "labels.txt", "predefined_classes.txt", "readme.txt", "readme.dataset.txt", "readme.roboflow.txt"}
+    | {"license.txt", "train.txt", "val.txt", "valid.txt", "test.txt", "trainval.txt"}
+)
 
 
 @dataclass
@@ -130,7 +132,9 @@ def _names(value: Any, path: Path) -> tuple[str, ...] | None:
             raise DataError(f"{path.name}: names: expected numbers as keys, got {list(value)[:3]}") from error
         value = [numbered.get(index, str(index)) for index in range(max(numbered, default=-1) + 1)]
     if not isinstance(value, list) or not value:
-        raise DataError(f"{path.name}: names: expected a list of class names or 'number: name', got {str(value)[:60]!r}")
+        raise DataError(
+            f"{path.name}: names: expected a list of class names or 'number: name', got {str(value)[:60]!r}"
+        )
     return tuple(map(str, value))
 
 
@@ -139,7 +143,7 @@ def from_data(path: Path) -> YoloFolder:
     pairs = (line.split("=", 1) for line in text_lines(path) if "=" in line and not line.lstrip().startswith("#"))
     keys = {key.strip(): value.strip() for key, value in pairs}
     root = path.parent.parent if path.parent.name in ("cfg", "data") else path.parent
-    sources = {}
+    sources: dict[str, tuple[Path, ...]] = {}
     problems = []
     for key, split in (("train", "train"), ("valid", "val"), ("test", "test")):
         if keys.get(key):
@@ -196,7 +200,11 @@ def _holds_labels(folder: Path) -> bool:
 
 def _names_beside(root: Path) -> tuple[str, ...] | None:
     places = [place for place in (root, root / "labels", root / "data", root / "train") if place.is_dir()]
-    tries = [place / name for place in places for name in ("classes.txt", "labels.txt", "obj.names", "predefined_classes.txt")]
+    tries = [
+        place / name
+        for place in places
+        for name in ("classes.txt", "labels.txt", "obj.names", "predefined_classes.txt")
+    ]
     tries += [path for place in places for path in sorted(place.glob("*.names"))]
     for path in tries:
         if path.is_file() and (names := tuple(line.strip() for line in text_lines(path) if line.strip())):
