@@ -232,7 +232,9 @@ def test_round_trip(tmp_path: Path, rows: list, image_id: int | str) -> None:
     np.testing.assert_allclose(again.boxes, boxes, atol=1e-9)
     for name in ("labels", "difficult", "ignore", "crowd"):
         assert getattr(again, name).tolist() == getattr(truth, name).tolist()
-    assert {key: column.tolist() for key, column in again.extra.items()} == ({k: c.tolist() for k, c in extra.items()} if rows else {})
+    assert {key: column.tolist() for key, column in again.extra.items()} == (
+        {k: c.tolist() for k, c in extra.items()} if rows else {}
+    )
     assert back.images[0].id == (image_id if isinstance(image_id, int) else 1)
     assert codes(back) == []
 

@@ -73,7 +73,9 @@ def test_a_long_trailer_after_the_picture_is_fine(tmp_path: Path) -> None:
     assert probe(path) == (60, 40)
 
 
-@pytest.mark.parametrize("data", [b"", b"hello, this is no image at all", b"<html></html>", bytes(1000), b"\xff\xd8", b"BM"])
+@pytest.mark.parametrize(
+    "data", [b"", b"hello, this is no image at all", b"<html></html>", bytes(1000), b"\xff\xd8", b"BM"]
+)
 def test_what_is_no_image_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.jpg").write_bytes(data)
     with pytest.raises(DataError):
@@ -100,7 +102,10 @@ def test_a_folder_or_nothing_at_all_gives_a_reason(tmp_path: Path) -> None:
             probe(path)
 
 
-@given(st.binary(max_size=300), st.sampled_from([b"", b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"RIFF\x10\0\0\0WEBP", b"BM", b"II*\0"]))
+@given(
+    st.binary(max_size=300),
+    st.sampled_from([b"", b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"RIFF\x10\0\0\0WEBP", b"BM", b"II*\0"]),
+)
 def test_no_bytes_make_it_fall_over(tmp_path_factory: pytest.TempPathFactory, data: bytes, magic: bytes) -> None:
     path = tmp_path_factory.mktemp("bytes") / "a.jpg"
     path.write_bytes(magic + data)

@@ -67,7 +67,9 @@ def test_an_unknown_class_names_the_nearest() -> None:
 
 def test_a_repeated_box_is_kept_once_but_other_class_and_flags_are_other_boxes() -> None:
     box = (1.0, 2.0, 3.0, 4.0)
-    truth, listing = check(Row("cat", box, ""), Row("dog", box, ""), Row("cat", box, "", 9), Row("cat", box, "", crowd=True))
+    truth, listing = check(
+        Row("cat", box, ""), Row("dog", box, ""), Row("cat", box, "", 9), Row("cat", box, "", crowd=True)
+    )
     assert truth.labels.tolist() == [0, 1, 0]
     assert truth.crowd.tolist() == [False, False, True]
     assert [(found.code, found.where.line) for found in listing.findings] == [("duplicate-box", 9)]

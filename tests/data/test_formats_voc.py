@@ -17,9 +17,11 @@ from onestage.data.formats.voc_xml import parse
 from onestage.errors import DataError
 from onestage.records import Annotations, ImageInfo
 
-LAUGHS = '<?xml version="1.0"?><!DOCTYPE lolz [<!ENTITY a "ha">' + "".join(
-    f'<!ENTITY a{i} "&a{i - 1 if i else ""};&a{i - 1 if i else ""};">' for i in range(30)
-) + "]><annotation><filename>&a29;</filename></annotation>"
+LAUGHS = (
+    '<?xml version="1.0"?><!DOCTYPE lolz [<!ENTITY a "ha">'
+    + "".join(f'<!ENTITY a{i} "&a{i - 1 if i else ""};&a{i - 1 if i else ""};">' for i in range(30))
+    + "]><annotation><filename>&a29;</filename></annotation>"
+)
 EXTERNAL = (
     '<?xml version="1.0"?><!DOCTYPE x [<!ENTITY secret SYSTEM "file:///etc/passwd">]>'
     "<annotation><object><name>&secret;</name></object></annotation>"
@@ -65,7 +67,9 @@ def test_flags_are_kept(tmp_path: Path) -> None:
     assert truth.extra["line"].tolist() == [4, 5]
 
 
-@pytest.mark.parametrize("layout", ["Annotations+JPEGImages", "annotations+images", "together", "xml+images", "Annotations+root"])
+@pytest.mark.parametrize(
+    "layout", ["Annotations+JPEGImages", "annotations+images", "together", "xml+images", "Annotations+root"]
+)
 def test_layouts(tmp_path: Path, layout: str) -> None:
     homes = {"together": ("", ""), "Annotations+root": ("Annotations", "")}
     xml, images = homes.get(layout) or layout.split("+")
@@ -89,7 +93,11 @@ def test_folders_that_are_splits(tmp_path: Path) -> None:
 
 
 def test_lists_keep_their_order_and_class_lists_are_no_splits(tmp_path: Path) -> None:
-    voc(tmp_path, {name: [("cat", 2, 2, 9, 9)] for name in "abc"}, {"val": ["c", "a"], "train": ["b.jpg"], "cat_val": ["c  1", "a -1"]})
+    voc(
+        tmp_path,
+        {name: [("cat", 2, 2, 9, 9)] for name in "abc"},
+        {"val": ["c", "a"], "train": ["b.jpg"], "cat_val": ["c  1", "a -1"]},
+    )
     assert module.splits(tmp_path) == ["train", "val"]
     assert [image.id for image in module.read(tmp_path, "val").images] == ["c", "a"]
     assert [image.id for image in module.read(tmp_path, "train").images] == ["b"]
@@ -192,8 +200,15 @@ def test_sizes_are_checked_against_the_image_as_shown(tmp_path: Path) -> None:
 
 
 def test_rows_without_name_or_box_and_class_missing_from_the_list(tmp_path: Path) -> None:
-    voc(tmp_path, {"a": [("cat", 2, 2, 9, 9), ("", 2, 2, 9, 9), ("dog", 2, 2, 9, 9), ("cat", "x", 2, 9, 9), ("cat", 5, 5, 5, 9)]})
-    text = (tmp_path / "Annotations/a.xml").read_text().replace("</annotation>", "<object><name>cat</name></object></annotation>")
+    voc(
+        tmp_path,
+        {"a": [("cat", 2, 2, 9, 9), ("", 2, 2, 9, 9), ("dog", 2, 2, 9, 9), ("cat", "x", 2, 9, 9), ("cat", 5, 5, 5, 9)]},
+    )
+    text = (
+        (tmp_path / "Annotations/a.xml")
+        .read_text()
+        .replace("</annotation>", "<object><name>cat</name></object></annotation>")
+    )
     write(tmp_path / "Annotations/a.xml", text)
     dataset = module.read(tmp_path, None, ["cat"])
     assert sorted(codes(dataset)) == ["bad-row", "bad-row", "not-a-number", "unknown-class", "zero-area-box"]
@@ -267,12 +282,23 @@ side = st.one_of(st.integers(0, 50).map(float), st.floats(0, 50).map(lambda v: r
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
-@given(st.lists(st.tuples(side, side, st.floats(1.01, 9), st.floats(1.01, 9), st.integers(0, 1), st.booleans()), max_size=6, unique_by=lambda r: r[:5]))
+@given(
+    st.lists(
+        st.tuples(side, side, st.floats(1.01, 9), st.floats(1.01, 9), st.integers(0, 1), st.booleans()),
+        max_size=6,
+        unique_by=lambda r: r[:5],
+    )
+)
 def test_round_trip(tmp_path: Path, rows: list) -> None:
     image = ImageInfo("x/a b", picture(tmp_path / "a b.png", 60, 60), 60, 60)
     boxes = np.array([[x, y, x + w, y + h] for x, y, w, h, *_ in rows]).reshape(-1, 4)
     flags = [row[5] for row in rows]
-    truth = Annotations(boxes, [row[4] for row in rows], flags, extra={"truncated": np.array(flags, float), "occluded": np.zeros(len(rows))})
+    truth = Annotations(
+        boxes,
+        [row[4] for row in rows],
+        flags,
+        extra={"truncated": np.array(flags, float), "occluded": np.zeros(len(rows))},
+    )
     dataset = Dataset(tmp_path, "voc", "train", ("a&b", "<c>"), (image,), {image.id: truth})
     root = tmp_path / "out"
     assert module.write(dataset, root) == []

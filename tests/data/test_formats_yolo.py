@@ -100,7 +100,9 @@ def test_names_of_classes(tmp_path: Path, style: str) -> None:
         write(tmp_path / "data.yaml", f"train: images/train\nval: images/train\n{more}\n")
     elif style == "classes.txt":
         write(tmp_path / "classes.txt", "x\r\ny\r\nz\r\n")
-    expected = {"list": ("x", "y", "3"), "nc": ("0", "1", "2", "3"), "nothing": ("0", "1", "2")}.get(style, ("x", "y", "z"))
+    expected = {"list": ("x", "y", "3"), "nc": ("0", "1", "2", "3"), "nothing": ("0", "1", "2")}.get(
+        style, ("x", "y", "z")
+    )
     assert module.read(tmp_path, "train").classes == expected
 
 
@@ -137,7 +139,10 @@ def test_darknet_data_file_with_lists_from_another_machine(tmp_path: Path) -> No
     write(tmp_path / "train.txt", f"/home/someone/darknet/obj/a.jpg\r\n{tmp_path}/obj/b.jpg\r\n\r\n")
     write(tmp_path / "val.txt", "obj/c.jpg\nobj/gone.jpg\n")
     write(tmp_path / "obj.names", "cat\n\n")
-    write(tmp_path / "obj.data", "classes = 2\ntrain = data/train.txt\nvalid=val.txt\n# x\nnames = obj.names\nbackup = /b\n")
+    write(
+        tmp_path / "obj.data",
+        "classes = 2\ntrain = data/train.txt\nvalid=val.txt\n# x\nnames = obj.names\nbackup = /b\n",
+    )
     for root in (tmp_path, tmp_path / "obj.data"):
         train, val = module.read_splits(root, ["train", "val"])
         assert [image.id for image in train.images] == ["a", "b"]
@@ -200,7 +205,9 @@ def test_pose_rows_give_their_box(tmp_path: Path) -> None:
 
 def test_bom_crlf_and_bytes_that_are_no_utf8(tmp_path: Path) -> None:
     yolo(tmp_path, {"a": ROW})
-    (tmp_path / "labels" / "a.txt").write_bytes(b"\xef\xbb\xbf0 0.5 0.5 0.5 0.5\r\n0 0.2 0.2 0.1 0.1\r\n\xff\xfe\x00\r\n")
+    (tmp_path / "labels" / "a.txt").write_bytes(
+        b"\xef\xbb\xbf0 0.5 0.5 0.5 0.5\r\n0 0.2 0.2 0.1 0.1\r\n\xff\xfe\x00\r\n"
+    )
     dataset = module.read(tmp_path, None)
     assert dataset.boxes == 2
     assert codes(dataset) == ["bad-row"]
@@ -257,7 +264,10 @@ share = st.floats(0, 1)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
-@given(st.lists(st.tuples(share, share, share, share, st.integers(0, 1)), max_size=6), st.sampled_from([(60, 40), (1, 1), (4000, 7)]))
+@given(
+    st.lists(st.tuples(share, share, share, share, st.integers(0, 1)), max_size=6),
+    st.sampled_from([(60, 40), (1, 1), (4000, 7)]),
+)
 def test_round_trip(tmp_path: Path, rows: list, size: tuple[int, int]) -> None:
     info = ImageInfo("x/a b", picture(tmp_path / "a b.png", *size), *size)
     corners = np.array([[min(x, u), min(y, v), max(x, u), max(y, v)] for x, y, u, v, _ in rows]).reshape(-1, 4)

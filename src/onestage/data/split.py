@@ -26,7 +26,7 @@ def stratified(present: BoolArray, fraction: float, seed: int = 0) -> BoolArray:
     counts as a label, so that empty items are shared out too. Items are taken in a seeded order.
     """
     n = len(present)
-    labels = np.concatenate([present.reshape(n, -1), ~present.reshape(n, -1).any(axis=1, keepdims=True)], axis=1)
+    labels = np.concatenate([present, ~present.any(axis=1, keepdims=True)], axis=1)
     shares = np.array([1 - fraction, fraction])
     lacking = labels.sum(axis=0)[None, :] * shares[:, None]  # (2, L): what each side still lacks of each label
     lacking_items = n * shares

@@ -25,7 +25,7 @@ from onestage.data.formats.files import (
 from onestage.data.formats.listing import Listing
 from onestage.data.formats.merge import merged
 from onestage.data.formats.rows import Row, checked_boxes, label_map, number, probed
-from onestage.data.formats.splits import in_order
+from onestage.data.formats.splits import in_order, role
 from onestage.data.formats.yolo_folder import NOT_LABELS, YoloFolder, find
 from onestage.errors import DataError, did_you_mean
 from onestage.records import Annotations, Finding, ImageId, ImageInfo
@@ -247,7 +247,8 @@ def _orphans(sources: Iterable[Path], used: set[Path], paths: Iterable[Path]) ->
 def write(dataset: Dataset, root: Path, images: str | None = "copy") -> list[Finding]:
     """Writes one split: images/SPLIT, labels/SPLIT and data.yaml (`images`: 'copy', 'link' or None).
 
-    Nine digits per value, so that boxes come back within a millionth of the image. YOLO has no flags: crowds and
+    Nine digits per value, so that boxes come back within a millionth of the image. data.yaml calls the sets train, val and
+    test, whatever their folders are called; a lone set of another name is its train. YOLO has no flags: crowds and
     regions to ignore are left out, difficult boxes become plain ones; both are listed in the answer.
     """
     listing, split = Listing(dataset.root), file_stem(dataset.split)
@@ -258,8 +259,12 @@ def write(dataset: Dataset, root: Path, images: str | None = "copy") -> list[Fin
     present = (
         {path.name for path in (root / "images").iterdir() if path.is_dir()} if (root / "images").is_dir() else set()
     )
-    document: dict[str, object] = {"path": "."}
-    document |= {name: f"images/{name}" for name in in_order(present | {split})}
+    sets = {
+        str(role(name) or name).replace("trainval", "train"): name for name in reversed(in_order(present | {split}))
+    }
+    if "train" not in sets:  # a data.yaml without train is none: its other readers refuse it
+        sets["train"] = sets.pop(split, split)
+    document: dict[str, object] = {"path": ".", **{key: f"images/{sets[key]}" for key in in_order(sets)}}
     document["names"] = dict(enumerate(dataset.classes))
     put_text(root / "data.yaml", yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
     return listing.findings
