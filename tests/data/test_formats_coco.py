@@ -35,10 +35,14 @@ def small(root: Path, annotations: list, images: list | None = None, categories:
 
 
 def test_xywh_ids_with_gaps_flags_and_extras(tmp_path: Path) -> None:
-    dataset = small(tmp_path, [
-        box([1.5, 2, 10, 20], id=900, area=55.5, segmentation=[[1, 2, 3]]), box([0, 0, 5, 5], category=7, id=4, iscrowd=1),
-        box([3, 3, 5, 5], category=7, id=5, ignore=1),
-    ])  # fmt: skip
+    dataset = small(
+        tmp_path,
+        [
+            box([1.5, 2, 10, 20], id=900, area=55.5, segmentation=[[1, 2, 3]]),
+            box([0, 0, 5, 5], category=7, id=4, iscrowd=1),
+            box([3, 3, 5, 5], category=7, id=5, ignore=1),
+        ],
+    )
     assert dataset.classes == ("cat", "dog")  # ids 3 and 7, ascending, whatever the order in the file
     truth = only(dataset)
     assert truth.boxes.tolist() == [[1.5, 2, 11.5, 22], [0, 0, 5, 5], [3, 3, 8, 8]]
@@ -81,17 +85,51 @@ def test_captions_and_keypoints_beside_instances_are_passed_over(tmp_path: Path)
 
 
 def test_bad_rows_go_images_stay(tmp_path: Path) -> None:
-    dataset = small(tmp_path, [
-        box([1, 1, 5, 5]), box([1, 1, 0, 5]), box([1, 1, -3, 5]), box([100, 1, 3, 5]), box([1, 1, float("nan"), 5]),
-        box(["x", 1, 3, 5]), box([1, 1, 3]), box(None), box([1, 1, 5, 5], category=99), box([1, 1, 5, 5], image_id=42),
-        box([1, 1, 5, 5]), box([1, 1, 500, 5]), "rubbish", box([1, 1, 5, 5], image_id=[1]), box([1, 1, 9, 9], category=None),
-        box([1, 1, float("inf"), 5]),
-    ], [image(), image(2, "b.jpg"), image(1, "c.jpg"), {"id": 3}, "rubbish"])  # fmt: skip
-    assert sorted(codes(dataset)) == sorted([
-        "zero-area-box", "inverted-box", "box-outside", "not-a-number", "not-a-number", "bad-row", "bad-row", "unknown-class",
-        "orphan-annotation", "duplicate-box", "box-clipped", "orphan-annotation", "orphan-annotation", "unknown-class",
-        "not-a-number", "missing-image", "repeated-image", "bad-row", "bad-row",
-    ])  # fmt: skip
+    dataset = small(
+        tmp_path,
+        [
+            box([1, 1, 5, 5]),
+            box([1, 1, 0, 5]),
+            box([1, 1, -3, 5]),
+            box([100, 1, 3, 5]),
+            box([1, 1, float("nan"), 5]),
+            box(["x", 1, 3, 5]),
+            box([1, 1, 3]),
+            box(None),
+            box([1, 1, 5, 5], category=99),
+            box([1, 1, 5, 5], image_id=42),
+            box([1, 1, 5, 5]),
+            box([1, 1, 500, 5]),
+            "rubbish",
+            box([1, 1, 5, 5], image_id=[1]),
+            box([1, 1, 9, 9], category=None),
+            box([1, 1, float("inf"), 5]),
+        ],
+        [image(), image(2, "b.jpg"), image(1, "c.jpg"), {"id": 3}, "rubbish"],
+    )
+    assert sorted(codes(dataset)) == sorted(
+        [
+            "zero-area-box",
+            "inverted-box",
+            "box-outside",
+            "not-a-number",
+            "not-a-number",
+            "bad-row",
+            "bad-row",
+            "unknown-class",
+            "orphan-annotation",
+            "duplicate-box",
+            "box-clipped",
+            "orphan-annotation",
+            "orphan-annotation",
+            "unknown-class",
+            "not-a-number",
+            "missing-image",
+            "repeated-image",
+            "bad-row",
+            "bad-row",
+        ]
+    )
     assert only(dataset).boxes.tolist() == [[1, 1, 6, 6], [1, 1, 60, 6]]
     assert (dataset.boxes_read, dataset.images_read) == (16, 5)
 
@@ -119,8 +157,11 @@ def test_links_out_are_refused_and_absolute_names_inside_are_found(tmp_path: Pat
 
 
 def test_a_group_category_without_boxes_is_left_out_and_equal_names_are_one_class(tmp_path: Path) -> None:
-    group = [{"id": 0, "name": "animals", "supercategory": "none"}, {"id": 1, "name": "cat", "supercategory": "animals"},
-             {"id": 2, "name": "dog", "supercategory": "animals"}]  # fmt: skip
+    group = [
+        {"id": 0, "name": "animals", "supercategory": "none"},
+        {"id": 1, "name": "cat", "supercategory": "animals"},
+        {"id": 2, "name": "dog", "supercategory": "animals"},
+    ]
     assert small(tmp_path / "1", [box([1, 1, 5, 5], category=2)], categories=group).classes == ("cat", "dog")
     same = [{"id": 0, "name": "cat", "supercategory": "none"}, {"id": 1, "name": "cat", "supercategory": "cat"}]
     dataset = small(tmp_path / "2", [box([1, 1, 5, 5], category=1)], categories=same)
@@ -216,8 +257,16 @@ number = st.floats(0, 50) | st.integers(0, 50).map(float)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
-@given(st.lists(st.tuples(number, number, st.floats(0.01, 9), st.floats(0.01, 9), st.integers(0, 1), st.booleans(), st.booleans()),
-                max_size=6, unique_by=lambda r: r[:5]), st.sampled_from([5, "x/y", "über"]))  # fmt: skip
+@given(
+    st.lists(
+        st.tuples(
+            number, number, st.floats(0.01, 9), st.floats(0.01, 9), st.integers(0, 1), st.booleans(), st.booleans()
+        ),
+        max_size=6,
+        unique_by=lambda r: r[:5],
+    ),
+    st.sampled_from([5, "x/y", "über"]),
+)
 def test_round_trip(tmp_path: Path, rows: list, image_id: int | str) -> None:
     info = ImageInfo(image_id, picture(tmp_path / "a b.png", 60, 60), 60, 60)
     boxes = np.array([[x, y, x + w, y + h] for x, y, w, h, *_ in rows]).reshape(-1, 4)

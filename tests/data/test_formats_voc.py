@@ -55,9 +55,11 @@ def test_flags_are_kept(tmp_path: Path) -> None:
     voc(tmp_path, {"a": []})
     more = "<difficult>1</difficult><truncated>0.3</truncated><occluded>1</occluded>"
     text = voc_xml([("cat", 2, 2, 9, 9)], more=more).replace(
-        "</annotation>", "<object><name>cat</name><truncated>Unspecified</truncated><bndbox><xmax>30</xmax><xmin> 3.5 </xmin>"
-        "<ymin>4</ymin><ymax>9</ymax></bndbox><part><name>head</name><bndbox><xmin>1</xmin></bndbox></part></object></annotation>"
-    )  # fmt: skip
+        "</annotation>",
+        "<object><name>cat</name><truncated>Unspecified</truncated>"
+        "<bndbox><xmax>30</xmax><xmin> 3.5 </xmin>"
+        "<ymin>4</ymin><ymax>9</ymax></bndbox><part><name>head</name><bndbox><xmin>1</xmin></bndbox></part></object></annotation>",
+    )
     write(tmp_path / "Annotations" / "a.xml", text)
     truth = only(module.read(tmp_path, None))
     assert truth.boxes.tolist() == [[1, 1, 9, 9], [2.5, 3, 30, 9]]
@@ -137,9 +139,17 @@ def test_entities_are_refused_and_never_expanded(tmp_path: Path, text: str, word
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"<annotation><object>", b"no xml", b"<a/>", "<annotation>\udcff".encode("utf-8", "surrogateescape"),
-             b'<?xml version="1.0" encoding="klingon"?><annotation/>', b"<x>" * 5000],
-)  # fmt: skip
+    "data",
+    [
+        b"",
+        b"<annotation><object>",
+        b"no xml",
+        b"<a/>",
+        "<annotation>\udcff".encode("utf-8", "surrogateescape"),
+        b'<?xml version="1.0" encoding="klingon"?><annotation/>',
+        b"<x>" * 5000,
+    ],
+)
 def test_xml_that_cannot_be_used_loses_its_image_with_a_reason(tmp_path: Path, data: bytes) -> None:
     voc(tmp_path, {"a": [], "b": [("cat", 2, 2, 9, 9)]})
     (tmp_path / "Annotations" / "a.xml").write_bytes(data)

@@ -110,9 +110,13 @@ def test_data_yaml_paths(tmp_path: Path) -> None:
     root = tmp_path / "set"
     yolo(root, {"a": ROW}, "train")
     yolo(root, {"b": ROW}, "val")
-    for text in ("path: set\ntrain: images/train\nval: images/val", "train: set/images/train\nval: [set/images/val]",
-                 f"path: {root}\ntrain: images/train\nvalid: images/val", "train: ../set/images/train\nval: set/images/val\ntest:",
-                 "train: set/images/train\nval: set/images/val\ntest: set/images/none\nnc: 1\ndownload: exit 1"):  # fmt: skip
+    for text in (
+        "path: set\ntrain: images/train\nval: images/val",
+        "train: set/images/train\nval: [set/images/val]",
+        f"path: {root}\ntrain: images/train\nvalid: images/val",
+        "train: ../set/images/train\nval: set/images/val\ntest:",
+        "train: set/images/train\nval: set/images/val\ntest: set/images/none\nnc: 1\ndownload: exit 1",
+    ):
         path = write(tmp_path / "data.yaml", text + "\nnames: [cat]\n")
         assert module.splits(path) == module.splits(tmp_path) == ["train", "val"]
         assert [image.id for image in module.read(path, "val").images] == ["b"]

@@ -92,9 +92,11 @@ def test_yolo_and_coco_with_three_sets(tmp_path: Path) -> None:
         yolo(tmp_path / "y", {f"{split}1": ROW}, split)
         picture(tmp_path / "c/images" / split / f"{split}.jpg")
         coco(
-            tmp_path / f"c/annotations/instances_{split}.json", [{"id": 1, "file_name": f"{split}.jpg"}],
-            [{"image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5]}] if split != "test" else [], [{"id": 1, "name": "cat"}],
-        )  # fmt: skip
+            tmp_path / f"c/annotations/instances_{split}.json",
+            [{"id": 1, "file_name": f"{split}.jpg"}],
+            [{"image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5]}] if split != "test" else [],
+            [{"id": 1, "name": "cat"}],
+        )
     opened = open_dataset(tmp_path / "y")
     assert (len(opened.train), len(opened.val), opened.format) == (1, 1, "yolo")
     assert opened.test is not None

@@ -247,8 +247,8 @@ def _orphans(sources: Iterable[Path], used: set[Path], paths: Iterable[Path]) ->
 def write(dataset: Dataset, root: Path, images: str | None = "copy") -> list[Finding]:
     """Writes one split: images/SPLIT, labels/SPLIT and data.yaml (`images`: 'copy', 'link' or None).
 
-    Nine digits per value, so that boxes come back within a millionth of the image. data.yaml calls the sets train, val and
-    test, whatever their folders are called; a lone set of another name is its train. YOLO has no flags: crowds and
+    Nine digits per value, so that boxes come back within a millionth of the image. data.yaml calls the sets train, val
+    and test, whatever their folders are called; a lone set of another name is its train. YOLO has no flags: crowds and
     regions to ignore are left out, difficult boxes become plain ones; both are listed in the answer.
     """
     listing, split = Listing(dataset.root), file_stem(dataset.split)
