@@ -1,0 +1,228 @@
+"""Opens a dataset by its path: recognises the format, chooses or makes train and val, refuses heavy losses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from onestage.data.dataset import Dataset
+from onestage.data.formats import READERS, recognise
+from onestage.data.formats.files import printable
+from onestage.data.formats.listing import CODES, in_words
+from onestage.data.formats.merge import merged, unique
+from onestage.data.formats.splits import role
+from onestage.data.locate import existing, nothing_here
+from onestage.data.spec import Spec, read_spec
+from onestage.data.split import divided, leaks
+from onestage.errors import DataError, did_you_mean
+from onestage.records import Finding, Where
+
+LOSS_LIMIT = 0.05
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A dataset ready for training: its sets, what it was taken for in one sentence, how a split was made, findings.
+
+    `findings` hold those of all sets once each. `split_made` is None where the folder itself names validation.
+    `test` is a third set where the folder names one that is not used as validation.
+    """
+
+    train: Dataset
+    val: Dataset
+    test: Dataset | None
+    classes: tuple[str, ...]
+    format: str
+    described: str
+    split_made: str | None
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class _Sets:
+    """What was read before it is decided what is train and what is val; `notes` go into the description."""
+
+    sets: dict[str, Dataset]
+    why: str
+    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+def open_dataset(
+    data: str | Path, *, classes: Sequence[str] | None = None, seed: int = 0, val_fraction: float = 0.2,
+    allow_loss: bool | float = False,
+) -> Opened:  # fmt: skip
+    """Opens the dataset at a path: a folder, a data.yaml or .data, a COCO JSON, or a YAML that names train and val.
+
+    Sets that the folder names are used. VOC's lists are used as in the VOC2007 challenge: train on trainval (or train
+    and val together), judge on test, where test is annotated. Where one set is given, or train and val are the same
+    images, a stratified split is made with `seed`, `val_fraction` of the images for validation. `classes` fixes names
+    and order of the classes. More than 5 % of boxes or images lost while reading stops with DataError, unless
+    `allow_loss` (True, or the share that is allowed); so do a missing path, an empty folder, an unknown format.
+    """
+    path = existing(Path(data).expanduser())
+    if not 0 < val_fraction < 1:
+        raise DataError(f"val_fraction: expected a share between 0 and 1, got {val_fraction}")
+    spec = read_spec(path)
+    read = _read_spec(spec, classes) if spec is not None else _read_folder(path, classes)
+    limit = LOSS_LIMIT if allow_loss is False else 1.0 if allow_loss is True else float(allow_loss)
+    for dataset in read.sets.values():
+        _refuse_losses(dataset, limit)
+    train, val, test, made, findings = _train_and_val(read, seed, val_fraction)
+    for dataset in (train, val):
+        if not dataset.boxes:
+            raise DataError(
+                f"{_name(path)}: none of the {len(dataset)} images of {dataset.split} has a usable box",
+                problems=[in_words(finding) for finding in dataset.findings[:10]],
+            )
+    if (leak := leaks(train, val)) is not None:
+        findings.append(leak)
+    held = [dataset for dataset in (train, val, test) if dataset is not None]
+    findings += _unused_classes(train) if classes is not None else []
+    every = unique([*read.findings, *findings, *(found for dataset in held for found in dataset.findings)])
+    counts = ", ".join(
+        f"{name} {len(dataset)} images with {dataset.boxes} boxes"
+        for name, dataset in (("train", train), ("val", val), ("test", test)) if dataset is not None
+    )  # fmt: skip
+    notes = [f"{made}"] if made else list(read.notes)
+    classes_said = f"{len(train.classes)} class{'es' * (len(train.classes) != 1)}: {_some(train.classes)}"
+    described = "; ".join([read.why, counts, *notes, classes_said])
+    return Opened(train, val, test, train.classes, train.format, described, made, tuple(every))
+
+
+def _read_folder(path: Path, classes: Sequence[str] | None) -> _Sets:
+    found = recognise(path)
+    if not found:
+        raise nothing_here(path)
+    name, why = found[0]
+    reader = READERS[name]
+    findings = [_finding("several-formats", f"also looks like: {other}") for _, other in found[1:]]
+    names = reader.splits(path)
+    roles: dict[str, str] = {str(role(split)): split for split in reversed(names) if role(split)}
+    notes: list[str] = []
+    if "trainval" in roles or (name == "voc" and "test" in roles and ("train" in roles or "val" in roles)):
+        return _challenge(path, name, why, roles, classes, findings)
+    if "train" not in roles:
+        everything = reader.read_splits(path, [None], classes)[0]
+        _check_names(classes, everything, reader, path)
+        return _Sets({"train": everything}, why, (), tuple(findings))
+    if "val" not in roles and "test" in roles:
+        roles = {"train": roles["train"], "val": roles["test"]}
+        notes.append(f"{roles['val']} is used for validation, for there is no other")
+    wanted: list[str] = [key for key in ("train", "val", "test") if key in roles]
+    read = reader.read_splits(path, [roles[key] for key in wanted], classes)
+    sets = dict(zip(wanted, read, strict=True))
+    _check_names(classes, sets["train"], reader, path)
+    if "test" in sets and not sets["test"].boxes:
+        notes.append(f"{roles['test']} has no annotations and is not used")
+        del sets["test"]
+    return _Sets(sets, why, tuple(notes), tuple(findings))
+
+
+def _challenge(
+    path: Path, name: str, why: str, roles: dict[str, str], classes: Sequence[str] | None, findings: list[Finding]
+) -> _Sets:  # fmt: skip
+    """Lists as the VOC challenge uses them: train on trainval, judge on test; train and val where test has no truth."""
+    keys = [key for key in ("train", "val", "trainval", "test") if key in roles]
+    sets = dict(zip(keys, READERS[name].read_splits(path, [roles[key] for key in keys], classes), strict=True))
+    test = sets.get("test")
+    if test is not None and test.boxes and len(test) >= test.images_read / 2:
+        both = sets.get("trainval") or merged([sets[key] for key in ("train", "val") if key in sets], "trainval")
+        source = roles.get("trainval") or " and ".join(roles[key] for key in ("train", "val") if key in roles)
+        how = (f"as in the VOC challenge train is the list {source} and val the list {roles['test']}",)
+        return _Sets({"train": both, "val": test}, why, how, tuple(findings))
+    notes: tuple[str, ...] = ("the list test has no annotations and is not used",) if test is not None else ()
+    if "train" in sets and "val" in sets:
+        return _Sets({"train": sets["train"], "val": sets["val"]}, why, notes, tuple(findings))
+    only = sets.get("trainval") or sets.get("train") or sets["val"]
+    return _Sets({"train": only}, why, notes, tuple(findings))
+
+
+def _read_spec(spec: Spec, classes: Sequence[str] | None) -> _Sets:
+    """The sets of a split spec, each of any format, with one class list for all."""
+    found = {key: (path, (recognise(path) or [("", "")])[0]) for key, path in spec.sets.items()}
+    for path, (name, _) in found.values():
+        if not name:
+            raise nothing_here(path)
+    given = tuple(classes) if classes is not None else spec.classes
+    sets = {key: READERS[name].read(path, None, given) for key, (path, (name, _)) in found.items()}
+    findings = []
+    names = [dataset.classes for dataset in sets.values()]
+    if any(other != names[0] for other in names):
+        together = tuple(dict.fromkeys(name for own in names for name in own))
+        if {name for _, (name, _) in found.values()} == {"voc"}:
+            together = tuple(sorted(together))
+        findings.append(_finding("classes-differ", f"the sets name different classes; used: {', '.join(together)}"))
+        sets = {key: READERS[name].read(path, None, together) for key, (path, (name, _)) in found.items()}
+    why = f"split spec {spec.path.name}: " + ", ".join(f"{key} = {why}" for key, (_, (_, why)) in found.items())
+    return _Sets({key: replace(dataset, split=key) for key, dataset in sets.items()}, why, (), tuple(findings))
+
+
+def _train_and_val(
+    read: _Sets, seed: int, fraction: float
+) -> tuple[Dataset, Dataset, Dataset | None, str | None, list[Finding]]:  # fmt: skip
+    train, val = read.sets["train"], read.sets.get("val")
+    findings: list[Finding] = []
+    if not len(train):
+        raise DataError(
+            f"{_name(train.root)}: no usable image for training",
+            problems=[in_words(finding) for finding in train.findings[:10]],
+        )
+    made = None
+    if val is not None and {image.path for image in val.images} == {image.path for image in train.images}:
+        findings.append(_finding("train-is-val", f"train and val name the same {len(train)} images"))
+        val = None
+    if val is None or not len(val):
+        why = "train and val are the same images" if findings else "one set is given"
+        train, val = divided(train, fraction, seed)
+        made = (
+            f"{why}: a stratified split was made with seed {seed}, {len(val)} of {len(train) + len(val)} images for val"
+        )
+    return train, val, read.sets.get("test"), made, findings
+
+
+def _refuse_losses(dataset: Dataset, limit: float) -> None:
+    repeated = sum(finding.code == "duplicate-box" for finding in dataset.findings)
+    boxes = dataset.boxes_read - dataset.boxes - repeated
+    images = dataset.images_read - len(dataset)
+    if boxes > limit * dataset.boxes_read or images > limit * dataset.images_read:
+        listed = [found for found in dataset.findings if found.severity != "note" and found.code != "duplicate-box"]
+        more = [f"and {len(listed) - 10} more"] if len(listed) > 10 else []
+        raise DataError(
+            f"{_name(dataset.root)}, {dataset.split}: {boxes} of {dataset.boxes_read} boxes and {images} of "
+            f"{dataset.images_read} images cannot be used: more than the {limit:.0%} that is allowed",
+            problems=[*(in_words(finding) for finding in listed[:10]), *more],
+            hint="correct the files, or allow the loss with allow_loss=true",
+        )
+
+
+def _check_names(classes: Sequence[str] | None, dataset: Dataset, reader: object, path: Path) -> None:
+    """Refuses a class that the format's own list does not name; VOC has no such list."""
+    if classes is None or dataset.format == "voc":
+        return
+    own = READERS[dataset.format].read_splits(path, [None])[0].classes
+    wrong = [
+        f"{name!r} is not among the classes of the data{did_you_mean(name, own)}" for name in classes if name not in own
+    ]
+    if wrong:
+        raise DataError("classes: not in the data's own list", problems=wrong, hint=f"the list is: {_some(own, 40)}")
+
+
+def _unused_classes(train: Dataset) -> list[Finding]:
+    used = {int(label) for image in train.images for label in train.annotations[image.id].labels}
+    idle = [name for label, name in enumerate(train.classes) if label not in used]
+    return [_finding("class-without-boxes", f"class {name!r} has no box in the training images") for name in idle]
+
+
+def _finding(code: str, what: str) -> Finding:
+    severity, consequence, remedy = CODES[code]
+    return Finding(code, severity, Where(), what, consequence, remedy)
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
+    return ", ".join(names[:most]) + (f", … ({len(names) - most} more)" if len(names) > most else "")
+
+
+def _name(path: Path) -> str:
+    return printable(path.name) or str(path)
