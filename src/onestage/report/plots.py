@@ -11,7 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 import onestage.report.colours as colours
-from onestage.records import FloatArray, Metric
+from onestage.records import FloatArray, IntArray, Metric
 
 MOST_POINTS = 600
 MOST_CURVES = 16
@@ -135,11 +135,12 @@ def precision_recall(
             legendgroup=html.escape(name), line={"color": colour, "width": 2, "dash": dash},
             hovertemplate="recall %{x:.2f}<br>precision %{y:.2f}<br>score ≥ %{customdata:.2f}",
         )  # fmt: skip
-        at = np.flatnonzero(said >= score) if score is not None else []
-        if len(at):
+        at: list[int] = np.flatnonzero(said >= (np.inf if score is None else score)).tolist()
+        if at:
+            dot = {"color": colour, "size": 10, "line": {"color": "white", "width": 1.5}}
             figure.add_scatter(
                 x=[_short(recall[at[-1]])], y=[_short(precision[at[-1]])], mode="markers", showlegend=False,
-                legendgroup=html.escape(name), marker={"color": colour, "size": 10, "line": {"color": "white", "width": 1.5}},
+                legendgroup=html.escape(name), marker=dot,
                 hovertemplate="operating point<br>recall %{x:.2f}<br>precision %{y:.2f}", name=html.escape(name),
             )  # fmt: skip
     figure.update_xaxes(range=[0, 1.02])
@@ -154,9 +155,10 @@ def class_bars(rows: Sequence[Metric], classes: Sequence[str] = ()) -> go.Figure
     rows = sorted((row for row in rows if _finite(row.value)), key=lambda row: row.value)
     names = [row.class_name or "" for row in rows]
     ends = [row.interval or (row.value, row.value) for row in rows]
+    labels = [list(classes).index(name) if name in classes else index for index, name in enumerate(names)]
     figure.add_bar(
         x=[_short(row.value) for row in rows], y=list(range(len(rows))), orientation="h", width=0.62,
-        marker={"color": [colours.of_class(list(classes).index(n) if n in classes else i) for i, n in enumerate(names)]},
+        marker={"color": [colours.of_class(label) for label in labels]},
         error_x={
             "type": "data", "symmetric": False, "thickness": 1.5, "width": 4, "color": _INK,
             "array": [_short(max(0.0, end[1] - row.value)) for end, row in zip(ends, rows, strict=True)],
@@ -197,7 +199,7 @@ def _raw_and_smooth(figure: go.Figure, at: FloatArray, values: FloatArray, name:
         line={"color": colour, "width": 1}, hoverinfo="skip", name=name,
     )  # fmt: skip
     smooth = running_mean(values, max(1, len(values) // 40))
-    every = np.unique(np.linspace(0, len(at) - 1, min(len(at), 240)).astype(int)) if len(at) else []
+    every = np.unique(np.linspace(0, len(at) - 1, min(len(at), 240)).astype(np.int64)) if len(at) else np.arange(0)
     figure.add_scatter(
         x=at[every].tolist(), y=_list(smooth[every]), mode="lines", legendgroup=name, name=name,
         line={"color": colour, "width": 2.5},
@@ -212,21 +214,18 @@ def running_mean(values: FloatArray, half: int) -> FloatArray:
     index = np.arange(len(values))
     low, high = np.maximum(0, index - half), np.minimum(len(values), index + half + 1)
     n = count[high] - count[low]
-    return np.divide(total[high] - total[low], n, out=np.full(len(values), np.nan), where=n > 0)
+    mean: FloatArray = np.divide(total[high] - total[low], n, out=np.full(len(values), np.nan), where=n > 0)
+    return mean
 
 
-def _thinned(values: FloatArray) -> FloatArray:
+def _thinned(values: FloatArray) -> IntArray:
     """Indices of at most about MOST_POINTS values: the least and the greatest of each stretch, so that spikes stay."""
     if len(values) <= MOST_POINTS:
         return np.arange(len(values))
-    kept = []
-    for part in np.array_split(np.arange(len(values)), MOST_POINTS // 2):
-        own = values[part]
-        kept += [
-            part[np.argmin(np.where(np.isnan(own), np.inf, own))],
-            part[np.argmax(np.nan_to_num(own, nan=-np.inf))],
-        ]
-    return np.unique([0, *kept, len(values) - 1])
+    low, high = np.where(np.isnan(values), np.inf, values), np.where(np.isnan(values), -np.inf, values)
+    stretches = np.array_split(np.arange(len(values)), MOST_POINTS // 2)
+    kept = [int(part[side]) for part in stretches for side in (np.argmin(low[part]), np.argmax(high[part]))]
+    return np.unique(np.array([0, *kept, len(values) - 1], np.int64))
 
 
 def _parts(step: Mapping[str, Any]) -> Mapping[str, Any]:
