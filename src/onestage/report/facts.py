@@ -90,6 +90,12 @@ def tiles(scores: Scores) -> list[dict[str, str]]:
     return rows
 
 
+def all_scores(scores: Scores) -> list[tuple[str, str]]:
+    """Every number over all classes, by protocol."""
+    rows = [row for row in scores.metrics if row.class_name is None]
+    return [(f"{row.protocol} {row.name}", f"{spoken(row, 4)}, n = {row.n:,}") for row in rows]
+
+
 def flat(content: Any, prefix: str = "") -> list[tuple[str, str]]:
     """A mapping as rows (dotted key, text); lists of plain values stay on one line."""
     if not isinstance(content, Mapping):

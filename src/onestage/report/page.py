@@ -23,11 +23,13 @@ from onestage.errors import OnestageError
 from onestage.experiments.run import Run
 from onestage.experiments.storage import write_bytes
 from onestage.experiments.truth import Truth, read_truth
+from onestage.records import Detections, ImageId
 from onestage.report.draw import class_tag
 from onestage.report.examples import Decode, Example, choose, detections_by_image, picture
 from onestage.report.scores import PER_CLASS, Scores, operating_score, spoken
 
 T = TypeVar("T")
+Rows = list[dict[str, Any]]
 
 
 def write_report(run: Run, decode: Decode | None = None) -> Path:
@@ -46,32 +48,34 @@ def render(run: Run, decode: Decode | None = None) -> str:
     """The page of a run as HTML text; see `write_report`."""
     info, problems = run.info, list[str]()
     read = _Reader(problems)
-    steps = read(lambda: run.steps, [])
-    results = read(lambda: run.results, [])
-    metrics = read(lambda: run.metrics, {})
+    steps: Rows = read(lambda: run.steps, [])
+    results: Rows = read(lambda: run.results, [])
+    metrics: dict[str, Any] = read(lambda: run.metrics, {})
     scores = read(lambda: Scores.of(metrics), Scores.of({}))
     truth = read(lambda: read_truth(run), None)
-    found = read(lambda: detections_by_image(run.predictions), {})
-    recipe = read(lambda: facts.recipe_rows(run.recipe, run.asked), [])
-    findings = read(lambda: facts.finding_rows(run.findings), ([], []))
+    found: dict[ImageId, Detections] = read(lambda: detections_by_image(run.predictions), {})
+    recipe: Rows = read(lambda: facts.recipe_rows(run.recipe, run.asked), [])
+    none: tuple[Rows, Rows] = ([], [])
+    findings = read(lambda: facts.finding_rows(run.findings), none)
     if damaged := run.damaged_lines:
         problems.append(f"steps.jsonl: {damaged} line(s) could not be read, such as one cut when the process ended")
     classes = list(truth.classes) if truth else [str(name) for name in facts.at(info, "data", "classes") or []]
     cut = operating_score(metrics)
     judged = bool(scores.metrics.rows)
-    pictures = read(lambda: _pictures(truth, found, cut, decode), []) if judged or found else []
+    pictures: Rows = read(lambda: _pictures(truth, found, cut, decode), []) if judged or found else []
+    remarks = [*facts.remarks(info, results), *map(str, metrics.get("notes") or [])]
     context = {
         "run": run.name, "status": str(info.get("status", "unknown")), "status_kind": facts.status_kind(info),
-        "verdict": facts.verdict(info, scores, steps, classes), "remarks": facts.remarks(info, results),
+        "verdict": facts.verdict(info, scores, steps, classes), "remarks": remarks,
         "headline": facts.headline(info, len(steps), results), "tiles": facts.tiles(scores), "problems": problems,
         "table": _table(scores, classes), "words": list(PER_CLASS), "pictures": pictures,
         "cut": cut, "cut_known": bool(metrics.get("operating_point")), "legend": _legend(classes),
         "recipe": recipe, "finding_counts": findings[0], "findings": findings[1],
         "environment": facts.flat(info.get("environment")), "provenance": facts.provenance(info),
-        "times": facts.times(info, steps), "protocols": metrics.get("protocols", []),
+        "times": facts.times(info, steps), "every": facts.all_scores(scores), "protocols": metrics.get("protocols", []),
         "css": Markup(_part("page.css")), "script": Markup(_part("page.js")), "library": library(),  # noqa: S704
     }  # fmt: skip
-    figures = read(lambda: _figures(info, steps, results, metrics, scores, classes, cut), {})
+    figures: dict[str, Any] = read(lambda: _figures(info, steps, results, metrics, scores, classes, cut), {})
     context["figures"] = {
         name: Markup(_script_json(figure.to_json())) for name, figure in figures.items() if figure.data  # noqa: S704
     }  # fmt: skip
@@ -96,8 +100,8 @@ class _Reader:
 
 def _figures(
     info: Mapping[str, Any],
-    steps: list[dict[str, Any]],
-    results: list[dict[str, Any]],
+    steps: Rows,
+    results: Rows,
     metrics: Mapping[str, Any],
     scores: Scores,
     classes: list[str],
@@ -115,10 +119,10 @@ def _figures(
     }
 
 
-def _table(scores: Scores, classes: list[str]) -> list[dict[str, Any]]:
+def _table(scores: Scores, classes: list[str]) -> Rows:
     """Per class its count, colour and numbers; classes in order of labels."""
     there = scores.classes()
-    rows = []
+    rows: Rows = []
     for name in [*(name for name in classes if name in there), *(name for name in there if name not in classes)]:
         cells = {word: scores.per_class(word, name) for word in PER_CLASS}
         first = cells["AP50"] or next((cell for cell in cells.values() if cell), None)
@@ -149,7 +153,7 @@ def _legend(classes: list[str], most: int = 40) -> list[dict[str, str]]:
     ]
 
 
-def _pictures(truth: Truth | None, found: Mapping[Any, Any], cut: float, decode: Decode | None) -> list[dict[str, Any]]:
+def _pictures(truth: Truth | None, found: Mapping[Any, Any], cut: float, decode: Decode | None) -> Rows:
     if truth is None:
         return []
     decode = decode or importlib.import_module("onestage.data.images").decode
