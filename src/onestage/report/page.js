@@ -1,6 +1,10 @@
 (async () => {
   "use strict";
+  for (const picture of document.querySelectorAll(".pictures figure")) {
+    picture.addEventListener("click", () => picture.classList.toggle("large"));
+  }
   const places = [...document.querySelectorAll("script[data-figure]")];
+  if (!places.length) return;
   const say = (text) => document.querySelectorAll(".figure .wait").forEach((p) => { p.textContent = text; });
   if (!("DecompressionStream" in window)) {
     say("This browser is too old to unpack the figures; any of 2023 or later can.");

@@ -30,7 +30,7 @@ def losses(steps: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, An
     """
     figure = _figure("optimiser step", "loss (weighted)")
     parts = list(dict.fromkeys(part for step in steps for part in _parts(step)))
-    series = {"total": [step.get("loss") for step in steps]}
+    series = {"total": [step.get("loss") for step in steps]} if steps else {}
     series |= {part: [_parts(step).get(part) for step in steps] for part in parts if part != "total"}
     at = _numbers([step["step"] for step in steps])
     for index, (name, values) in enumerate(series.items()):
@@ -43,7 +43,7 @@ def losses(steps: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, An
                 line={"color": colour, "width": 1.5, "dash": "dot"}, marker={"size": 5},
                 name=html.escape(f"{name}, validation"),
             )  # fmt: skip
-    lost = at[~np.isfinite(_numbers(series["total"]))]
+    lost = at[~np.isfinite(_numbers(series.get("total", [])))]
     if len(lost):
         figure.add_scatter(
             x=lost[:200].tolist(), y=[0] * len(lost[:200]), mode="markers", name="not finite", cliponaxis=False,
@@ -153,6 +153,8 @@ def class_bars(rows: Sequence[Metric], classes: Sequence[str] = ()) -> go.Figure
     """AP of each class as a bar, the best on top, with its interval; undefined ones are left out."""
     figure = _figure("AP at IoU 0.5", None)
     rows = sorted((row for row in rows if _finite(row.value)), key=lambda row: row.value)
+    if not rows:
+        return figure
     names = [row.class_name or "" for row in rows]
     ends = [row.interval or (row.value, row.value) for row in rows]
     labels = [list(classes).index(name) if name in classes else index for index, name in enumerate(names)]
@@ -170,7 +172,7 @@ def class_bars(rows: Sequence[Metric], classes: Sequence[str] = ()) -> go.Figure
     figure.update_xaxes(range=[0, 1.02])
     figure.update_yaxes(
         tickvals=list(range(len(rows))), ticktext=[html.escape(name[:24]) for name in names], showgrid=False,
-        automargin=True,
+        zeroline=False, automargin=True,
     )  # fmt: skip
     figure.update_layout(height=max(220, 90 + 26 * len(rows)), hovermode="closest", showlegend=False)
     return figure
