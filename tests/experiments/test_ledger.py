@@ -49,7 +49,8 @@ def test_runs_come_in_the_order_they_were_made(tmp_path: Path) -> None:
     ("file", "content"),
     [
         ("run.json", "{"), ("run.json", "[]"), ("run.json", "{}"),
-        ("run.json", '{"status":"running","created":1,"model":3}'), ("results.csv", "epoch,step,metrics/mAP50\nx,1,2\n"), ("run.json", ""),
+        ("run.json", '{"status":"running","created":1,"model":3}'),
+        ("results.csv", "epoch,step,metrics/mAP50\nx,1,2\n"), ("run.json", ""),
     ],
 )  # fmt: skip
 def test_a_damaged_folder_is_listed_with_its_reason(tmp_path: Path, file: str, content: str) -> None:

@@ -74,6 +74,8 @@ def test_the_best_evaluation_is_marked_with_its_interval() -> None:
     assert (star.x, star.y) == ((2.0,), (0.6,))
     assert star.error_y.array == pytest.approx([0.05])
     assert star.error_y.arrayminus == pytest.approx([0.1])
+    other = plots.scores(results, Metric("voc10", "mAP50", 0.7, 9, interval=(0.6, 0.8))).data[-1]
+    assert other.error_y.array is None  # the interval of another judgement has no place here
     assert plots.scores(results, None, 40.0).data[-1].x == (4.0,)
     assert plots.best_row([], 1) is None
 

@@ -75,6 +75,8 @@ def render(run: Run, decode: Decode | None = None) -> str:
         "times": facts.times(info, steps), "every": facts.all_scores(scores), "protocols": metrics.get("protocols", []),
         "css": Markup(_part("page.css")), "script": Markup(_part("page.js")), "library": library(),  # noqa: S704
     }  # fmt: skip
+    curves: dict[str, Any] = read(lambda: _curves(metrics, scores), {})
+    context["curves_left_out"] = len(curves) - read(lambda: len(plots.drawable_curves(curves)), len(curves))
     figures: dict[str, Any] = read(lambda: _figures(info, steps, results, metrics, scores, classes, cut), {})
     context["figures"] = {
         name: Markup(_script_json(figure.to_json())) for name, figure in figures.items() if figure.data  # noqa: S704
@@ -107,16 +109,24 @@ def _figures(
     classes: list[str],
     cut: float,
 ) -> dict[str, Any]:
-    curves = metrics.get("curves") or {}
-    protocol = "voc10@0.5" if "voc10@0.5" in curves else next(iter(curves), "")
+    curves = _curves(metrics, scores)
     bars = [row for name in scores.classes() if (row := scores.per_class("AP50", name))]
     return {
         "losses": plots.losses(steps, results),
         "rates": plots.learning_rates(steps),
         "scores": plots.scores(results, scores.overall("mAP50"), facts.at(info, "best", "step")),
-        "curves": plots.precision_recall(curves.get(protocol, {}), classes, cut),
+        "curves": plots.precision_recall(curves, classes, cut),
         "bars": plots.class_bars(bars if len(bars) > 1 else [], classes),
     }
+
+
+def _curves(metrics: Mapping[str, Any], scores: Scores) -> dict[str, Any]:
+    """The curves at IoU 0.5 by class, those with most truths first; empty ones are left out."""
+    kept = metrics.get("curves") or {}
+    curves: dict[str, Any] = kept.get("voc10@0.5") or next(iter(kept.values()), {})
+    counts = {name: row.n for name in curves if (row := scores.per_class("AP50", name))}
+    drawable = [name for name, curve in curves.items() if curve.get("recall")]
+    return {name: curves[name] for name in sorted(drawable, key=lambda name: -counts.get(name, 0))}
 
 
 def _table(scores: Scores, classes: list[str]) -> Rows:
@@ -131,7 +141,7 @@ def _table(scores: Scores, classes: list[str]) -> Rows:
             "name": name, "colour": colours.of_class(label), "n": first.n if first else None,
             "cells": [
                 {
-                    "text": spoken(cell, 3).split(" ")[0],
+                    "text": spoken(cell, 3).split(" ")[0].replace("undefined", "–"),
                     "interval": f"{cell.interval[0]:.2f}–{cell.interval[1]:.2f}" if cell and cell.interval else "",
                     "share": 100 * min(1.0, max(0.0, cell.value)) if cell and cell.value == cell.value else 0,
                 }

@@ -62,10 +62,11 @@ def learning_rates(steps: Sequence[Mapping[str, Any]]) -> go.Figure:
         values = _numbers([_mapping(step.get("lr")).get(group) for step in steps])
         keep = _thinned(values)
         figure.add_scatter(
-            x=at[keep].tolist(), y=_list(values[keep]), mode="lines", name=html.escape(group),
+            x=at[keep].tolist(), y=_list(values[keep]), name=html.escape(group),
+            mode="lines" if len(keep) > 2 else "markers",
             line={"color": colours.CLASSES[index % len(colours.CLASSES)], "width": 2, "dash": _DASHES[index % 4]},
         )  # fmt: skip
-    figure.update_yaxes(rangemode="tozero", exponentformat="e", tickformat=".1e")
+    figure.update_yaxes(rangemode="tozero", tickformat="~g")
     figure.update_layout(showlegend=len(groups) > 1, hovermode="x unified")
     return figure
 
@@ -75,7 +76,8 @@ def scores(
 ) -> go.Figure:
     """mAP50 and mAP50-95 by epoch; the best evaluation (that of `best_step`, else the highest) has a star.
 
-    `best` is its mAP50 with an interval, drawn as an error bar.
+    `best` is its mAP50 with an interval, drawn as an error bar where the two agree to 0.005: after a later judgement
+    by other data or weights they need not.
     """
     figure = _figure("epoch", "score")
     names = {"mAP50": "metrics/mAP50", "mAP50-95": "metrics/mAP50-95", "precision": "", "recall": ""}
@@ -93,8 +95,8 @@ def scores(
         )  # fmt: skip
     star = best_row(results, best_step)
     if star is not None:
-        interval = best.interval if best is not None else None
         value = star["metrics/mAP50"]
+        interval = best.interval if best is not None and abs(best.value - value) <= 0.005 else None
         bar = {"visible": False} if interval is None else {
             "type": "data", "symmetric": False, "array": [max(0.0, interval[1] - value)],
             "arrayminus": [max(0.0, value - interval[0])], "thickness": 1.5, "width": 5,
@@ -120,11 +122,12 @@ def precision_recall(
 ) -> go.Figure:
     """Precision against recall, one curve per class; a dot where the score is `score`, the operating point.
 
-    `curves` maps a class to "recall", "precision" and "scores" of equal length. Of many classes only the first
-    MOST_CURVES are drawn. `classes` in order of labels gives each the colour that it has on pictures.
+    `curves` maps a class to "recall", "precision" and "scores" of equal length. Curves without points are left out,
+    and of many only the first MOST_CURVES are drawn. `classes` in order of labels gives each the colour that it has
+    on pictures.
     """
     figure = _figure("recall", "precision")
-    for index, (name, curve) in enumerate(list(curves.items())[:MOST_CURVES]):
+    for index, (name, curve) in enumerate(drawable_curves(curves).items()):
         label = list(classes).index(name) if name in classes else index
         colour, dash = colours.of_class(label), _DASHES[label // len(colours.CLASSES) % 4]
         recall, precision = _numbers(curve.get("recall", [])), _numbers(curve.get("precision", []))
@@ -147,6 +150,11 @@ def precision_recall(
     figure.update_yaxes(range=[0, 1.05])
     figure.update_layout(hovermode="closest")
     return figure
+
+
+def drawable_curves(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, Mapping[str, Sequence[float]]]:
+    """The first MOST_CURVES curves that have a point."""
+    return dict([(name, curve) for name, curve in curves.items() if len(curve.get("recall", []))][:MOST_CURVES])
 
 
 def class_bars(rows: Sequence[Metric], classes: Sequence[str] = ()) -> go.Figure:
@@ -174,7 +182,9 @@ def class_bars(rows: Sequence[Metric], classes: Sequence[str] = ()) -> go.Figure
         tickvals=list(range(len(rows))), ticktext=[html.escape(name[:24]) for name in names], showgrid=False,
         zeroline=False, automargin=True,
     )  # fmt: skip
-    figure.update_layout(height=max(220, 90 + 26 * len(rows)), hovermode="closest", showlegend=False)
+    figure.update_layout(
+        height=max(220, 90 + (26 if len(rows) <= 40 else 15) * len(rows)), hovermode="closest", showlegend=False
+    )
     return figure
 
 
