@@ -1,0 +1,87 @@
+"""The validation truth a run was judged by, kept in its folder as COCO JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onestage.errors import UsageError
+from onestage.experiments.run import Run
+from onestage.experiments.storage import as_json, read_json
+from onestage.records import Annotations, ImageId, ImageInfo
+
+FILE = "validation.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What the judge compared with: images, their annotations by id, and the class names by label."""
+
+    images: tuple[ImageInfo, ...]
+    annotations: Mapping[ImageId, Annotations]
+    classes: tuple[str, ...]
+
+
+def write_truth(
+    run: Run, images: Sequence[ImageInfo], annotations: Mapping[ImageId, Annotations], classes: Sequence[str]
+) -> None:
+    """Keep the validation truth in the run folder as validation.json, so that the report needs no data reader.
+
+    COCO JSON with absolute image paths; category_id is label + 1; `difficult` and `ignore` are extra keys of each
+    annotation. Columns in `Annotations.extra` are not kept. Raises StorageError.
+    """
+    rows: list[dict[str, Any]] = []
+    for image in images:
+        truth = annotations[image.id]
+        for box, label, difficult, ignore, crowd in zip(
+            truth.boxes.tolist(), truth.labels.tolist(), truth.difficult, truth.ignore, truth.crowd, strict=True
+        ):
+            width, height = box[2] - box[0], box[3] - box[1]
+            rows.append({
+                "id": len(rows) + 1, "image_id": image.id, "category_id": label + 1,
+                "bbox": [box[0], box[1], width, height], "area": max(width, 0.0) * max(height, 0.0),
+                "iscrowd": int(crowd), "difficult": int(difficult), "ignore": int(ignore),
+            })  # fmt: skip
+    truth_json = {
+        "images": [
+            {"id": image.id, "file_name": str(Path(image.path).absolute()), "width": image.width,
+             "height": image.height} for image in images
+        ],
+        "annotations": rows,
+        "categories": [{"id": label + 1, "name": name} for label, name in enumerate(classes)],
+    }  # fmt: skip
+    parts = (f'"{key}": {as_json(value).rstrip()}' for key, value in truth_json.items())
+    run.write_file(FILE, ("{\n" + ",\n".join(parts) + "\n}\n").encode())
+
+
+def read_truth(run: Run) -> Truth | None:
+    """What `write_truth` kept; None where the run has no validation.json, UsageError where it cannot be read."""
+    path = run.folder / FILE
+    try:
+        found = read_json(path)
+        images = tuple(
+            ImageInfo(row["id"], Path(row["file_name"]), row["width"], row["height"]) for row in found["images"]
+        )
+        classes = tuple(row["name"] for row in sorted(found["categories"], key=lambda row: int(row["id"])))
+        rows: dict[ImageId, list[dict[str, Any]]] = {image.id: [] for image in images}
+        for row in found["annotations"]:
+            rows[row["image_id"]].append(row)
+        return Truth(images, {image_id: _annotations(found) for image_id, found in rows.items()}, classes)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} cannot be read as COCO JSON: {error!r}") from error
+
+
+def _annotations(rows: Sequence[Mapping[str, Any]]) -> Annotations:
+    boxes = np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    labels = np.array([row["category_id"] - 1 for row in rows], np.int64)
+    difficult, ignore, crowd = (
+        np.array([row.get(key, 0) for row in rows], bool) for key in ("difficult", "ignore", "iscrowd")
+    )
+    return Annotations(boxes, labels, difficult, ignore, crowd)

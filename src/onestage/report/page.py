@@ -1,0 +1,204 @@
+"""One self-contained HTML page per run, made from its folder alone."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import importlib
+import json
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jinja2
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+import onestage.report.colours as colours
+import onestage.report.facts as facts
+import onestage.report.plots as plots
+from onestage.errors import OnestageError
+from onestage.experiments.run import Run
+from onestage.experiments.storage import write_bytes
+from onestage.experiments.truth import Truth, read_truth
+from onestage.records import Detections, ImageId
+from onestage.report.draw import class_tag
+from onestage.report.examples import Decode, Example, choose, detections_by_image, picture
+from onestage.report.scores import PER_CLASS, Scores, operating_score, spoken
+
+T = TypeVar("T")
+Rows = list[dict[str, Any]]
+
+
+def write_report(run: Run, decode: Decode | None = None) -> Path:
+    """Write report.html into the run folder and return its path.
+
+    The page needs no network and no other file: figures, their library and twelve validation images are in it. It
+    shows what there is: a run that failed, or is not judged yet, gets a page too, and a damaged file is named on it.
+    `decode` reads an image file as uint8 RGB (default: `onestage.data.images.decode`). Raises UsageError where
+    run.json cannot be read, StorageError where the page cannot be written.
+    """
+    write_bytes(run.report_path, render(run, decode).encode())
+    return run.report_path
+
+
+def render(run: Run, decode: Decode | None = None) -> str:
+    """The page of a run as HTML text; see `write_report`."""
+    info, problems = run.info, list[str]()
+    read = _Reader(problems)
+    steps: Rows = read(lambda: run.steps, [])
+    results: Rows = read(lambda: run.results, [])
+    metrics: dict[str, Any] = read(lambda: run.metrics, {})
+    scores = read(lambda: Scores.of(metrics), Scores.of({}))
+    truth = read(lambda: read_truth(run), None)
+    found: dict[ImageId, Detections] = read(lambda: detections_by_image(run.predictions), {})
+    recipe: Rows = read(lambda: facts.recipe_rows(run.recipe, run.asked), [])
+    none: tuple[Rows, Rows] = ([], [])
+    findings = read(lambda: facts.finding_rows(run.findings), none)
+    if damaged := run.damaged_lines:
+        problems.append(f"steps.jsonl: {damaged} line(s) could not be read, such as one cut when the process ended")
+    classes = list(truth.classes) if truth else [str(name) for name in facts.at(info, "data", "classes") or []]
+    cut = operating_score(metrics)
+    judged = bool(scores.metrics.rows)
+    pictures: Rows = read(lambda: _pictures(truth, found, cut, decode), []) if judged or found else []
+    remarks = [*facts.remarks(info, results), *map(str, metrics.get("notes") or [])]
+    context = {
+        "run": run.name, "status": str(info.get("status", "unknown")), "status_kind": facts.status_kind(info),
+        "verdict": facts.verdict(info, scores, steps, classes), "remarks": remarks,
+        "headline": facts.headline(info, len(steps), results), "tiles": facts.tiles(scores), "problems": problems,
+        "table": _table(scores, classes), "words": list(PER_CLASS), "pictures": pictures,
+        "cut": cut, "cut_known": bool(metrics.get("operating_point")), "legend": _legend(classes),
+        "recipe": recipe, "finding_counts": findings[0], "findings": findings[1],
+        "environment": facts.flat(info.get("environment")), "provenance": facts.provenance(info),
+        "times": facts.times(info, steps), "every": facts.all_scores(scores), "protocols": metrics.get("protocols", []),
+        "css": Markup(_part("page.css")), "script": Markup(_part("page.js")), "library": library(),  # noqa: S704
+    }  # fmt: skip
+    curves: dict[str, Any] = read(lambda: _curves(metrics, scores), {})
+    context["curves_left_out"] = len(curves) - read(lambda: len(plots.drawable_curves(curves)), len(curves))
+    figures: dict[str, Any] = read(lambda: _figures(info, steps, results, metrics, scores, classes, cut), {})
+    context["figures"] = {
+        name: Markup(_script_json(figure.to_json())) for name, figure in figures.items() if figure.data  # noqa: S704
+    }  # fmt: skip
+    return _template().render(context)
+
+
+class _Reader:
+    """Reads one part of a run; a part that is damaged is named on the page instead of spoiling it."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+
+    def __call__(self, part: Callable[[], T], otherwise: T) -> T:
+        try:
+            return part()
+        except OnestageError as error:
+            self.problems.append(error.message)
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError, OSError) as error:
+            self.problems.append(f"a part of the run could not be shown, for its files do not hold it: {error!r}")
+        return otherwise
+
+
+def _figures(
+    info: Mapping[str, Any],
+    steps: Rows,
+    results: Rows,
+    metrics: Mapping[str, Any],
+    scores: Scores,
+    classes: list[str],
+    cut: float,
+) -> dict[str, Any]:
+    curves = _curves(metrics, scores)
+    bars = [row for name in scores.classes() if (row := scores.per_class("AP50", name))]
+    return {
+        "losses": plots.losses(steps, results),
+        "rates": plots.learning_rates(steps),
+        "scores": plots.scores(results, scores.overall("mAP50"), facts.at(info, "best", "step")),
+        "curves": plots.precision_recall(curves, classes, cut),
+        "bars": plots.class_bars(bars if len(bars) > 1 else [], classes),
+    }
+
+
+def _curves(metrics: Mapping[str, Any], scores: Scores) -> dict[str, Any]:
+    """The curves at IoU 0.5 by class, those with most truths first; empty ones are left out."""
+    kept = metrics.get("curves") or {}
+    curves: dict[str, Any] = kept.get("voc10@0.5") or next(iter(kept.values()), {})
+    counts = {name: row.n for name in curves if (row := scores.per_class("AP50", name))}
+    drawable = [name for name, curve in curves.items() if curve.get("recall")]
+    return {name: curves[name] for name in sorted(drawable, key=lambda name: -counts.get(name, 0))}
+
+
+def _table(scores: Scores, classes: list[str]) -> Rows:
+    """Per class its count, colour and numbers; classes in order of labels."""
+    there = scores.classes()
+    rows: Rows = []
+    for name in [*(name for name in classes if name in there), *(name for name in there if name not in classes)]:
+        cells = {word: scores.per_class(word, name) for word in PER_CLASS}
+        first = cells["AP50"] or next((cell for cell in cells.values() if cell), None)
+        label = classes.index(name) if name in classes else len(rows)
+        rows.append({
+            "name": name, "colour": colours.of_class(label), "n": first.n if first else None,
+            "cells": [
+                {
+                    "text": spoken(cell, 3).split(" ")[0].replace("undefined", "–"),
+                    "interval": f"{cell.interval[0]:.2f}–{cell.interval[1]:.2f}" if cell and cell.interval else "",
+                    "share": 100 * min(1.0, max(0.0, cell.value)) if cell and cell.value == cell.value else 0,
+                }
+                for cell in cells.values()
+            ],
+        })  # fmt: skip
+    return rows
+
+
+def _legend(classes: list[str], most: int = 40) -> list[dict[str, str]]:
+    """The first classes with their colours; `tag` where pictures spell the name otherwise."""
+    return [
+        {
+            "name": name,
+            "colour": colours.of_class(label),
+            "tag": tag if (tag := class_tag(label, classes)) != name else "",
+        }
+        for label, name in enumerate(classes[:most])
+    ]
+
+
+def _pictures(truth: Truth | None, found: Mapping[Any, Any], cut: float, decode: Decode | None) -> Rows:
+    if truth is None:
+        return []
+    decode = decode or importlib.import_module("onestage.data.images").decode
+    return [_card(example, truth.classes, decode) for example in choose(truth, found, cut)]
+
+
+def _card(example: Example, classes: tuple[str, ...], decode: Decode) -> dict[str, Any]:
+    outcome = example.outcome
+    return {
+        "name": example.image.path.name, "kind": example.kind, "uri": picture(example, classes, decode),
+        "f1": f"{outcome.f1:.2f}", "right": int(outcome.right.sum()), "false": int(outcome.false.sum()),
+        "missed": int(outcome.missed.sum()), "uncounted": int(outcome.uncounted.sum()),
+        "width": example.image.width, "height": example.image.height,
+    }  # fmt: skip
+
+
+def _script_json(text: str) -> str:
+    """JSON that no browser can take for the end of its script element."""
+    parts = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
+    json.loads(text)
+    return "".join(parts.get(letter, letter) for letter in text)
+
+
+@lru_cache(maxsize=1)
+def library() -> str:
+    """plotly.js, gzipped and in base64: 2 MB instead of 4.8; the page unpacks it itself."""
+    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), 9, mtime=0)).decode()
+
+
+def _part(name: str) -> str:
+    return (files("onestage.report") / name).read_text(encoding="utf-8")
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.from_string(_part("page.html.j2"))
