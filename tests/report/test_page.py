@@ -114,7 +114,7 @@ def test_the_page_of_a_run_is_always_the_same(finished: Run, text: str) -> None:
 
 
 def test_it_is_written_into_the_folder(run: Run) -> None:
-    assert write_report(run, decode) == run.folder / "report.html"
+    assert write_report(run) == run.folder / "report.html"
     assert run.report_path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 

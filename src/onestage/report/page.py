@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import gzip
-import importlib
 import json
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -16,6 +15,7 @@ import jinja2
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+import onestage.data.images as images
 import onestage.report.colours as colours
 import onestage.report.facts as facts
 import onestage.report.plots as plots
@@ -166,8 +166,7 @@ def _legend(classes: list[str], most: int = 40) -> list[dict[str, str]]:
 def _pictures(truth: Truth | None, found: Mapping[Any, Any], cut: float, decode: Decode | None) -> Rows:
     if truth is None:
         return []
-    decode = decode or importlib.import_module("onestage.data.images").decode
-    return [_card(example, truth.classes, decode) for example in choose(truth, found, cut)]
+    return [_card(example, truth.classes, decode or images.decode) for example in choose(truth, found, cut)]
 
 
 def _card(example: Example, classes: tuple[str, ...], decode: Decode) -> dict[str, Any]:
