@@ -258,6 +258,11 @@ def with_fit(policy: Policy, fit: Fit) -> Policy:
     return changed
 
 
+def calm(policy: Policy) -> Policy:
+    """The policy for the end of a run, when the pictures should look like those that will be judged: no mosaics."""
+    return policy.zoom if isinstance(policy, Mosaic) else policy
+
+
 def _framed(window: Window, size: Size, how: Fit) -> Window:
     """A window widened to the network's proportions when these are to be kept."""
     x0, y0, x1, y1 = window

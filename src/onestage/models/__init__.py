@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +25,20 @@ def build(name: str, classes: int, size: tuple[int, int] | None = None, **option
 
     Raises ModelError for an unknown name and for a size or an option the model does not take.
     """
+    return model_class(name)(classes, size=size, **options)
+
+
+def defaults(name: str) -> Mapping[str, Any]:
+    """Recipe keys that suit the model of that name, as its class states them in `recipe_defaults`."""
+    found: Mapping[str, Any] = model_class(name).recipe_defaults
+    return found
+
+
+def model_class(name: str) -> Any:
+    """The class behind a model's name; ModelError for an unknown one."""
     if name not in MODELS:
         raise ModelError(
             f"unknown model {name!r}{did_you_mean(name, MODELS)}", hint=f"one of: {', '.join(sorted(MODELS))}"
         )
     module, _, attribute = MODELS[name].partition(":")
-    detector: Detector = getattr(import_module(module), attribute)(classes, size=size, **options)
-    return detector
+    return getattr(import_module(module), attribute)

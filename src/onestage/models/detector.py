@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -62,11 +62,13 @@ class Detector(nn.Module, ABC):
 
     `forward` takes RGB images (B, 3, H, W), uint8 or float in 0 … 255, and normalises them itself, so that training,
     export and prediction cannot disagree. Subclasses set `mean` and `std` (per channel, in 0 … 255) and name their
-    parts in `parts()` for freezing and learning rates.
+    parts in `parts()` for freezing and learning rates. `default_weights` scale the parts of the loss, and
+    `recipe_defaults` are recipe keys the model trains well with, where the user names no other.
     """
 
     name: str
     default_weights: Mapping[str, float] = {}
+    recipe_defaults: Mapping[str, Any] = {}
 
     def __init__(self, classes: int, size: tuple[int, int], mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()

@@ -1,0 +1,105 @@
+"""Fills in what a recipe leaves open: size, epochs, warm-up, averaging, precision; every choice is recorded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from onestage import models
+from onestage.data import samples
+from onestage.data.opening import Opened, open_dataset
+from onestage.data.samples import SAMPLES
+from onestage.models.detector import Detector
+from onestage.models.weights import IMAGENET, Report, start_from
+from onestage.training.machine import choose_device, choose_precision
+from onestage.training.recipe import Recipe, build
+
+# Images a run sees in all when epochs are automatic: enough for the light models to settle on a set of hundreds, in
+# minutes on two cores. Large sets get at least MIN_EPOCHS.
+IMAGES_SEEN = 10_000
+MIN_EPOCHS, MAX_EPOCHS = 12, 400
+EVALUATIONS = 8
+# The averaged weights look back over this share of the run: long enough to smooth, short enough to forget the start.
+EMA_SHARE = 0.04
+
+
+@dataclass
+class Plan:
+    """A run ready to start: the completed recipe, the opened data, the detector with its first weights."""
+
+    recipe: Recipe
+    opened: Opened
+    detector: Detector
+    report: Report
+    device: str
+    measured: dict[str, float]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of one epoch; an incomplete last batch is left out."""
+        return steps_per_epoch(len(self.opened.train), self.recipe.batch)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        assert self.recipe.epochs is not None  # noqa: S101  # a plan's recipe is complete
+        return self.steps_per_epoch * self.recipe.epochs
+
+
+def steps_per_epoch(images: int, batch: int) -> int:
+    """Full batches in an epoch; one batch where there are fewer images than a batch holds."""
+    return max(images // batch, 1)
+
+
+def ask(keys: Mapping[str, Any]) -> Recipe:
+    """The recipe of the user's `keys` over the defaults of the model they name."""
+    name = keys.get("model", Recipe.model_fields["model"].default)
+    return build(keys, defaults=models.defaults(str(name)))
+
+
+def make_plan(recipe: Recipe) -> Plan:
+    """Open the data, build the detector, and choose every value the recipe leaves open."""
+    opened = open_data(recipe)
+    device = choose_device(recipe.device)
+    torch.manual_seed(recipe.seed)
+    detector = models.build(recipe.model, len(opened.classes), recipe.input_size, **recipe.options)
+    report = start_from(detector, recipe.weights)
+    detector = detector.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if recipe.precision is None:
+        precision, measured = choose_precision(detector, device)
+    else:
+        precision, measured = recipe.precision, {}
+    epochs = recipe.epochs or automatic_epochs(len(opened.train))
+    steps = steps_per_epoch(len(opened.train), recipe.batch) * epochs
+    freeze = recipe.freeze
+    if freeze is None:
+        freeze = ("stem",) if recipe.weights == "imagenet" and "stem" in detector.parts() else ()
+    chosen = {
+        "size": list(detector.size), "classes": list(opened.classes), "epochs": epochs, "device": device,
+        "precision": precision, "freeze": list(freeze), "validation.every": recipe.validation.every or max(epochs // EVALUATIONS, 1),
+        "ema": automatic_ema(steps) if recipe.ema is None else recipe.ema,
+        "loss": {**detector.default_weights, **recipe.loss},
+    }  # fmt: skip
+    schedule = recipe.schedule.completed(steps).model_dump()
+    chosen |= {f"schedule.{key}": value for key, value in schedule.items()}
+    return Plan(recipe.changed(chosen), opened, detector, report, device, measured)
+
+
+def open_data(recipe: Recipe) -> Opened:
+    """The dataset the recipe names: a path, or a sample, which is fetched when it is not there yet."""
+    path = samples.get(recipe.data) if recipe.data in SAMPLES else recipe.data
+    return open_dataset(path, classes=recipe.classes, seed=recipe.seed, allow_loss=recipe.allow_loss)
+
+
+def automatic_epochs(images: int) -> int:
+    """So many epochs that about IMAGES_SEEN images are seen."""
+    return min(max(math.ceil(IMAGES_SEEN / max(images, 1)), MIN_EPOCHS), MAX_EPOCHS)
+
+
+def automatic_ema(steps: int) -> float:
+    """The decay whose average reaches back over EMA_SHARE of the run, at most 5,000 steps."""
+    return round(1 - 1 / min(max(steps * EMA_SHARE, 1.0), 5000.0), 6)
