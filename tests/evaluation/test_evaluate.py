@@ -146,7 +146,7 @@ def test_without_a_voc_protocol_there_are_curves_but_no_voc_rows() -> None:
     assert list(judged.curves) == ["voc10@0.5"]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6))
 def test_a_false_positive_never_raises_any_number(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -155,8 +155,9 @@ def test_a_false_positive_never_raises_any_number(seed: int) -> None:
     f = found[2]
     worse[2] = Detections(np.r_[f.boxes, [[500, 500, 540, 540]]], np.r_[f.labels, 1], np.r_[f.scores, rng.random()])
     before, after = (evaluate(TRUTH, d, NAMES, intervals=False).metrics for d in (found, worse))
+    moving = {("F1", c) for c in NAMES}  # told, like precision and recall, at a score that may move
     for old, new in zip(before, after, strict=True):
-        if old.name not in ("precision", "recall"):  # they are told at a score that may move
+        if old.name not in ("precision", "recall") and (old.name, old.class_name) not in moving:
             assert not new.value > old.value + 1e-12, (old, new)
 
 

@@ -96,15 +96,15 @@ def test_intervals_are_reproducible_and_hold_the_score() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["voc10", "coco"])
 def test_nominal_95_percent_covers_the_truth(protocol: str) -> None:
-    """200 sets of 100 images from a known detector; the truth is its score on 20,000 images."""
+    """120 sets of 100 images from a known detector; the truth is its score on 8,000 images."""
     rng = np.random.default_rng(11)
     classes = ["a", "b"]
-    truth = PROTOCOLS[protocol](lay_out(*random_set(rng, 20000), classes)).values()["mAP50", None]
-    weights = multiplicities(100, 400)
+    truth = PROTOCOLS[protocol](lay_out(*random_set(rng, 8000), classes)).values()["mAP50", None]
+    weights = multiplicities(100, 300)
     inside = 0
-    for _ in range(200):
+    for _ in range(120):
         judged = PROTOCOLS[protocol](lay_out(*random_set(rng, 100), classes))
         ends = interval(judged.scores(weights)["mAP50", None], 100)
         assert ends is not None
         inside += ends[0] <= truth <= ends[1]
-    assert 0.90 <= inside / 200 <= 0.985
+    assert 0.89 <= inside / 120 <= 0.99
