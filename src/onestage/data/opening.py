@@ -1,4 +1,4 @@
-"""Opens a dataset by its path: recognises the format, chooses or makes train and val, refuses heavy losses."""
+"""Opens a dataset by its path: recognises the format, finds train and val, refuses heavy losses."""
 
 from __future__ import annotations
 
