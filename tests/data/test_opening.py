@@ -155,7 +155,7 @@ def test_empty_folder_images_alone_and_things_unknown(tmp_path: Path) -> None:
     assert "is empty" in refusal(tmp_path)
     picture(tmp_path / "set" / "a.jpg")
     text = refusal(tmp_path / "set")
-    assert "1 images but no annotations" in text
+    assert "1 image but no annotations" in text
     assert "data.yaml" in text
     voc(tmp_path / "deep" / "VOC2007", {"a": GOOD, "b": GOOD})
     assert f"try: data={tmp_path / 'deep' / 'VOC2007'}" in refusal(tmp_path / "deep")
@@ -267,3 +267,12 @@ def test_formats_side_by_side(tmp_path: Path) -> None:
     assert open_dataset(tmp_path).format == "yolo"
     assert [name for name, _ in recognise(tmp_path)] == ["yolo", "voc"]
     assert sorted(READERS) == ["coco", "voc", "yolo"]
+
+
+def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    yolo(tmp_path, {"a": ROW, "b": ROW})
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert "a.txt cannot be read: Permission denied" in refusal(tmp_path)

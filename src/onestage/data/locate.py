@@ -36,9 +36,9 @@ def nothing_here(path: Path) -> DataError:
     below = [child for child in sorted(path.iterdir()) if child.is_dir()][:50]
     inner = next((child for child in below if _recognised(child)), None)
     hint = f"data={printable(str(inner))}" if inner is not None else None
-    images = len(images_under(path))
+    images = sum(len(images_under(folder, deep=False)) for folder in (path, *below))
     if images and inner is None:
-        message = f"{name} holds {images} images but no annotations that are known here"
+        message = f"{name} holds {images} image{'s' * (images != 1)} but no annotations that are known here"
     else:
         message = f"{name} is not a dataset of a known format"
     return DataError(message, problems=[f"looked for {line}" for line in looked], hint=hint)

@@ -1,4 +1,4 @@
-"""Opens a dataset by its path: recognises the format, chooses or makes train and val, refuses heavy losses."""
+"""Opens a dataset by its path: recognises the format, finds train and val, refuses heavy losses."""
 
 from __future__ import annotations
 
@@ -61,9 +61,18 @@ def open_dataset(
     and order of the classes. More than 5 % of boxes or images lost while reading stops with DataError, unless
     `allow_loss` (True, or the share that is allowed); so do a missing path, an empty folder, an unknown format.
     """
-    path = existing(Path(data).expanduser())
     if not 0 < val_fraction < 1:
         raise DataError(f"val_fraction: expected a share between 0 and 1, got {val_fraction}")
+    try:
+        path = existing(Path(data).expanduser())
+        return _open(path, classes, seed, val_fraction, allow_loss)
+    except OSError as error:
+        raise DataError(f"{printable(str(error.filename or data))} cannot be read: {error.strerror}") from error
+
+
+def _open(
+    path: Path, classes: Sequence[str] | None, seed: int, val_fraction: float, allow_loss: bool | float
+) -> Opened:
     spec = read_spec(path)
     read = _read_spec(spec, classes) if spec is not None else _read_folder(path, classes)
     limit = LOSS_LIMIT if allow_loss is False else 1.0 if allow_loss is True else float(allow_loss)

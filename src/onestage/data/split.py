@@ -1,4 +1,4 @@
-"""Dividing one set into training and validation: stratified, seeded, twins kept together; and finding leaks."""
+"""Dividing one set into train and val, stratified and seeded; finding images that leak."""
 
 from __future__ import annotations
 

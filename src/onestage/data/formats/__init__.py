@@ -1,4 +1,4 @@
-"""Annotation formats: one file per family, each read and written; the front door with all their names."""
+"""Annotation formats: one file per family, each read and written; the dict of their names."""
 
 from __future__ import annotations
 

@@ -24,12 +24,14 @@ def shown(path: Path, root: Path) -> str:
     return printable(relative.as_posix())
 
 
-def files_under(folder: Path, suffixes: Iterable[str]) -> list[Path]:
-    """All files of these suffixes (lower case) in `folder` and below it, sorted; hidden ones are passed over."""
+def files_under(folder: Path, suffixes: Iterable[str], deep: bool = True) -> list[Path]:
+    """All files of these suffixes (lower case) in `folder`, if `deep` below it too, sorted; hidden ones passed over."""
     wanted = frozenset(suffixes)
     found: list[Path] = []
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        if not deep:
+            folders.clear()
         found += [
             Path(place, name) for name in names
             if not name.startswith(".") and os.path.splitext(name)[1].lower() in wanted  # noqa: PTH122 (speed)
@@ -37,9 +39,9 @@ def files_under(folder: Path, suffixes: Iterable[str]) -> list[Path]:
     return sorted(found, key=lambda path: path.relative_to(folder).parts)
 
 
-def images_under(folder: Path) -> list[Path]:
-    """All image files in `folder` and below it, sorted."""
-    return files_under(folder, IMAGE_SUFFIXES)
+def images_under(folder: Path, deep: bool = True) -> list[Path]:
+    """All image files in `folder`, if `deep` below it too, sorted."""
+    return files_under(folder, IMAGE_SUFFIXES, deep)
 
 
 def inside(path: Path, roots: Iterable[Path]) -> bool:

@@ -1,4 +1,4 @@
-"""Rows of annotation files become annotations: every box checked, every dropped or altered one listed."""
+"""Rows of annotation files become annotations: every box checked, every drop listed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a PASCAL VOC folder keeps annotations, images and lists, and what all its files have in common."""
+"""Where a PASCAL VOC folder keeps annotations, images and lists; what all its files share."""
 
 from __future__ import annotations
 
