@@ -14,7 +14,7 @@ from onestage.data import samples
 from onestage.data.opening import Opened, open_dataset
 from onestage.data.samples import SAMPLES
 from onestage.models.detector import Detector
-from onestage.models.weights import IMAGENET, Report, start_from
+from onestage.models.weights import Report, start_from
 from onestage.training.machine import choose_device, choose_precision
 from onestage.training.recipe import Recipe, build
 
