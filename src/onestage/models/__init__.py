@@ -25,7 +25,8 @@ def build(name: str, classes: int, size: tuple[int, int] | None = None, **option
 
     Raises ModelError for an unknown name and for a size or an option the model does not take.
     """
-    return model_class(name)(classes, size=size, **options)
+    detector: Detector = model_class(name)(classes, size=size, **options)
+    return detector
 
 
 def defaults(name: str) -> Mapping[str, Any]:

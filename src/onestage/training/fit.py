@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
-import torch
 from lightning_fabric import Fabric
 
 from onestage.boxes.selection import PRESETS, Selection
@@ -21,7 +20,7 @@ from onestage.evaluation import Evaluation, evaluate
 from onestage.experiments.run import Run
 from onestage.experiments.truth import write_truth
 from onestage.models.inference import TorchPredictor
-from onestage.models.weights import as_safetensors
+from onestage.models.weights import as_safetensors, load_fitting, read_state
 from onestage.training.loop import Averaged, Loop, StepRecord
 from onestage.training.machine import environment
 from onestage.training.plan import Plan, ask, make_plan
@@ -34,8 +33,8 @@ from onestage.training.validate import coco_results, detect_dataset
 STATE_SECONDS = 20.0
 
 
-class Watcher(Protocol):
-    """Who is told what happens: the terminal, a notebook, a test. Every method may do nothing."""
+class Watcher:
+    """Who is told what happens: the terminal, a notebook, a test. Here every method does nothing; override some."""
 
     def planned(self, run: Run, plan: Plan, resumed_at: int) -> None:
         """The run is about to start."""
@@ -51,16 +50,6 @@ class Watcher(Protocol):
 
     def finished(self, run: Run, evaluation: Evaluation) -> None:
         """The run is over and judged."""
-
-
-class Silent:
-    """The watcher that says nothing."""
-
-    def planned(self, run: Run, plan: Plan, resumed_at: int) -> None: ...
-    def stepped(self, record: StepRecord, plan: Plan) -> None: ...
-    def evaluated(self, row: Mapping[str, Any], best: bool) -> None: ...
-    def judging(self, done: int, total: int) -> None: ...
-    def finished(self, run: Run, evaluation: Evaluation) -> None: ...
 
 
 def fit(keys: Mapping[str, Any], *, root: Path | None = None, watcher: Watcher | None = None) -> Run:
@@ -79,7 +68,7 @@ def fit(keys: Mapping[str, Any], *, root: Path | None = None, watcher: Watcher |
     val = plan.opened.val
     write_truth(run, val.images, val.annotations, plan.opened.classes)
     run.update(**_facts(plan))
-    return _Session(run, plan, watcher or Silent()).go()
+    return _Session(run, plan, watcher or Watcher()).go()
 
 
 def resume(run: Run, *, watcher: Watcher | None = None) -> Run:
@@ -87,16 +76,21 @@ def resume(run: Run, *, watcher: Watcher | None = None) -> Run:
     state = load_state(run)
     recipe = Recipe.model_validate(run.recipe)
     plan = make_plan(recipe)
-    return _Session(run, plan, watcher or Silent()).go(state)
+    return _Session(run, plan, watcher or Watcher()).go(state)
 
 
 def _facts(plan: Plan) -> dict[str, Any]:
     """What run.json says of code, data, environment and model."""
     opened, recipe = plan.opened, plan.recipe
     sets = {
-        name: {"images": len(part), "boxes": part.boxes, "fingerprint": part.fingerprint(), "split": opened.split_made or part.split}
+        name: {
+            "images": len(part),
+            "boxes": part.boxes,
+            "fingerprint": part.fingerprint(),
+            "split": opened.split_made or part.split,
+        }
         for name, part in (("train", opened.train), ("val", opened.val))
-    }  # fmt: skip
+    }
     return {
         "data": {"root": str(opened.train.root), "format": opened.format, "described": opened.described,
                  "classes": list(opened.classes), **sets},
@@ -233,8 +227,6 @@ class _Session:
 
     def _final(self) -> Evaluation:
         """Judge the best weights by every protocol, with intervals; keep predictions and metrics."""
-        from onestage.models.weights import load_fitting, read_state
-
         begin = time.perf_counter()
         best = self.run.weights_dir / "best.safetensors"
         load_fitting(self._judged(), read_state(best), best.name)

@@ -80,7 +80,8 @@ def make_plan(recipe: Recipe) -> Plan:
         freeze = ("stem",) if recipe.weights == "imagenet" and "stem" in detector.parts() else ()
     chosen = {
         "size": list(detector.size), "classes": list(opened.classes), "epochs": epochs, "device": device,
-        "precision": precision, "freeze": list(freeze), "validation.every": recipe.validation.every or max(epochs // EVALUATIONS, 1),
+        "precision": precision, "freeze": list(freeze),
+        "validation.every": recipe.validation.every or max(epochs // EVALUATIONS, 1),
         "ema": automatic_ema(steps) if recipe.ema is None else recipe.ema,
         "loss": {**detector.default_weights, **recipe.loss},
     }  # fmt: skip
