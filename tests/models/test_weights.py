@@ -1,0 +1,167 @@
+"""Weights: strictness, reports, refusals, and the ImageNet classifiers on photographs."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from onestage import models
+from onestage.data.images import decode, fit
+from onestage.errors import FetchError, ModelError
+from onestage.models.detector import Detector
+from onestage.models.mobile import Classifier, efficientnet_lite0, mobilenet_v2
+from onestage.models.weights import (
+    as_safetensors,
+    imagenet_state,
+    load_detector,
+    read_card,
+    read_state,
+    start_from,
+)
+
+SIZE = (96, 96)
+
+
+def make(classes: int = 2) -> Detector:
+    torch.manual_seed(classes)
+    return models.build("ssd-lite0", classes, SIZE)
+
+
+def saved(detector: Detector, path: Path, classes: tuple[str, ...] = ("cat", "dog")) -> Path:
+    path.write_bytes(as_safetensors(detector, classes, {}))
+    return path
+
+
+def test_saved_weights_come_back_as_the_same_detector(tmp_path: Path) -> None:
+    detector = make().eval()
+    path = saved(detector, tmp_path / "w.safetensors")
+    again, classes = load_detector(path)
+    assert classes == ("cat", "dog")
+    assert read_card(path)["size"] == [96, 96]
+    image = torch.randint(0, 256, (1, 3, 96, 96), dtype=torch.uint8)
+    with torch.no_grad():
+        for ours, theirs in zip(again(image), detector(image), strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def test_heads_of_other_classes_are_skipped_and_said(tmp_path: Path) -> None:
+    path = saved(make(2), tmp_path / "w.safetensors")
+    report = start_from(make(5), str(path))
+    assert report.skipped
+    assert all(".cls_headers." in name for name in report.skipped)
+    assert set(report.initialised) == set(report.skipped)
+    assert "skipped" in str(report)
+
+
+def test_a_missing_backbone_tensor_is_an_error_that_names_it(tmp_path: Path) -> None:
+    state = make().state_dict()
+    del state["backbone.stem.0.weight"]
+    state["neck.lateral.0.0.weight"] = torch.zeros(3, 3, 1, 1)
+    torch.save(state, tmp_path / "cut.pth")
+    with pytest.raises(ModelError) as caught:
+        start_from(make(), str(tmp_path / "cut.pth"))
+    text = str(caught.value)
+    assert "backbone.stem.0.weight: missing" in text
+    assert "neck.lateral.0.0.weight: expected shape (128, 40, 1, 1), got (3, 3, 1, 1)" in text
+
+
+def test_checkpoints_of_others_are_unwrapped(tmp_path: Path) -> None:
+    state = {f"module.{name}": tensor for name, tensor in make().state_dict().items()}
+    torch.save({"model": state, "iteration": 5}, tmp_path / "checkpoint.pth")
+    assert set(read_state(tmp_path / "checkpoint.pth")) == set(make().state_dict())
+
+
+class Evil:
+    """A pickle that would run a command."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("echo hacked > hacked.txt",)
+
+
+def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "evil.pth").write_bytes(pickle.dumps({"model": Evil()}))
+    with pytest.raises(ModelError, match="cannot be read as weights"):
+        read_state(tmp_path / "evil.pth")
+    assert not (tmp_path / "hacked.txt").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"rubbish", b"\x08\0\0\0\0\0\0\0{}"])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_rubbish_is_refused_in_words(tmp_path: Path, content: bytes, suffix: str) -> None:
+    path = tmp_path / f"w{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(ModelError):
+        load_detector(path)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no weights at"):
+        read_state(tmp_path / "nothing.pth")
+
+
+def test_a_list_is_no_state_dict(tmp_path: Path) -> None:
+    torch.save([torch.zeros(2)], tmp_path / "list.pth")
+    with pytest.raises(ModelError, match="holds no state dict"):
+        read_state(tmp_path / "list.pth")
+
+
+def test_imagenet_is_refused_where_there_is_none() -> None:
+    with pytest.raises(ModelError, match="no ImageNet weights"):
+        start_from(models.build("ssd300", 1), "imagenet")
+
+
+# COCO class → ImageNet classes that are the same thing: zebra, elephants, bears, pizza, bus, cats, broccoli.
+SAME = {
+    22: {340},
+    20: {101, 385, 386},
+    21: {294, 295, 296, 297},
+    53: {963},
+    5: {654, 779, 874},
+    15: set(range(281, 286)),
+    50: {937},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "make_backbone"), [("ssd-lite0", efficientnet_lite0), ("ssd-mobilenetv2", mobilenet_v2)]
+)
+def test_imagenet_weights_know_what_is_on_photographs(shared: Path, name: str, make_backbone: object) -> None:
+    try:
+        state = imagenet_state(name)
+    except FetchError as error:
+        pytest.skip(f"the weights cannot be fetched here: {error.message}")
+    classifier = Classifier(make_backbone())  # type: ignore[operator]
+    classifier.load_state_dict(state, strict=True)
+    crops, wanted = photographs(shared / "coco128")
+    with torch.no_grad():
+        answers = classifier.eval()(torch.from_numpy(crops).permute(0, 3, 1, 2)).argmax(1).tolist()
+    right = sum(answer in same for answer, same in zip(answers, wanted, strict=True))
+    assert len(answers) >= 10
+    assert right >= 0.8 * len(answers)
+
+
+def photographs(root: Path) -> tuple[np.ndarray, list[set[int]]]:
+    """Crops (N, 224, 224, 3) of large objects whose class ImageNet has too, and the classes that would be right."""
+    crops, wanted = [], []
+    for label_file in sorted(root.rglob("labels/**/*.txt")):
+        image_file = Path(str(label_file).replace("labels", "images")).with_suffix(".jpg")
+        if not image_file.is_file():
+            continue
+        for line in label_file.read_text().splitlines():
+            label, cx, cy, w, h = (float(word) for word in line.split()[:5])
+            if int(label) in SAME and w * h > 0.2:
+                image = decode(image_file)
+                height, width = image.shape[:2]
+                left, top = max(int((cx - w / 2) * width), 0), max(int((cy - h / 2) * height), 0)
+                crop = image[top : int((cy + h / 2) * height), left : int((cx + w / 2) * width)]
+                crops.append(fit(np.ascontiguousarray(crop), (224, 224))[0])
+                wanted.append(SAME[int(label)])
+                break
+    return np.stack(crops), wanted
