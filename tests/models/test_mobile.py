@@ -63,6 +63,36 @@ def test_depthwise_under_autocast_gives_gradients_in_the_parameters_type() -> No
     torch.testing.assert_close(x.grad, exact.grad, rtol=0.05, atol=0.05)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 1), (2, 2), (6, 1), (1, 4), (5, 5)])
+def test_depthwise_gradients_do_not_read_beyond_their_input(
+    dtype: torch.dtype, stride: int, kernel: int, height: int, width: int
+) -> None:
+    torch.manual_seed(0)
+    layer = DepthwiseConv2d(40, kernel, stride, kernel // 2).to(dtype)
+    x = among_nan(torch.randn(4, 40, height, width).to(dtype)).requires_grad_()
+    out = layer(x)
+    grad = torch.randn_like(out)
+    out.backward(among_nan(grad))
+    exact = torch.ops.aten.convolution_backward(
+        grad.double(), x.detach().double(), layer.weight.detach().double(), None, [stride] * 2, [kernel // 2] * 2,
+        [1, 1], False, [0, 0], 40, [True, True, False],
+    )  # fmt: skip
+    for ours, right in zip((x.grad, layer.weight.grad), exact[:2], strict=True):
+        assert ours is not None
+        torch.testing.assert_close(ours.double(), right, rtol=0.05, atol=0.05)
+
+
+def among_nan(maps: torch.Tensor) -> torch.Tensor:
+    """The same maps, channels last, in the middle of memory full of NaN."""
+    count, channels, height, width = maps.shape
+    memory = torch.full((maps.numel() + 4096,), float("nan"), dtype=maps.dtype)
+    view = memory[2048 : 2048 + maps.numel()].view(count, height, width, channels).permute(0, 3, 1, 2)
+    return view.copy_(maps)
+
+
 def test_depthwise_state_dict_is_that_of_a_convolution() -> None:
     plain = torch.nn.Conv2d(6, 6, 3, padding=1, groups=6, bias=False)
     ours = DepthwiseConv2d(6, 3, 1, 1)

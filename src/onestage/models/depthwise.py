@@ -87,11 +87,17 @@ def _phase(parity: int, padding: int, kernel: int, side: int, grad_side: int) ->
 
 
 def weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-    """Gradient of the weights (C, 1, k, k); for k = 5 put together from four quick 3x3 gradients."""
+    """Gradient of the weights (C, 1, k, k); for k = 5 put together from four quick 3x3 gradients.
+
+    Maps narrower than the kernel are padded beforehand: on a map of width 1 oneDNN's bfloat16 kernel of stride 2 reads
+    beyond the end of its input (torch 2.13), and what lies there becomes the gradient.
+    """
     kernel = weight.shape[-1]
-    if kernel != 5:
+    if kernel != 5 and min(x.shape[2:]) >= kernel:
         return _direct(grad, x, weight, stride, padding)
     padded = F.pad(x, (padding,) * 4) if padding else x
+    if kernel != 5:
+        return _direct(grad, padded, weight, stride, 0)
     out = torch.empty_like(weight)
     corner = weight.new_zeros(len(weight), 1, 3, 3)
     rows, columns = ((side - 1) * stride + 3 for side in grad.shape[2:])

@@ -14,6 +14,7 @@ from onestage.boxes.coding import decode, encode
 from onestage.boxes.coding import to_corners as corners_of
 from onestage.boxes.matching import BACKGROUND, Bipartite, match_ssd
 from onestage.errors import ModelError, did_you_mean
+from onestage.models.depthwise import DepthwiseConv2d
 from onestage.models.detector import Loss, Raw, Truth
 
 ClassLoss = Literal["softmax-ohem", "focal"]
@@ -112,7 +113,7 @@ def _header(width: int, out: int, separable: bool, plain: bool) -> nn.Module:
         return nn.Conv2d(width, out, 1)
     if not separable:
         return nn.Conv2d(width, out, 3, padding=1)
-    depthwise = nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False)
+    depthwise = DepthwiseConv2d(width, 3, padding=1)
     return nn.Sequential(depthwise, nn.BatchNorm2d(width), nn.ReLU6(inplace=True), nn.Conv2d(width, out, 1))
 
 

@@ -35,7 +35,10 @@ def detect_dataset(
     for batch in loader.epoch(0):
         boxes, scores = predictor(batch.images)
         if not (np.isfinite(scores).all() and np.isfinite(boxes).all()):
-            raise DivergedError("the network's answers are not finite numbers", hint="lower optimiser.lr")
+            raise DivergedError(
+                f"the network's answers for image {batch.ids[0]} and others are not finite numbers: its weights overflowed",
+                hint="a lower optimiser.lr, or a longer schedule.warmup",
+            )
         for i, image_id in enumerate(batch.ids):
             chosen = select(boxes[i], scores[i], selection)
             found[image_id] = _in_image(chosen, batch.transforms[i].to_image(chosen.boxes), infos[image_id])
