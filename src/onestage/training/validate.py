@@ -36,7 +36,7 @@ def detect_dataset(
         boxes, scores = predictor(batch.images)
         if not (np.isfinite(scores).all() and np.isfinite(boxes).all()):
             raise DivergedError(
-                f"the network's answers for image {batch.ids[0]} and others are not finite numbers: its weights overflowed",
+                "the network's answers are not finite numbers: its weights have overflowed",
                 hint="a lower optimiser.lr, or a longer schedule.warmup",
             )
         for i, image_id in enumerate(batch.ids):
