@@ -23,9 +23,9 @@ from onestage.models.inference import TorchPredictor
 from onestage.models.weights import as_safetensors, load_fitting, read_state
 from onestage.training.loop import Averaged, Loop, StepRecord
 from onestage.training.machine import environment
+from onestage.training.optimiser import build_optimiser, freeze
 from onestage.training.plan import Plan, ask, make_plan
 from onestage.training.recipe import Recipe
-from onestage.training.schedule import build_optimiser, freeze
 from onestage.training.state import load_state, save_state
 from onestage.training.validate import coco_results, detect_dataset
 
