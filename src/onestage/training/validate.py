@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onestage.boxes.geometry import clip
-from onestage.boxes.selection import Selection, select
+from onestage.boxes.selection import Selection, select_in_image
 from onestage.data.dataset import Dataset
 from onestage.data.loader import Loader
 from onestage.errors import DivergedError
-from onestage.records import Detections, ImageId, ImageInfo
+from onestage.records import Detections, ImageId
 
 Predictor = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
@@ -37,14 +36,12 @@ def detect_dataset(
         if not (np.isfinite(scores).all() and np.isfinite(boxes).all()):
             raise DivergedError("the network's answers are not finite numbers", hint="lower optimiser.lr")
         for i, image_id in enumerate(batch.ids):
-            chosen = select(boxes[i], scores[i], selection)
-            found[image_id] = _in_image(chosen, batch.transforms[i].to_image(chosen.boxes), infos[image_id])
+            info = infos[image_id]
+            found[image_id] = select_in_image(
+                boxes[i], scores[i], selection, batch.transforms[i], info.width, info.height
+            )
         progress(len(found))
     return found
-
-
-def _in_image(detections: Detections, boxes: NDArray[np.float64], info: ImageInfo) -> Detections:
-    return Detections(clip(boxes, info.width, info.height), detections.labels, detections.scores)
 
 
 def coco_results(detections: Mapping[ImageId, Detections]) -> list[dict[str, Any]]:
