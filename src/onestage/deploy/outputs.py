@@ -18,14 +18,15 @@ def as_json(predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
     return [
         {
             "image": found.name, "path": None if found.path is None else printable(str(found.path)),
-            "width": found.width, "height": found.height,
-            "detections": [
-                {"box": [round(v, 2) for v in box], "label": label, "class": found.classes[label], "score": round(score, 5)}
-                for box, label, score in _rows(found)
-            ],
+            "width": found.width, "height": found.height, "detections": [_as_json(found, *row) for row in _rows(found)],
         }
         for found in predictions
     ]  # fmt: skip
+
+
+def _as_json(found: Prediction, box: list[float], label: int, score: float) -> dict[str, Any]:
+    corners = [round(v, 2) for v in box]
+    return {"box": corners, "label": label, "class": found.classes[label], "score": round(score, 5)}
 
 
 def as_coco(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,7 +119,7 @@ class _Ready:
 
     asked: _Input
     shown: Pixels | None = None
-    transform: ImageTransform = ImageTransform()
+    transform: ImageTransform = field(default_factory=ImageTransform)
     width: int = 0
     height: int = 0
     trouble: str = ""
@@ -131,7 +132,7 @@ def _inputs(images: Sequence[Path | Pixels]) -> list[_Input]:
     for index, image in enumerate(images):
         if isinstance(image, Path):
             inputs.append(_Input(next(named), path=image))
-        elif isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size:  # fmt: skip  # noqa: E501
+        elif _is_rgb(image):
             inputs.append(_Input(f"array-{index:03d}", pixels=np.ascontiguousarray(image)))
         else:
             got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else repr(image)[:60]
@@ -139,6 +140,10 @@ def _inputs(images: Sequence[Path | Pixels]) -> list[_Input]:
     if problems:
         raise UsageError("some of the images cannot be predicted on", problems=problems, hint="RGB, 0 … 255, uint8")
     return inputs
+
+
+def _is_rgb(image: object) -> TypeGuard[Pixels]:
+    return isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape[2:] == (3,) and image.size > 0
 
 
 def _predictions(

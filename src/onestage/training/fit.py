@@ -209,7 +209,7 @@ class _Session:
         self.terms = []
         value = row[f"metrics/{recipe.validation.metric}"]
         best = self.best is None or value > self.best["value"]
-        weights = as_safetensors(self._judged(), self.plan.opened.classes, recipe.options)
+        weights = as_safetensors(self._judged(), self.plan.opened.classes, recipe.options, recipe.fit)
         self.run.write_file("weights/last.safetensors", weights)
         if best:
             self.best = {"epoch": epoch + 1, "step": self.loop.step, "metric": recipe.validation.metric, "value": value}
