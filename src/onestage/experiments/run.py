@@ -31,7 +31,8 @@ class Run:
 
         A folder that holds no run.json yet is taken as it is; `open` refuses it.
         """
-        self.folder = _run_folder(folder) or (Path(folder) if Path(folder).is_dir() else Run.open(folder).folder)
+        found: Path | None = _run_folder(folder) or (Path(folder) if Path(folder).is_dir() else None)
+        self.folder: Path = found or Run.open(folder).folder
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"
