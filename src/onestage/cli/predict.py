@@ -28,9 +28,9 @@ KEYS = (
     ("fit", "as the weights say", "how images come to the input size: squash or letterbox"),
 )
 EXAMPLES = (
-    ("onestage predict ssd-lite0-trees-001 photos/", "a run's best weights on a folder"),
-    ("onestage predict best.safetensors 'a/*.jpg' b.png score=0.6 out=found", "weights, globs and files"),
-    ("onestage predict weights.pth photos model=ssd300 classes=[cat,dog]", "another program's weights"),
+    ("predict ssd-lite0-trees-001 photos/", "a run's best weights on a folder"),
+    ("predict best.safetensors 'a/*.jpg' b.png score=0.6 out=found", "weights, globs and files"),
+    ("predict weights.pth photos model=ssd300 classes=[cat,dog]", "another program's weights"),
 )
 MARK = "predictions.coco.json"
 
@@ -42,7 +42,6 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Find objects in images, folders and globs; draw them, write predictions.json and labels/*.txt."""
-    from onestage.api import Detector
     from onestage.cli.terminal import Terminal
     from onestage.cli.words import split_words
     from onestage.deploy.sources import sources
@@ -54,6 +53,8 @@ def predict(
         raise UsageError(
             "predict: expected a run or weights and then images", hint="onestage predict RUN photos/ other.jpg"
         )
+    from onestage.api import Detector  # brings torch: only once the words are right
+
     terminal = Terminal(as_json)
     detector = Detector.load(places[0], settings["model"], settings["classes"], settings["fit"])
     default = Path("predictions") if detector.run is None else detector.run.folder / "predict"
@@ -61,7 +62,8 @@ def predict(
     _refuse_foreign(out)
     paths = sources(places[1:], leave_out=out)
     width, height = detector.model.size
-    terminal.say(f"{detector.name}, {len(detector.classes)} classes, {width}x{height}, {len(paths)} images to {out}")
+    classes = "1 class" if len(detector.classes) == 1 else f"{len(detector.classes)} classes"
+    terminal.say(f"{detector.name}, {classes}, {width}x{height}, {len(paths)} images to {out}")
     job = _Job(detector, paths, out, settings, draws=not no_draw)
     found = job.run(terminal)
     if not found:
@@ -137,7 +139,7 @@ def _tell(terminal: Terminal, job: _Job, found: Sequence[Prediction]) -> None:
         ranked = sorted(boxes, key=lambda name: (-boxes[name], name))
         terminal.table(("class", "detections", "images"), [(n, str(boxes[n]), str(images[n])) for n in ranked])
     else:
-        terminal.say(f"nothing was found with a score of {job.settings['score']:g} or more; score=0.1 shows more")
+        terminal.say(f"nothing was found with a score of {job.settings['score']:g} or more; a lower score=… shows more")
     for path, why in job.skipped[:10]:
         terminal.say(f"left out: {why if str(path) in why else f'{path}: {why}'}", style="yellow")
     if len(job.skipped) > 10:

@@ -24,7 +24,7 @@ Predictor = Callable[[NDArray[np.uint8]], tuple[NDArray[np.floating], NDArray[np
 Skipped = Callable[[Path, str], None]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
     """What a detector found in one image of `width` x `height` pixels, as a viewer shows it.
 
@@ -38,7 +38,10 @@ class Prediction:
     height: int
     detections: Detections
     classes: tuple[str, ...]
-    pixels: Pixels | None = field(default=None, repr=False)
+    pixels: Pixels | None = None
+
+    def __repr__(self) -> str:
+        return f"Prediction({self.name!r}, {self.width}x{self.height}, {len(self)} detections)"
 
     def __len__(self) -> int:
         return len(self.detections)
