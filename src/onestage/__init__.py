@@ -1,8 +1,41 @@
 """Trains one-stage object detectors and tells why they work or fail."""
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
 try:
     __version__ = version("onestage")
 except PackageNotFoundError:  # a source tree that was never installed
     __version__ = "0+unknown"
+
+# Name → the module it comes from, imported when the name is first used, so that `import onestage` costs nothing.
+_FROM = {
+    "Detector": "onestage.api",
+    "Evaluation": "onestage.evaluation",
+    "Prediction": "onestage.deploy.predict",
+    "Run": "onestage.experiments.run",
+    "evaluate": "onestage.evaluation",
+    "open_dataset": "onestage.data.opening",
+}
+
+__all__ = ["Detector", "Evaluation", "Prediction", "Run", "__version__", "evaluate", "open_dataset"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _FROM:
+        raise AttributeError(f"module 'onestage' has no attribute {name!r}; it has {', '.join(_FROM)}")
+    try:
+        found: object = getattr(import_module(_FROM[name]), name)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in ("torch", "lightning_fabric"):
+            raise
+        raise ModuleNotFoundError(
+            f"onestage.{name} needs {missing}, which is not installed: pip install 'onestage[train]'", name=missing
+        ) from error
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_FROM})

@@ -48,7 +48,8 @@ def test_xywh_ids_with_gaps_flags_and_extras(tmp_path: Path) -> None:
     assert truth.boxes.tolist() == [[1.5, 2, 11.5, 22], [0, 0, 5, 5], [3, 3, 8, 8]]
     assert truth.labels.tolist() == [0, 1, 1]
     assert truth.crowd.tolist() == [False, True, False]
-    assert truth.ignore.tolist() == [False, False, True]
+    assert truth.ignore.tolist() == [False, False, False]  # pycocotools honours iscrowd alone
+    assert truth.extra["ignore"].tolist() == [False, False, True]
     assert truth.extra["area"].tolist() == [55.5, 25, 25]
     assert truth.extra["id"].tolist() == [900, 4, 5]
     assert dataset.images[0].id == 1
@@ -279,10 +280,13 @@ def test_round_trip(tmp_path: Path, rows: list, image_id: int | str) -> None:
     assert back.classes == dataset.classes
     again = only(back)
     np.testing.assert_allclose(again.boxes, boxes, atol=1e-9)
-    for name in ("labels", "difficult", "ignore", "crowd"):
+    for name in ("labels", "difficult"):
         assert getattr(again, name).tolist() == getattr(truth, name).tolist()
+    assert again.crowd.tolist() == (truth.crowd | truth.ignore).tolist()  # what COCO's judge does not count
+    assert not again.ignore.any()
+    kept = extra | ({"ignore": truth.ignore} if truth.ignore.any() else {})
     assert {key: column.tolist() for key, column in again.extra.items()} == (
-        {k: c.tolist() for k, c in extra.items()} if rows else {}
+        {k: c.tolist() for k, c in kept.items()} if rows else {}
     )
     assert back.images[0].id == (image_id if isinstance(image_id, int) else 1)
     assert codes(back) == []

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from onestage.boxes.geometry import ioa
 from onestage.data import transform
 from onestage.data.dataset import Dataset
-from onestage.data.transform import crop, read_rgb, split_ground, tile, tile_dataset, windows, write_coco
+from onestage.data.images import decode
+from onestage.data.transform import crop, split_ground, tile, tile_dataset, windows, write_coco
 from onestage.errors import DataError, StorageError
 from onestage.records import Annotations, ImageInfo
 
@@ -185,7 +186,7 @@ def test_a_dataset_is_tiled_into_coco(tmp_path: Path) -> None:
         {"id": 1, "image_id": 1, "category_id": 2, "bbox": [1, 2, 10, 10], "area": 100, "iscrowd": 0, "difficult": 1},
         {"id": 2, "image_id": 2, "category_id": 1, "bbox": [0, 0, 15, 20], "area": 300, "iscrowd": 1},
     ]
-    written = read_rgb(tmp_path / "out/images/train/a_b_x0030_y0000.jpg")
+    written = decode(tmp_path / "out/images/train/a_b_x0030_y0000.jpg")
     assert written.shape == (20, 30, 3)
     assert abs(written.reshape(-1, 3).mean(0) - [200, 0, 0]).max() < 3
     with pytest.raises(DataError, match="holds something"):
@@ -207,7 +208,7 @@ def test_a_set_without_images_is_still_readable(tmp_path: Path) -> None:
 def test_an_undecodable_image_and_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.png").write_bytes(b"not a picture")
     with pytest.raises(DataError, match=r"a\.png"):
-        read_rgb(tmp_path / "a.png")
+        decode(tmp_path / "a.png")
 
     def full(self: Path, content: bytes) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")

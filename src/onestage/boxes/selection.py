@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from onestage.boxes.geometry import nms_per_class
-from onestage.records import Detections
+from onestage.boxes.geometry import area, clip, nms_per_class
+from onestage.records import Detections, ImageTransform
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,20 @@ def select(boxes: NDArray[np.floating], scores: NDArray[np.floating], selection:
     candidates = boxes[rows].astype(np.float64)
     winners = nms_per_class(candidates, values, labels, selection.iou)[: selection.per_image]
     return Detections(candidates[winners], labels[winners], np.clip(values[winners], 0, 1))
+
+
+def select_in_image(
+    boxes: NDArray[np.floating], scores: NDArray[np.floating], selection: Selection, transform: ImageTransform,
+    width: int, height: int,
+) -> Detections:  # fmt: skip
+    """The detections of one image in its own pixels: `select`, brought back by `transform`, cut at the image's borders.
+
+    Boxes that lie wholly on padding, of which nothing is left, are dropped.
+    """
+    found = select(boxes, scores, selection)
+    inside = clip(transform.to_image(found.boxes), width, height)
+    keep = area(inside) > 0
+    return Detections(inside[keep], found.labels[keep], found.scores[keep])
 
 
 def _highest_per_class(values: NDArray[np.float64], labels: NDArray[np.int64], most: int) -> NDArray[np.int64]:

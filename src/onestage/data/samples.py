@@ -14,7 +14,8 @@ from xml.etree.ElementTree import ParseError
 import defusedxml
 import defusedxml.ElementTree
 
-from onestage.data.transform import Tile, read_rgb, split_ground, tile, tile_name, write_coco, write_whole
+from onestage.data.images import decode
+from onestage.data.transform import Tile, split_ground, tile, tile_name, write_coco, write_whole
 from onestage.errors import DataError, FetchError, StorageError, UsageError, did_you_mean
 from onestage.fetch import cache_folder, registry_files
 from onestage.records import Annotations
@@ -173,7 +174,7 @@ def _tree_tiles(files: Mapping[str, Path], plan: TreesPlan, split: str) -> Itera
     for stem in plan.photographs:
         if split == "val" and stem != plan.validation:
             continue
-        image = read_rgb(files[f"{plan.folder}/{stem}.png"])
+        image = decode(files[f"{plan.folder}/{stem}.png"])
         height, width = image.shape[:2]
         truth = read_trees(files[f"{plan.folder}/{stem}.xml"], width, height)
         grounds = split_ground(width, height, plan.right_part, plan.margin) if stem == plan.validation else (None, None)

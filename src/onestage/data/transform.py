@@ -12,14 +12,13 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from onestage.boxes.geometry import clip, ioa
 from onestage.data.dataset import Dataset
+from onestage.data.images import Pixels, decode
 from onestage.errors import DataError, StorageError
 from onestage.records import Annotations, FloatArray
 
-Pixels = NDArray[np.uint8]
 Window = tuple[int, int, int, int]
 JPEG_QUALITY = 95
 
@@ -107,7 +106,7 @@ def tile_dataset(
 
     def pieces(dataset: Dataset) -> Iterator[tuple[str, Tile]]:
         for info in dataset.images:
-            image, truth = (read or read_rgb)(info.path), dataset.annotations[info.id]
+            image, truth = (read or decode)(info.path), dataset.annotations[info.id]
             for piece in tile(image, truth, size, overlap, min_visible):
                 yield tile_name(str(info.id), piece.window), piece
 
@@ -117,7 +116,8 @@ def tile_dataset(
 def write_coco(out: Path, split: str, classes: Iterable[str], pieces: Iterable[tuple[str, Tile]]) -> dict[str, int]:
     """Tiles as `images/<split>/<name>.jpg` and `annotations/instances_<split>.json`; how many images and boxes.
 
-    Category ids are label + 1, image and annotation ids count from 1, JPEG quality is 95.
+    Category ids are label + 1, image and annotation ids count from 1, JPEG quality is 95. A region to ignore is
+    written as a crowd, which is what COCO's judge leaves out of the count.
     """
     images: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
@@ -140,14 +140,6 @@ def write_coco(out: Path, split: str, classes: Iterable[str], pieces: Iterable[t
 def tile_name(stem: str, window: Window) -> str:
     """The file name of a tile, without ending: its photograph and its left upper corner there."""
     return f"{re.sub(r'[^0-9A-Za-z_.-]+', '_', stem)}_x{window[0]:04d}_y{window[1]:04d}"
-
-
-def read_rgb(path: Path) -> Pixels:
-    """An image file as RGB uint8 (H, W, 3), turned as its EXIF says; DataError where it cannot be decoded."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
-    if image is None:
-        raise DataError(f"{path}: expected an image, but it cannot be decoded")
-    return np.asarray(image, np.uint8)
 
 
 def write_jpeg(path: Path, image: Pixels) -> None:
@@ -185,7 +177,7 @@ def _coco_row(truth: Annotations, index: int) -> dict[str, Any]:
     area = truth.extra["area"][index] if "area" in truth.extra else width * height
     row = {
         "category_id": int(truth.labels[index]) + 1, "bbox": [left, top, width, height], "area": _plain(area),
-        "iscrowd": int(truth.crowd[index]),
+        "iscrowd": int(truth.crowd[index] or truth.ignore[index]),
     }  # fmt: skip
     flags = {"difficult": truth.difficult[index], "ignore": truth.ignore[index]}
     return {**row, **{name: 1 for name, value in flags.items() if value}}

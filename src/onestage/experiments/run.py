@@ -26,8 +26,13 @@ class Run:
     also on resume: after a resume, `steps` and `results` give what counts, and the files still hold the rest.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: str | Path) -> None:
+        """The run in `folder`, or of that name under `runs_root()`; UsageError where there is neither.
+
+        A folder that holds no run.json yet is taken as it is; `open` refuses it.
+        """
+        found: Path | None = _run_folder(folder) or (Path(folder) if Path(folder).is_dir() else None)
+        self.folder: Path = found or Run.open(folder).folder
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"
@@ -59,9 +64,8 @@ class Run:
     def open(cls, path_or_name: str | Path, root: Path | None = None) -> Run:
         """The run in the folder `path_or_name`, or of that name under `root`; UsageError says which names there are."""
         root = root or runs_root()
-        for folder in (Path(path_or_name), root / path_or_name):
-            if (folder / "run.json").is_file():
-                return cls(folder)
+        if (folder := _run_folder(path_or_name, root)) is not None:
+            return cls(folder)
         names = run_names(root)
         if Path(path_or_name).is_dir():
             raise UsageError(
@@ -268,3 +272,9 @@ class Run:
     def _last_step_recorded(self) -> int | None:
         steps = self.steps
         return int(steps[-1]["step"]) if steps else None
+
+
+def _run_folder(path_or_name: str | Path, root: Path | None = None) -> Path | None:
+    """The folder that holds run.json: at the path itself, else of that name under `root`; None where there is none."""
+    places = (Path(path_or_name), (root or runs_root()) / path_or_name)
+    return next((folder for folder in places if (folder / "run.json").is_file()), None)

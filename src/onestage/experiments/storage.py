@@ -142,6 +142,11 @@ def storage_error(path: Path, error: Exception, kept: bool = False) -> StorageEr
             f"the disk is full: {path} could not be written.{rest}",
             hint="free some space, or send runs elsewhere with ONESTAGE_RUNS=/path; then go on with --resume",
         )
+    if number == errno.EFBIG:
+        return StorageError(
+            f"{path} could not be written: it would be larger than a file may be here.{rest}",
+            hint="raise the limit (ulimit -f), or send runs elsewhere with ONESTAGE_RUNS=/path; then --resume",
+        )
     if number in (errno.EROFS, errno.EACCES, errno.EPERM):
         return StorageError(
             f"{path} could not be written: the folder is read-only or belongs to someone else.{rest}",

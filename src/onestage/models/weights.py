@@ -165,15 +165,21 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return {name.removeprefix("module."): tensor for name, tensor in loaded.items()}
 
 
-def as_safetensors(detector: Detector, classes: Sequence[str], options: Mapping[str, Any]) -> bytes:
-    """The weights as one safetensors file that says what they are: model, class names, size, options."""
-    card = {"model": detector.name, "classes": list(classes), "size": list(detector.size), "options": dict(options)}
+def as_safetensors(
+    detector: Detector, classes: Sequence[str], options: Mapping[str, Any], fit: str = "squash"
+) -> bytes:
+    """The weights as one safetensors file that says what they are: model, class names, size, options, and how images
+    were fitted to that size."""
+    card = {
+        "model": detector.name, "classes": list(classes), "size": list(detector.size), "options": dict(options),
+        "fit": fit,
+    }  # fmt: skip
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in detector.state_dict().items()}
     return save(tensors, metadata={"onestage": json.dumps(card)})
 
 
 def read_card(path: Path) -> dict[str, Any]:
-    """What weights of ours say of themselves: model, classes, size, options; ModelError where they do not."""
+    """What weights of ours say of themselves: model, classes, size, options, fit; ModelError where they do not."""
     try:
         with safe_open(path, "pt") as file:
             text = (file.metadata() or {}).get("onestage")

@@ -23,9 +23,9 @@ from onestage.models.inference import TorchPredictor
 from onestage.models.weights import as_safetensors, load_fitting, read_state
 from onestage.training.loop import Averaged, Loop, StepRecord
 from onestage.training.machine import environment
+from onestage.training.optimiser import build_optimiser, freeze
 from onestage.training.plan import Plan, ask, make_plan
 from onestage.training.recipe import Recipe
-from onestage.training.schedule import build_optimiser, freeze
 from onestage.training.state import load_state, save_state
 from onestage.training.validate import coco_results, detect_dataset
 
@@ -52,15 +52,19 @@ class Watcher:
         """The run is over and judged."""
 
 
-def fit(keys: Mapping[str, Any], *, root: Path | None = None, watcher: Watcher | None = None) -> Run:
+def fit(
+    keys: Mapping[str, Any], *, root: Path | None = None, watcher: Watcher | None = None, prefix: str | None = None
+) -> Run:  # fmt: skip
     """Train as the flat dotted recipe `keys` say and judge the result; the run folder it wrote.
+
+    A run without a name of its own is called `prefix`-NNN, model-data-NNN by default.
 
     Raises RecipeError, DataError, ModelError before anything is written; DivergedError and StorageError in between,
     with the run's status saying so and the last saved state kept.
     """
     recipe = ask(keys)
     plan = make_plan(recipe)
-    prefix = f"{recipe.model}-{Path(recipe.data).expanduser().resolve().name or 'data'}"
+    prefix = prefix or f"{recipe.model}-{Path(recipe.data).expanduser().resolve().name or 'data'}"
     run = Run.create(root, recipe.name, prefix)
     run.write_asked(dict(keys))
     run.write_recipe(plan.recipe.as_dict())
@@ -164,6 +168,9 @@ class _Session:
     def _epochs(self, first: int, done: int) -> None:
         recipe = self.plan.recipe
         epochs, every = int(recipe.epochs or 0), int(recipe.validation.every or 1)
+        due = first and not done and (first == epochs or first % every == 0)
+        if due and self.loop.step not in {row["step"] for row in self.run.results}:
+            self._judge(first - 1)  # stopped between the epoch's last step and its judgement
         calm_from = round(epochs * (1 - recipe.augmentation.rest))
         for epoch in range(first, epochs):
             policy = calm(self.policy) if epoch >= calm_from and recipe.augmentation.rest else self.policy
@@ -202,7 +209,7 @@ class _Session:
         self.terms = []
         value = row[f"metrics/{recipe.validation.metric}"]
         best = self.best is None or value > self.best["value"]
-        weights = as_safetensors(self._judged(), self.plan.opened.classes, recipe.options)
+        weights = as_safetensors(self._judged(), self.plan.opened.classes, recipe.options, recipe.fit)
         self.run.write_file("weights/last.safetensors", weights)
         if best:
             self.best = {"epoch": epoch + 1, "step": self.loop.step, "metric": recipe.validation.metric, "value": value}

@@ -16,7 +16,8 @@ from torch.optim.swa_utils import AveragedModel
 from onestage.errors import DivergedError
 from onestage.models.detector import Detector, Loss, Raw, Truth
 from onestage.records import Batch
-from onestage.training.schedule import Schedule, set_learning_rates, set_training
+from onestage.training.optimiser import set_learning_rates, set_training
+from onestage.training.schedule import Schedule
 
 
 @dataclass

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onestage.boxes.geometry import clip
-from onestage.boxes.selection import Selection, select
+from onestage.boxes.selection import Selection, select_in_image
 from onestage.data.dataset import Dataset
 from onestage.data.loader import Loader
 from onestage.errors import DivergedError
-from onestage.records import Detections, ImageId, ImageInfo
+from onestage.records import Detections, ImageId
 
 Predictor = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
@@ -40,24 +39,25 @@ def detect_dataset(
                 hint="a lower optimiser.lr, or a longer schedule.warmup",
             )
         for i, image_id in enumerate(batch.ids):
-            chosen = select(boxes[i], scores[i], selection)
-            found[image_id] = _in_image(chosen, batch.transforms[i].to_image(chosen.boxes), infos[image_id])
+            info = infos[image_id]
+            found[image_id] = select_in_image(
+                boxes[i], scores[i], selection, batch.transforms[i], info.width, info.height
+            )
         progress(len(found))
     return found
 
 
-def _in_image(detections: Detections, boxes: NDArray[np.float64], info: ImageInfo) -> Detections:
-    return Detections(clip(boxes, info.width, info.height), detections.labels, detections.scores)
-
-
 def coco_results(detections: Mapping[ImageId, Detections]) -> list[dict[str, Any]]:
-    """Detections as a COCO results list; category_id is label + 1, boxes xywh."""
+    """Detections as a COCO results list; category_id is label + 1, boxes xywh.
+
+    Enough digits are kept that judging the list gives the scores of the detections themselves.
+    """
     rows = []
     for image_id, found in detections.items():
         for box, label, score in zip(found.boxes, found.labels, found.scores, strict=True):
-            x1, y1, x2, y2 = (round(float(v), 3) for v in box)
-            bbox = [x1, y1, round(x2 - x1, 3), round(y2 - y1, 3)]
+            x1, y1, x2, y2 = (round(float(v), 6) for v in box)
+            bbox = [x1, y1, round(x2 - x1, 6), round(y2 - y1, 6)]
             rows.append(
-                {"image_id": image_id, "category_id": int(label) + 1, "bbox": bbox, "score": round(float(score), 6)}
+                {"image_id": image_id, "category_id": int(label) + 1, "bbox": bbox, "score": float(f"{score:.9g}")}
             )
     return rows

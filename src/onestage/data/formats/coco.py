@@ -48,11 +48,12 @@ def read_splits(
 ) -> list[Dataset]:
     """Several sets of a COCO folder or file; each JSON is read once.
 
-    [x, y, width, height] becomes xyxy; `iscrowd`, `ignore` and (where written) `difficult` are kept as flags, `area`
-    and the annotation's `id` in `extra`; segmentations are not used. Category ids may have gaps: labels follow the ids
-    sorted, over all files asked for; two ids of one name become one class. A category that only groups the others
-    (Roboflow writes one) and has no box is left out. Image ids stay as they are. `probe_images=False` believes the
-    JSON's sizes and needs no image files: enough to judge detections.
+    [x, y, width, height] becomes xyxy; `iscrowd` and (where written) `difficult` are kept as flags; `area`, the
+    annotation's `id` and (where written) `ignore` in `extra`: COCO's own judge (pycocotools 2.0) sets `ignore` from
+    `iscrowd` whatever the file says, so that only crowds are regions that do not count. Segmentations are not used.
+    Category ids may have gaps: labels follow the ids sorted, over all files asked for; two ids of one name become one
+    class. A category that only groups the others (Roboflow writes one) and has no box is left out. Image ids stay as
+    they are. `probe_images=False` believes the JSON's sizes and needs no image files: enough to judge detections.
     Raises DataError for JSON that cannot be read, with file and line, and for an unknown split.
     """
     files = coco_files(root)
@@ -150,11 +151,11 @@ def _row(item: Mapping[str, Any], index: int, names: Mapping[Any, str]) -> Row |
     category = item.get("category_id")
     name = names.get(category) if isinstance(category, (int, str)) else None
     area = number(item.get("area", width * height))
-    extra = {"id": item.get("id", index), "area": area}
-    difficult, ignore, crowd = (bool(item.get(key)) for key in ("difficult", "ignore", "iscrowd"))
+    extra = {"id": item.get("id", index), "area": area} | ({"ignore": bool(item["ignore"])} if "ignore" in item else {})
+    difficult, crowd = bool(item.get("difficult")), bool(item.get("iscrowd"))
     raw = f"annotation {item.get('id', index)}, bbox {json.dumps(corners, default=str)}"
     named = f"category id {category}" if name is None else name
-    return Row(named, (x, y, x + width, y + height), raw, None, None, difficult, ignore, crowd, extra)
+    return Row(named, (x, y, x + width, y + height), raw, None, None, difficult, crowd=crowd, extra=extra)
 
 
 def _believed(image_id: ImageId, entry: Mapping[str, Any], file: CocoFile) -> ImageInfo | None:
@@ -209,7 +210,8 @@ def write(dataset: Dataset, root: Path, images: str | None = "copy") -> list[Fin
     """Writes one split: annotations/instances_SPLIT.json and images/SPLIT/ (`images`: 'copy', 'link' or None).
 
     Categories get ids from 1 in the order of the classes. Integer image ids and annotation ids that are unique are
-    kept, others are counted from 1; areas are kept, or width x height. COCO holds everything: the answer is [].
+    kept, others are counted from 1; areas are kept, or width x height. A region to ignore is written as a crowd, which
+    is what COCO's judge leaves out of the count, with `ignore` beside it. COCO holds everything: the answer is [].
     """
     split = file_stem(dataset.split)
     keep_ids = all(isinstance(image.id, int) for image in dataset.images)
@@ -230,9 +232,10 @@ def write(dataset: Dataset, root: Path, images: str | None = "copy") -> list[Fin
                 "id": int(truth.extra["id"][i]) if keep_annotation_ids else len(rows) + 1,
                 "image_id": image_id, "category_id": int(truth.labels[i]) + 1, "bbox": [x1, y1, x2 - x1, y2 - y1],
                 "area": float(truth.extra["area"][i]) if "area" in truth.extra else (x2 - x1) * (y2 - y1),
-                "iscrowd": int(truth.crowd[i]),
+                "iscrowd": int(truth.crowd[i] or truth.ignore[i]),
             }  # fmt: skip
-            row |= {key: 1 for key, flags in (("ignore", truth.ignore), ("difficult", truth.difficult)) if flags[i]}
+            ignored = truth.ignore | truth.extra.get("ignore", truth.ignore).astype(bool)
+            row |= {key: 1 for key, flags in (("ignore", ignored), ("difficult", truth.difficult)) if flags[i]}
             rows.append(row)
     categories = [{"id": label + 1, "name": name} for label, name in enumerate(dataset.classes)]
     document = {

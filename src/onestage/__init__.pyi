@@ -1,0 +1,10 @@
+"""What `import onestage` offers, for type checkers and editors; at run time it is imported when first used."""
+
+from onestage.api import Detector as Detector
+from onestage.data.opening import open_dataset as open_dataset
+from onestage.deploy.predict import Prediction as Prediction
+from onestage.evaluation import Evaluation as Evaluation
+from onestage.evaluation import evaluate as evaluate
+from onestage.experiments.run import Run as Run
+
+__version__: str

@@ -1,0 +1,264 @@
+"""The verbs in Python: a Detector that trains, judges and predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from onestage import models
+from onestage.boxes.selection import PRESETS, Selection
+from onestage.data.images import Fit, Pixels
+from onestage.data.loader import Loader
+from onestage.deploy.predict import Prediction, Skipped, predict
+from onestage.deploy.sources import sources
+from onestage.errors import ModelError, UsageError
+from onestage.evaluation import Evaluation, evaluate
+from onestage.experiments.run import Run
+from onestage.experiments.storage import write_bytes
+from onestage.models.detector import Detector as Network
+from onestage.models.inference import TorchPredictor
+from onestage.models.weights import as_safetensors, load_detector, read_card, start_from
+from onestage.training.fit import Watcher, fit
+from onestage.training.machine import choose_device
+from onestage.training.plan import ask, open_data
+from onestage.training.recipe import Recipe, flat
+from onestage.training.validate import detect_dataset
+
+Images = str | Path | Pixels | Sequence[str | Path | Pixels]
+
+
+class Detector:
+    """A detector by name: `Detector("ssd300", classes=20, pretrained=False)`; its network is `.model`.
+
+    `classes` is a list of names, a number, or None: then they are those of the data it is trained on. `pretrained`
+    True starts from ImageNet's backbone, a path or a run from these weights, False at random, None as the model's
+    recipe does. `size` is the input in pixels, one number or (width, height); `fit` how images come to it; `options`
+    are the model's own (`models.build`). Raises ModelError for an unknown model or weights that do not fit.
+
+        detector = Detector("ssd-lite0")
+        run = detector.train(data="trees", epochs=30, optimiser__lr=1e-3)
+        print(detector.val().metrics.value("mAP50", "voc10"))
+        for found in detector.predict("photos/"):
+            print(found.name, found.class_names, found.boxes, found.scores)
+    """
+
+    def __init__(
+        self, model: str = "ssd-lite0", classes: int | Sequence[str] | None = None, *,
+        pretrained: bool | str | Path | None = None, size: int | tuple[int, int] | None = None, fit: Fit = "squash",
+        **options: Any,
+    ) -> None:  # fmt: skip
+        models.model_class(model)
+        self.name, self.fit, self.options = model, fit, options
+        self.run: Run | None = None
+        self._size = (size, size) if isinstance(size, int) else size
+        self._weights = _start(model, pretrained)
+        self._named = not isinstance(classes, int)
+        self._classes = _class_names(classes)
+        self._network: Network | None = None
+        if self._classes:
+            self._network = models.build(model, len(self._classes), self._size, **options)
+            start_from(self._network, self._weights)
+            self._network.eval()
+        self._version = self._written()
+
+    def __repr__(self) -> str:
+        what = "classes from the data" if not self._classes else f"{len(self._classes)} classes"
+        return f"Detector({self.name!r}, {what})"
+
+    @classmethod
+    def load(
+        cls, what: str | Path, model: str | None = None, classes: Sequence[str] = (), fit: Fit | None = None
+    ) -> Detector:
+        """The detector of a run (its folder or name; its best weights) or of a weights file.
+
+        Weights of other programs say nothing of themselves: then `model` and `classes`, and `fit` where it is not
+        squash, must be given. Raises UsageError for an unknown run, ModelError for weights that are not there or fit
+        no model.
+        """
+        path, run = weights_of(what)
+        network, names = load_detector(path, model, classes)
+        card = read_card(path) if model is None else {}
+        used: Fit = fit or card.get("fit") or (run.recipe.get("fit") if run else None) or "squash"
+        detector = cls(network.name, fit=used, **card.get("options", {}))
+        detector._adopt(network, names, path, run)
+        return detector
+
+    @property
+    def model(self) -> Network:
+        """The network, a torch module; UsageError while its classes are unknown."""
+        if self._network is None:
+            raise UsageError(
+                "the network is not built yet: its classes are unknown",
+                hint=f"Detector({self.name!r}, classes=[…]), or train it first",
+            )
+        return self._network
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names in the order of the labels; numbers where only their count was given, empty while unknown."""
+        return self._classes
+
+    def save(self, path: str | Path) -> Path:
+        """Write the present weights as a safetensors file that `load` and every command take."""
+        path = Path(path)
+        write_bytes(path, as_safetensors(self.model, self._classes, self.options, self.fit))
+        return path
+
+    def train(
+        self, data: str | Path, *, root: str | Path | None = None, watcher: Watcher | None = None, **keys: Any
+    ) -> Run:
+        """Train on `data` (a folder, file or sample's name) and return the run; the detector then has its best weights.
+
+        `keys` are those of the recipe, with `__` for a dot or as mappings: `optimiser__lr=1e-3` is
+        `optimiser={"lr": 1e-3}`. It starts from the weights the detector was made with or last trained to. Runs go to
+        `root`, by default ./runs or $ONESTAGE_RUNS. Raises RecipeError, DataError, ModelError before anything is
+        written, and UsageError where the data has another number of classes than the detector.
+        """
+        asked = self._asked(data, keys)
+        if self._network is not None and self._written() > self._version:
+            raise UsageError(
+                "the network's weights were changed outside of train", hint="save them: Detector.load(detector.save(…))"
+            )
+        if not self._named and "classes" not in asked:
+            self._same_count(open_data(ask(asked)).classes)
+        run = fit(asked, root=None if root is None else Path(root), watcher=watcher)
+        path, _ = weights_of(run.folder)
+        card = read_card(path)
+        self.fit, self.options = card["fit"], card["options"]
+        self._adopt(*load_detector(path), path, run)
+        return run
+
+    def val(
+        self, data: str | Path | None = None, *, split: str = "val", protocols: Sequence[str] | None = None,
+        intervals: bool = True, batch: int = 16, device: str | None = None, **keys: Any,
+    ) -> Evaluation:  # fmt: skip
+        """Judge the detector on a set of `data`; without it, on the validation images of the run it comes from.
+
+        `split` is "val", "train" or "test"; `keys` are those of the recipe (`validation__iou=0.5`, `seed=1`). Raises
+        UsageError where no data is known or the set is not there, DataError for data that cannot be used.
+        """
+        asked = self._asked(data, keys) if data is not None else self._asked_by_run(keys)
+        recipe = ask(asked)
+        opened = open_data(recipe)
+        self._same_count(opened.classes)
+        dataset = {"train": opened.train, "val": opened.val, "test": opened.test}.get(split)
+        if dataset is None:
+            raise UsageError(
+                f"the data has no set {split!r}", hint='split="val", "train", or "test" where there is one'
+            )
+        limits = recipe.validation
+        selection = Selection(limits.score, limits.iou, PRESETS["evaluate"].per_class, PRESETS["evaluate"].per_image)
+        with Loader(dataset, self.model.size, "none", batch=batch, shuffle=False, fit=self.fit) as loader:
+            found = detect_dataset(self.predictor(device), dataset, loader, selection)
+        return evaluate(
+            dataset.annotations, found, opened.classes, protocols or limits.protocols, intervals,
+            score_floor=selection.score,
+        )  # fmt: skip
+
+    def predict(
+        self, images: Images, *, score: float = PRESETS["view"].score, iou: float = PRESETS["view"].iou, batch: int = 8,
+        device: str | None = None, skipped: Skipped | None = None,
+    ) -> list[Prediction]:  # fmt: skip
+        """What is in each image: files, folders, globs, RGB arrays uint8 (H, W, 3), one or several of them, in order.
+
+        Detections have at least `score`; `iou` is the overlap above which the weaker of two of one class goes. Files
+        that cannot be read are told to `skipped(path, why)`, by default as warnings. For more images than memory
+        should hold at once see `deploy.predict.predict`. Raises DataError where a name gives no image.
+        """
+        several = images if isinstance(images, Sequence) and not isinstance(images, str) else [images]
+        wanted: list[Path | Pixels] = []
+        for image in several:
+            wanted += [image] if isinstance(image, np.ndarray) else sources([image])
+        limits = Selection(score, iou)
+        predictor = self.predictor(device)
+        return list(
+            predict(predictor, wanted, self._classes, self.model.size, self.fit, limits, batch=batch, skipped=skipped)
+        )
+
+    def predictor(self, device: str | None = None) -> TorchPredictor:
+        """The network as a function of arrays, moved to `device`, by default the best there is."""
+        place = torch.device(choose_device(device))
+        network: Network = self.model.to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return TorchPredictor(network)
+
+    def _adopt(self, network: Network, names: Sequence[str], path: Path, run: Run | None) -> None:
+        self._network, self._classes, self._named = network.eval(), tuple(names), True
+        self._size, self._weights, self.run = network.size, str(path), run
+        self._version = self._written()
+
+    def _asked(self, data: str | Path, keys: Mapping[str, Any]) -> dict[str, Any]:
+        """The recipe's keys, flat with dots: what the detector is, then what the user asks."""
+        given = flat({key.replace("__", "."): value for key, value in keys.items()})
+        if given.get("model", self.name) != self.name:
+            raise UsageError(
+                f"model={given['model']}: this detector is {self.name}", hint=f"Detector({given['model']!r})"
+            )
+        own: dict[str, Any] = {"model": self.name, "data": str(data), "weights": self._weights, "fit": self.fit}
+        if self._size is not None:
+            own["size"] = list(self._size)
+        if self._classes and self._named:
+            own["classes"] = list(self._classes)
+        if self.options:
+            own["options"] = dict(self.options)
+        return {**own, **given}
+
+    def _asked_by_run(self, keys: Mapping[str, Any]) -> dict[str, Any]:
+        if self.run is None:
+            raise UsageError("no data to judge on: the detector comes from no run", hint="val(data=…)")
+        recipe = Recipe.model_validate(self.run.recipe)
+        return {**flat(recipe.model_dump()), **self._asked(recipe.data, keys)}
+
+    def _same_count(self, names: Sequence[str]) -> None:
+        if len(names) != len(self._classes):
+            some = ", ".join(names[:8]) + " …" * (len(names) > 8)
+            raise UsageError(
+                f"the detector has {len(self._classes)} classes, the data {len(names)}: {some}",
+                hint=f"Detector({self.name!r}, classes=[…]) with the names, or without classes to take the data's",
+            )
+
+    def _written(self) -> int:
+        """How often the weights were written to: torch counts it for every tensor."""
+        state = {} if self._network is None else self._network.state_dict(keep_vars=True)
+        return sum(tensor._version for tensor in state.values())
+
+
+def weights_of(what: str | Path) -> tuple[Path, Run | None]:
+    """The weights file that a path, a run's folder or a run's name means, and the run it belongs to, if any."""
+    path = Path(what).expanduser()
+    if path.is_file():
+        folder = path.resolve().parent.parent
+        return path, Run(folder) if (folder / "run.json").is_file() else None
+    if path.suffix in (".safetensors", ".pth", ".pt"):
+        raise ModelError(f"no weights at {path}", hint="a weights file, or a run's folder or name")
+    run = Run.open(what)
+    best = run.weights_dir / "best.safetensors"
+    if not best.is_file():
+        raise ModelError(
+            f"run {run.name} has no weights yet: it is {run.info.get('status')}",
+            hint="wait for its first evaluation, or name a weights file",
+        )
+    return best, run
+
+
+def _start(model: str, pretrained: bool | str | Path | None) -> str | None:
+    """The recipe's `weights` that `pretrained` means."""
+    if pretrained is None:
+        default: str | None = models.defaults(model).get("weights", Recipe.model_fields["weights"].default)
+        return default
+    if isinstance(pretrained, bool):
+        return "imagenet" if pretrained else None
+    return "imagenet" if pretrained == "imagenet" else str(weights_of(pretrained)[0])
+
+
+def _class_names(classes: int | Sequence[str] | None) -> tuple[str, ...]:
+    if isinstance(classes, int):
+        if classes < 1:
+            raise UsageError(f"classes: expected at least 1, got {classes}")
+        return tuple(map(str, range(classes)))
+    if isinstance(classes, str):
+        raise UsageError(f"classes: expected a list of names, got the text {classes!r}", hint=f"classes=[{classes!r}]")
+    return tuple(classes or ())

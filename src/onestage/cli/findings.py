@@ -1,0 +1,27 @@
+"""Findings about data in a few lines: how many of which kind, and what the first ones are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from onestage.cli.terminal import Terminal
+from onestage.data.formats.listing import in_words
+from onestage.records import Finding
+
+
+def counted(findings: Sequence[Finding]) -> str:
+    """ "2 zero-area-box, 1 unreadable-image", the most frequent first."""
+    codes = Counter(finding.code for finding in findings)
+    return ", ".join(f"{count} {code}" for code, count in codes.most_common())
+
+
+def show_findings(terminal: Terminal, findings: Sequence[Finding], most: int = 10) -> None:
+    """Print the first findings, errors before warnings before notes."""
+    order = ("error", "warning", "note")
+    colour = {"error": "red", "warning": "yellow", "note": "dim"}
+    ranked = sorted(findings, key=lambda finding: order.index(finding.severity))
+    for finding in ranked[:most]:
+        terminal.say(f"  {finding.severity}: {in_words(finding)}", style=colour[finding.severity])
+    if len(ranked) > most:
+        terminal.say(f"  … and {len(ranked) - most} more", style="dim")

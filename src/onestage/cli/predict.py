@@ -1,0 +1,194 @@
+"""`onestage predict`: boxes on images, drawn, as JSON and as YOLO text."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from onestage.cli.verb import Json, verb
+
+if TYPE_CHECKING:
+    from onestage.api import Detector
+    from onestage.cli.terminal import Terminal
+    from onestage.deploy.predict import Prediction
+
+KEYS = (
+    ("out", "RUN/predict or ./predictions", "folder that results are written to"),
+    ("score", "0.4", "lowest score of a detection that is kept, 0 to 1"),
+    ("iou", "0.45", "overlap above which the weaker of two boxes of a class goes"),
+    ("batch", "8", "images that go through the network together"),
+    ("device", "automatic", "cpu, cuda, mps"),
+    ("model", "as the weights say", "for weights of other programs: a model by name"),
+    ("classes", "as the weights say", "for weights of other programs: class names in order, [a,b,…]"),
+    ("fit", "as the weights say", "how images come to the input size: squash or letterbox"),
+)
+EXAMPLES = (
+    ("predict ssd-lite0-trees-001 photos/", "a run's best weights on a folder"),
+    ("predict best.safetensors 'a/*.jpg' b.png score=0.6 out=found", "weights, globs and files"),
+    ("predict weights.pth photos model=ssd300 classes=[cat,dog]", "another program's weights"),
+)
+MARK = "predictions.coco.json"
+
+
+@verb(examples=EXAMPLES, keys=KEYS)
+def predict(
+    words: Annotated[list[str], typer.Argument(metavar="RUN|WEIGHTS SOURCE… [KEY=VALUE…]", show_default=False)],
+    no_draw: Annotated[bool, typer.Option("--no-draw", help="Write no drawn images.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Find objects in images, folders and globs; draw them, write predictions.json and labels/*.txt."""
+    from onestage.cli.terminal import Terminal
+    from onestage.cli.words import split_words
+    from onestage.deploy.sources import sources
+    from onestage.errors import DataError, UsageError
+
+    places, keys = split_words(words)
+    settings = _checked(keys)
+    if len(places) < 2:
+        raise UsageError(
+            "predict: expected a run or weights and then images", hint="onestage predict RUN photos/ other.jpg"
+        )
+    from onestage.api import Detector  # brings torch: only once the words are right
+
+    terminal = Terminal(as_json)
+    detector = Detector.load(places[0], settings["model"], settings["classes"], settings["fit"])
+    default = Path("predictions") if detector.run is None else detector.run.folder / "predict"
+    out = Path(settings["out"]).expanduser() if settings["out"] else default
+    _refuse_foreign(out)
+    paths = sources(places[1:], leave_out=out)
+    width, height = detector.model.size
+    classes = "1 class" if len(detector.classes) == 1 else f"{len(detector.classes)} classes"
+    terminal.say(f"{detector.name}, {classes}, {width}x{height}, {len(paths)} images to {out}")
+    job = _Job(detector, paths, out, settings, draws=not no_draw)
+    found = job.run(terminal)
+    if not found:
+        raise DataError(
+            "none of the images could be read", problems=[f"{path}: {why}" for path, why in job.skipped[:20]]
+        )
+    _tell(terminal, job, found)
+
+
+class _Job:
+    """One call of predict: images through the network, results written as they come."""
+
+    def __init__(
+        self, detector: Detector, paths: Sequence[Path], out: Path, settings: Mapping[str, Any], draws: bool
+    ) -> None:
+        self.detector, self.paths, self.out, self.settings, self.draws = detector, paths, out, settings, draws
+        self.skipped: list[tuple[Path, str]] = []
+        self.seconds = 0.0
+
+    def run(self, terminal: Terminal) -> list[Prediction]:
+        """Every image's prediction; drawn images, text files and both JSON files are written."""
+        from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+        from onestage.data.formats.files import put_text
+        from onestage.data.transform import write_jpeg
+        from onestage.deploy.outputs import as_coco, as_json, write_yolo_txt
+        from onestage.experiments.storage import as_json as text_of
+        from onestage.report.draw import draw
+
+        put_text(self.out / MARK, "[]\n")
+        found: list[Prediction] = []
+        columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=terminal.console, disable=not terminal.live, transient=True) as bar:
+            task = bar.add_task("images", total=len(self.paths))
+            for one in self._timed():
+                found.append(one)
+                write_yolo_txt([one], self.out / "labels")
+                if self.draws:
+                    drawn = draw(one.image(), one.detections, classes=one.classes)
+                    write_jpeg(self.out / f"{one.name}.jpg", drawn)
+                bar.update(task, completed=len(found) + len(self.skipped))
+        put_text(self.out / "predictions.json", text_of(as_json(found)))
+        put_text(self.out / MARK, text_of(as_coco(found)))
+        return found
+
+    def _timed(self) -> Iterator[Prediction]:
+        """The predictions; `seconds` counts reading and the network, not what is done with them."""
+        from onestage.boxes.selection import Selection
+        from onestage.deploy.predict import predict
+
+        detector, settings = self.detector, self.settings
+        answers = predict(
+            detector.predictor(settings["device"]), self.paths, detector.classes, detector.model.size, detector.fit,
+            Selection(settings["score"], settings["iou"]), batch=settings["batch"],
+            skipped=lambda path, why: self.skipped.append((path, why)),
+        )  # fmt: skip
+        while True:
+            begin = time.perf_counter()
+            one = next(answers, None)
+            self.seconds += time.perf_counter() - begin
+            if one is None:
+                return
+            yield one
+
+
+def _tell(terminal: Terminal, job: _Job, found: Sequence[Prediction]) -> None:
+    from onestage.deploy.outputs import as_json
+
+    boxes = Counter(name for one in found for name in one.class_names)
+    images = Counter(name for one in found for name in set(one.class_names))
+    rate = len(found) / job.seconds if job.seconds else 0.0
+    if boxes:
+        ranked = sorted(boxes, key=lambda name: (-boxes[name], name))
+        terminal.table(("class", "detections", "images"), [(n, str(boxes[n]), str(images[n])) for n in ranked])
+    else:
+        terminal.say(f"nothing was found with a score of {job.settings['score']:g} or more; a lower score=… shows more")
+    for path, why in job.skipped[:10]:
+        terminal.say(f"left out: {why if str(path) in why else f'{path}: {why}'}", style="yellow")
+    if len(job.skipped) > 10:
+        terminal.say(f"left out: {len(job.skipped) - 10} more", style="yellow")
+    terminal.say(f"{len(found)} images, {boxes.total()} detections, {rate:.1f} images/s; results are in {job.out}")
+    terminal.result({
+        "out": str(job.out), "images": len(found), "images_per_second": round(rate, 2),
+        "detections": dict(boxes), "skipped": [{"path": str(path), "why": why} for path, why in job.skipped],
+        "predictions": as_json(found),
+    })  # fmt: skip
+
+
+def _checked(keys: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys with their defaults; UsageError names every one that is unknown or out of range."""
+    from onestage.boxes.selection import PRESETS
+    from onestage.cli.words import known_only
+    from onestage.errors import UsageError
+
+    known_only("predict", keys, [key for key, _, _ in KEYS])
+    view = PRESETS["view"]
+    defaults = {
+        "out": None, "score": view.score, "iou": view.iou, "batch": 8, "device": None, "model": None, "classes": (),
+        "fit": None,
+    }  # fmt: skip
+    settings = {**defaults, **{key: value for key, value in keys.items() if value is not None}}
+    classes = settings["classes"]
+    settings["classes"] = (classes,) if isinstance(classes, str) else classes
+    checks = {
+        "score": (_is_number(settings["score"]) and 0 <= settings["score"] <= 1, "a number from 0 to 1"),
+        "iou": (_is_number(settings["iou"]) and 0 < settings["iou"] <= 1, "a number above 0, at most 1"),
+        "batch": (type(settings["batch"]) is int and settings["batch"] >= 1, "a whole number from 1 on"),
+        "classes": (isinstance(settings["classes"], list | tuple), "a list of names, [a,b,…]"),
+        "fit": (settings["fit"] in (None, "squash", "letterbox"), "squash or letterbox"),
+    }
+    wrong = [f"{key}: expected {what}, got {settings[key]!r}" for key, (fine, what) in checks.items() if not fine]
+    if wrong:
+        raise UsageError("predict cannot use these values" if len(wrong) > 1 else wrong[0],
+                         problems=wrong if len(wrong) > 1 else ())  # fmt: skip
+    settings["classes"] = tuple(map(str, settings["classes"]))
+    return settings
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _refuse_foreign(out: Path) -> None:
+    """UsageError where results would mingle with files of someone else, whose labels or images they could replace."""
+    from onestage.errors import UsageError
+
+    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file()):
+        raise UsageError(f"{out} holds something that predict did not write", hint="out=FOLDER names a new folder")

@@ -1,0 +1,73 @@
+"""Scores as tables: each with its protocol, interval and what it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from onestage.cli.terminal import Terminal
+from onestage.records import Metric, Metrics
+
+OVERALL = ("mAP50", "mAP50-95", "mAP75", "precision", "recall", "F1")
+MOST_CLASSES = 40
+
+
+def show_scores(terminal: Terminal, judged: Mapping[str, Any]) -> None:
+    """Print the content of a metrics.json: overall scores, rates at the operating point, AP per class, notes."""
+    metrics = Metrics.from_list(judged.get("rows", []))
+    rows = [row for name in OVERALL for row in metrics if row.name == name and row.class_name is None]
+    aps = [row for row in rows if row.name.startswith("mAP")]
+    terminal.table(
+        ("score", "protocol", "value", "95 % interval", "truths"),
+        [(row.name, row.protocol, number(row), interval(row), str(row.n)) for row in aps], left=2,
+    )  # fmt: skip
+    _rates(terminal, judged.get("operating_point") or {}, [row for row in rows if row not in aps])
+    _classes(terminal, metrics)
+    for note in judged.get("notes") or ():
+        terminal.say(f"note: {note}", style="yellow")
+
+
+def _rates(terminal: Terminal, point: Mapping[str, Any], rates: list[Metric]) -> None:
+    if not rates:
+        return
+    score = point.get("score")
+    at = "nothing was found" if score is None else f"at score {score:.3f} ({point.get('chosen')}), IoU 0.5"
+    said = ", ".join(f"{row.name} {number(row)} {interval(row, '[{}]')}".rstrip() for row in rates)
+    terminal.say(f"{at}: {said}")
+
+
+def _classes(terminal: Terminal, metrics: Metrics) -> None:
+    protocols = {row.protocol for row in metrics if row.name == "AP50"}
+    base = next((name for name in ("voc10", "voc07", "voc10+1", "voc07+1", "coco") if name in protocols), None)
+    rows = [row for row in metrics if row.name == "AP50" and row.protocol == base and row.class_name is not None]
+    if len(rows) < 2 or base is None:
+        return
+    strict = {row.class_name: number(row) for row in metrics if row.name == "AP50-95"}
+    terminal.table(
+        ("class", f"AP50 ({base})", "95 % interval", "AP50-95", "truths"),
+        [(str(row.class_name), number(row), interval(row), strict.get(row.class_name, "–"), str(row.n))
+         for row in rows[:MOST_CLASSES]],
+    )  # fmt: skip
+    if len(rows) > MOST_CLASSES:
+        terminal.say(f"… and {len(rows) - MOST_CLASSES} more classes; --json shows all")
+
+
+def headline(judged: Mapping[str, Any]) -> str:
+    """mAP50 in one line, with interval and n."""
+    metrics = Metrics.from_list(judged.get("rows", []))
+    named = [row for row in metrics if row.name == "mAP50" and row.class_name is None]
+    if not named:
+        return "not judged"
+    row = next((row for row in named if row.protocol == "voc10"), named[0])
+    within = interval(row, ", 95 % interval {}")
+    return f"{row.name} {number(row)} ({row.protocol}{within}, {row.n} boxes in {judged.get('n_images')} images)"
+
+
+def number(row: Metric) -> str:
+    """The value to three digits, a dash where it is undefined."""
+    return "–" if row.value != row.value else f"{row.value:.3f}"
+
+
+def interval(row: Metric, form: str = "{}") -> str:
+    """The 95 % interval, or nothing."""
+    return form.format(f"{row.interval[0]:.3f}–{row.interval[1]:.3f}") if row.interval else ""

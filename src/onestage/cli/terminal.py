@@ -1,0 +1,94 @@
+"""Where a command's words go: to people, or with --json to machines on stdout and to people on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from onestage.experiments.storage import plain
+
+# Columns of a line where no terminal says how wide it is: a file, a pipe.
+WIDTH = 120
+
+
+class Reader(Console):
+    """A console whose vanished reader (`onestage … | head`) ends neither the command nor the training."""
+
+    def on_broken_pipe(self) -> None:
+        """Be silent from here on."""
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.file.fileno())
+
+
+class Terminal:
+    """Says things to people; `as_json` moves what people read to stderr, so that stdout holds one JSON document."""
+
+    def __init__(self, as_json: bool = False) -> None:
+        self.as_json = as_json
+        stream = sys.stderr if as_json else sys.stdout
+        self.console = Reader(stderr=as_json, highlight=False, width=None if stream.isatty() else WIDTH)
+
+    @property
+    def live(self) -> bool:
+        """Whether a bar can be drawn and redrawn."""
+        return self.console.is_terminal and not self.console.is_dumb_terminal
+
+    @contextlib.contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """A turning sign on a terminal, nothing elsewhere, while something takes seconds."""
+        if not self.live:
+            yield
+            return
+        with self.console.status(what):
+            yield
+
+    def say(self, text: str = "", style: str | None = None) -> None:
+        """One line or paragraph, never cut or broken, its brackets left as they are."""
+        self.console.print(Text(text), style=style, soft_wrap=True)
+
+    def facts(self, rows: Iterable[tuple[str, str]]) -> None:
+        """Names and values beneath each other; off a terminal one line each, however long."""
+        rows = list(rows)
+        if not self.console.is_terminal:
+            width = max((len(name) for name, _ in rows), default=0)
+            for name, value in rows:
+                self.say(f"{name:<{width}}  {value}")
+            return
+        table = Table(box=None, show_header=False, padding=(0, 1, 0, 0), pad_edge=False)
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, value in rows:
+            table.add_row(name, Text(value))
+        self.show(table)
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "", left: int = 1) -> None:
+        """A table; the first `left` columns are text, the others numbers at the right."""
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold", title_justify="left")
+        if title:
+            self.say(title, style="bold")
+        for i, column in enumerate(columns):
+            table.add_column(column, justify="left" if i < left else "right", overflow="fold", no_wrap=i >= left)
+        for row in rows:
+            table.add_row(*(Text(cell) for cell in row))
+        self.show(table)
+
+    def show(self, thing: RenderableType) -> None:
+        """Anything rich can draw."""
+        self.console.print(thing)
+
+    def result(self, value: Any) -> None:
+        """The answer for machines: JSON on stdout where it was asked for, nothing elsewhere."""
+        if self.as_json:
+            try:
+                print(json.dumps(plain(value), ensure_ascii=False, allow_nan=False), flush=True)
+            except BrokenPipeError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,56 @@
+"""What all commands share: the --json option, examples and keys on their help pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from onestage.cli.failures import guarded
+
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable JSON on stdout; all else goes to stderr.")]
+
+# (key, default, meaning)
+Key = tuple[str, str, str]
+Examples = Sequence[tuple[str, str]]
+Function = Callable[..., None]
+
+_HELP = "_onestage_help"
+
+
+def verb(
+    examples: Examples = (), keys: Callable[[], Sequence[Key]] | Sequence[Key] = (), after: str = ""
+) -> Callable[[Function], Function]:  # fmt: skip
+    """Make a function a command: failures become exit codes, and its help page gets `examples`, `keys` and `after`.
+
+    `examples` are (command, what it does); `keys` may be a function, called when the help page is asked for.
+    """
+
+    def decorate(function: Function) -> Function:
+        command = guarded(function)
+        setattr(command, _HELP, (examples, keys, after))
+        return command
+
+    return decorate
+
+
+class Verb(TyperCommand):
+    """A command whose help page ends with examples and the keys it takes."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the page to stdout."""
+        super().format_help(ctx, formatter)
+        examples, keys, after = getattr(self.callback, _HELP, ((), (), ""))
+        from onestage.cli.pages import print_page_end
+
+        print_page_end(examples, keys() if callable(keys) else keys, after)
+
+
+class Listed(TyperGroup):
+    """The verbs in the order they were registered."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names in order."""
+        return list(self.commands)

@@ -1,0 +1,190 @@
+"""A training run on the terminal: one bar where there is a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.status import Status
+from rich.text import Text
+
+from onestage.cli.findings import counted, show_findings
+from onestage.cli.pace import Pace, clock
+from onestage.cli.terminal import Terminal
+from onestage.evaluation import Evaluation
+from onestage.experiments.run import Run
+from onestage.training.fit import Watcher
+from onestage.training.loop import StepRecord
+from onestage.training.plan import Plan
+
+# A plain line is written after so many steps, or so many seconds, whichever comes first.
+LINE_STEPS, LINE_SECONDS = 20, 10.0
+
+
+class TerminalWatcher(Watcher):
+    """Tells a run's course on a terminal or into a log; an interrupt ends the run at the next step's end.
+
+    Stopping between steps keeps the saved state exact; a second interrupt stops at once.
+    """
+
+    def __init__(self, terminal: Terminal) -> None:
+        self.terminal = terminal
+        self.run: Run | None = None
+        self.step = 0
+        self._stop = False
+        self._handlers: dict[int, Any] = {}
+        self._live: Live | None = None
+        self._status: Status | None = None
+
+    def prepare(self) -> None:
+        """Say that the run is being made ready, until it is planned."""
+        what = "reading the data, building the model, trying precisions"
+        if self.terminal.live:
+            self._status = self.terminal.console.status(what)
+            self._status.start()
+        else:
+            self.terminal.say(what)
+
+    def planned(self, run: Run, plan: Plan, resumed_at: int) -> None:
+        """Say what the data was taken for, what was chosen, where the run lies."""
+        self.run, self.plan, self.step = run, plan, resumed_at
+        recipe = plan.recipe
+        epochs, every = int(recipe.epochs or 1), int(recipe.validation.every or 1)
+        done = resumed_at // plan.steps_per_epoch
+        judgements = sum((e + 1) % every == 0 or e + 1 == epochs for e in range(done, epochs))
+        self.pace = Pace(plan.steps, judgements + 1, len(plan.opened.val))
+        self._end_status()
+        self._introduce(run, plan, resumed_at)
+        self._since_line = self._stepped_at = time.perf_counter()
+        self._catch_interrupts()
+        if self.terminal.live:
+            self._start_bar(resumed_at)
+
+    def stepped(self, record: StepRecord, plan: Plan) -> None:
+        """Count a step; raises KeyboardInterrupt where the user asked to stop."""
+        self.step = record.step
+        self.pace.stepped(record)
+        self._stepped_at = time.perf_counter()
+        if self._live is not None:
+            self._draw(record)
+        elif self._line_is_due(record):
+            self._since_line = self._stepped_at
+            head = f"epoch {record.epoch + 1}/{plan.recipe.epochs} step {record.step}/{plan.steps}"
+            self.terminal.say(f"{head}  {self._numbers(record)}  eta {clock(self.pace.seconds_left())}")
+        if self._stop:
+            raise KeyboardInterrupt
+
+    def judging(self, done: int, total: int) -> None:
+        """Show how far the judging is; raises KeyboardInterrupt where the user asked to stop."""
+        if self._live is not None:
+            self._details.plain = f"judging {done} of {total} validation images"
+        if self._stop:
+            raise KeyboardInterrupt
+
+    def evaluated(self, row: Mapping[str, Any], best: bool) -> None:
+        """One line per evaluation."""
+        self.pace.evaluated(time.perf_counter() - self._stepped_at)
+        words = [f"epoch {row['epoch']}/{self.plan.recipe.epochs}"]
+        words += [f"{name} {_number(row[f'metrics/{name}'])}" for name in ("mAP50", "mAP50-95")]
+        words += [f"after {clock(row['time'])}", "best so far" if best else ""]
+        self.terminal.say("evaluation  " + "  ".join(words).rstrip(), style="green" if best else None)
+
+    def finished(self, run: Run, evaluation: Evaluation) -> None:
+        """Take the bar away."""
+        self.close()
+
+    def close(self) -> None:
+        """Take the bar away and give interrupts back to Python; may be called twice."""
+        self._end_status()
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+    def _end_status(self) -> None:
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+    def _introduce(self, run: Run, plan: Plan, resumed_at: int) -> None:
+        recipe, findings = plan.recipe, plan.opened.findings
+        facts = [("data", plan.opened.described)]
+        if findings:
+            facts.append(("findings", f"{counted(findings)}; the list is in {run.folder / 'findings.json'}"))
+        width, height = plan.detector.size
+        parameters = sum(p.numel() for p in plan.detector.parameters()) / 1e6
+        facts.append(("model", f"{recipe.model}, {parameters:.1f} M parameters, input {width}x{height}; {plan.report}"))
+        facts += [("chosen", sentence) for sentence in choices(plan)]
+        where = f"{run.folder}" + (f", going on after step {resumed_at}" if resumed_at else "")
+        self.terminal.facts([*facts, ("run", where)])
+        show_findings(self.terminal, [finding for finding in findings if finding.severity != "note"], most=5)
+
+    def _catch_interrupts(self) -> None:
+        def ask_to_stop(number: int, frame: Any) -> None:
+            if self._stop:
+                raise KeyboardInterrupt
+            self._stop = True
+            self.terminal.say("stopping after this step; once more to stop at once", style="yellow")
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._handlers[number] = signal.signal(number, ask_to_stop)
+            except ValueError:  # not in the main thread: interrupts are someone else's there
+                return
+
+    def _start_bar(self, resumed_at: int) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn(), TextColumn("{task.fields[eta]}"),
+            console=self.terminal.console, expand=True,
+        )  # fmt: skip
+        self._task = self._bar.add_task("epoch 1", total=self.plan.steps, completed=resumed_at, eta="")
+        self._details = Text("", style="dim", no_wrap=True, overflow="ellipsis")
+        self._live = Live(
+            Group(self._bar, self._details), console=self.terminal.console, refresh_per_second=4, transient=True
+        )
+        self._live.start()
+
+    def _draw(self, record: StepRecord) -> None:
+        self._bar.update(
+            self._task, completed=record.step, description=f"epoch {record.epoch + 1}/{self.plan.recipe.epochs}",
+            eta=f"eta {clock(self.pace.seconds_left())}",
+        )  # fmt: skip
+        self._details.plain = self._numbers(record)
+
+    def _line_is_due(self, record: StepRecord) -> bool:
+        waited = self._stepped_at - self._since_line
+        return record.step % LINE_STEPS == 0 or waited >= LINE_SECONDS or record.step == self.plan.steps
+
+    def _numbers(self, record: StepRecord) -> str:
+        losses = " ".join(f"{name} {value:.3f}" for name, value in self.pace.losses.items())
+        return (
+            f"{losses}  {self.pace.positives:.0f} positives/image  lr {max(record.lr.values()):.2e}  "
+            f"{self.pace.images_per_second:.1f} images/s  data wait {self.pace.data_share:.0%}"
+        )
+
+
+def choices(plan: Plan) -> list[str]:
+    """What the recipe left open and was chosen, in words."""
+    recipe = plan.recipe
+    seen = plan.steps * min(recipe.batch, len(plan.opened.train))
+    words = [
+        f"{recipe.epochs} epochs of {plan.steps_per_epoch} steps, {seen:,} images in all; "
+        f"judged every {recipe.validation.every} epochs"
+    ]
+    measured = {name.removeprefix("step_"): seconds for name, seconds in plan.measured.items()}
+    timed = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in measured.items())
+    words.append(f"{recipe.precision} on {plan.device}" + (f" (a step took {timed})" if timed else ""))
+    if recipe.freeze:
+        words.append(f"frozen: {', '.join(recipe.freeze)}")
+    return words
+
+
+def _number(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) and value == value else "–"

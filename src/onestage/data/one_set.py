@@ -1,0 +1,59 @@
+"""One set of a dataset, to be judged on: val unless another is named, or everything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from onestage.data import samples
+from onestage.data.dataset import Dataset
+from onestage.data.formats import READERS, coco, recognise
+from onestage.data.formats.splits import role
+from onestage.data.locate import existing, nothing_here
+from onestage.data.opening import open_dataset
+from onestage.data.spec import read_spec
+from onestage.errors import DataError, did_you_mean
+
+ROLES = ("train", "val", "test")
+
+
+def open_set(
+    data: str | Path, split: str | None = None, *, classes: Sequence[str] | None = None, seed: int = 0,
+    allow_loss: bool = False, images: bool = True,
+) -> Dataset:  # fmt: skip
+    """The set `split` of a dataset (or of the sample of that name): a role (train, val, test), a set's own name, "all".
+
+    Without `split` it is val as training would take it: a set the folder names, else the part that `seed` splits off.
+    A COCO file or folder that holds one set gives that set whole. `images=False` believes a COCO file's sizes and
+    opens no image, so that detections can be judged where the images are not. Raises DataError for an unknown split.
+    """
+    path = existing(Path(samples.get(str(data)) if str(data) in samples.SAMPLES else data).expanduser())
+    found = recognise(path) if read_spec(path) is None else []
+    if found and found[0][0] == "coco" and (not images or split is None):
+        names = coco.splits(path)
+        if not images or len(names) == 1:
+            return coco.read(path, _coco_name(names, split), classes, probe_images=images)
+    if split in (None, *ROLES):
+        opened = open_dataset(path, classes=classes, seed=seed, allow_loss=allow_loss)
+        chosen = {"train": opened.train, "val": opened.val, "test": opened.test}[split or "val"]
+        if chosen is None:
+            raise DataError(f"{path} has no set {split!r} beside train and val", hint="split=val, or split=all")
+        return chosen
+    if not found:
+        raise nothing_here(path) if read_spec(path) is None else DataError(f"split={split}: {path} names {ROLES}")
+    reader = READERS[found[0][0]]
+    names = reader.splits(path)
+    if split != "all" and split not in names:
+        there = [*names, "all"]
+        raise DataError(f"no set {split!r}{did_you_mean(str(split), there)}; there are: {', '.join(there)}")
+    return reader.read(path, None if split == "all" else split, classes)
+
+
+def _coco_name(names: Sequence[str], split: str | None) -> str | None:
+    """The name of a COCO file's set: as given, by role, or the one that is meant to be judged on; None: everything."""
+    if split == "all":
+        return None
+    roles: dict[str | None, str] = {role(name): name for name in reversed(names)}
+    if split is None:
+        return names[0] if len(names) == 1 else roles.get("val") or roles.get("test") or names[0]
+    return split if split in names else roles.get(split, split)

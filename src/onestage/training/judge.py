@@ -1,0 +1,47 @@
+"""Judges a detector on one set of a dataset, as training's end does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from onestage.boxes.selection import PRESETS, Selection
+from onestage.data.dataset import Dataset
+from onestage.data.images import Fit
+from onestage.data.loader import Loader
+from onestage.evaluation import Evaluation, evaluate
+from onestage.models.detector import Detector
+from onestage.models.inference import TorchPredictor
+from onestage.records import Detections, ImageId
+from onestage.training.machine import choose_device
+from onestage.training.validate import detect_dataset
+
+
+def judge(
+    detector: Detector,
+    dataset: Dataset,
+    protocols: Sequence[str] = ("voc07", "voc10", "coco"),
+    *,
+    score: float = PRESETS["evaluate"].score,
+    iou: float = 0.5,
+    fit: Fit = "squash",
+    precision: str = "fp32",
+    batch: int = 16,
+    device: str | None = None,
+    at: float | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> tuple[Evaluation, dict[ImageId, Detections]]:
+    """The evaluation of `detector` on every image of `dataset`, with intervals, and the detections it rests on.
+
+    `score` is the floor below which nothing is kept, `iou` that of non-maximum suppression, `fit` how images come to
+    the network's size, `at` the score of the operating point (automatic: of best mean F1). With the values of a run's
+    recipe it gives that run's metrics.
+    """
+    chosen = choose_device(device)
+    detector = detector.to(device=chosen, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    selection = Selection(score, iou, PRESETS["evaluate"].per_class, PRESETS["evaluate"].per_image)
+    with Loader(dataset, detector.size, "none", batch=batch, shuffle=False, fit=fit) as loader:
+        found = detect_dataset(TorchPredictor(detector, precision), dataset, loader, selection, progress)
+    truths = {image.id: dataset.annotations[image.id] for image in dataset.images}
+    return evaluate(truths, found, dataset.classes, protocols, score_floor=score, score=at), found
