@@ -3,7 +3,7 @@
     python docs/tables.py            rewrite them
     python docs/tables.py --check    say which are out of date; exit 1 if any is
 
-Each part stands between two comments, `<!-- made: NAME -->` and `<!-- end: NAME -->`; the rest of a page is not touched.
+Each part stands between two comments, `<!-- made: NAME -->` and `<!-- end: NAME -->`; the rest is not touched.
 """
 
 from __future__ import annotations

@@ -222,10 +222,9 @@ def test_everything_asked_for_is_pinned_within_its_bounds() -> None:
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
-    pins = dict(
-        line.split("==") for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines() if re.match(r"\w.*==", line)
-    )  # fmt: skip
-    pins = {canonicalize_name(package): version for package, version in pins.items()}
+    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    pairs = [line.split("==") for line in lines if re.match(r"\w.*==", line)]
+    pins = {canonicalize_name(package): version for package, version in pairs}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     asked = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
     problems = []
