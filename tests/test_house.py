@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -176,6 +177,15 @@ def test_docs_tell_every_protocol_model_policy_and_sample() -> None:
         told([word for word in words if f"`{word}`" not in text], f"docs/{page}.md does not name these")
 
 
+def test_docs_tell_the_size_of_each_model() -> None:
+    from onestage import models
+
+    page = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    for word in models.MODELS:
+        parameters = sum(parameter.numel() for parameter in models.build(word, 20).parameters())
+        assert re.search(rf"^\| `{word}` \|.*\| {parameters:,} \|", page, re.MULTILINE), f"{word}: {parameters:,}"
+
+
 def test_every_command_has_its_page() -> None:
     environment = {**os.environ, "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "200", "PYTHONPATH": str(ROOT / "src")}
     call = [
@@ -194,6 +204,27 @@ def test_every_command_has_its_page() -> None:
     told(sorted(verbs - paged), "docs/commands.md has no section for these: ## `onestage VERB`")
     told(sorted(paged - verbs), "docs/commands.md tells of verbs that do not exist")
     told([verb for verb in sorted(verbs) if f"| `onestage {verb}" not in README], "README.md's table lacks these verbs")
+
+
+def test_commands_in_the_pages_have_known_keys() -> None:
+    from onestage.cli.val import KEYS
+    from onestage.cli.words import split_words
+    from onestage.training.recipe import build
+
+    problems, checked = [], 0
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        for verb, rest in re.findall(
+            r"^onestage (train|demo|val) (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE
+        ):
+            line = re.sub(r"--(quick|dry-run|json|(resume|out) \S+)", "", rest.partition(" #")[0])
+            _, keys = split_words(shlex.split(line))
+            checked += 1
+            if verb == "val":
+                problems += [f"{name(page)}: {rest}: {key}" for key in keys if key not in {key for key, _, _ in KEYS}]
+            else:
+                build({"data": "photos", **keys})
+    told(problems, "`onestage val` takes no such key")
+    assert checked > 15
 
 
 def test_links_between_pages_lead_somewhere() -> None:
