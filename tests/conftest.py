@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says nothing about whether it is right, least of all on a busy machine.
+settings.register_profile("house", settings.default, deadline=None)
+settings.load_profile("house")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""From scored boxes to detections: score floor, NMS per class, cap; the two presets `view` and `evaluate`."""
+"""From scored boxes to detections: score floor, NMS per class, cap; the presets `view` and `evaluate`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Named augmentation policies: joint on image and boxes, one resize per image, drawn from a given generator."""
+"""Named augmentation policies: joint on image and boxes, one resize, drawn from a given generator."""
 
 from __future__ import annotations
 
@@ -62,13 +62,9 @@ class Plain:
     fill: Colour = MEAN_COLOUR
 
     def __call__(
-        self,
-        image: Pixels,
-        annotations: Annotations,
-        rng: np.random.Generator,
-        size: Size,
+        self, image: Pixels, annotations: Annotations, rng: np.random.Generator, size: Size,
         others: Others | None = None,
-    ) -> Sample:
+    ) -> Sample:  # fmt: skip
         """The whole image; nothing is drawn from `rng`."""
         window = frame((image.shape[1], image.shape[0]), size, self.fit)
         shown, transform = view(image, window, size, self.fill)

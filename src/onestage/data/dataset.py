@@ -1,4 +1,4 @@
-"""A set of annotated images as read: classes in recorded order, images, annotations, and what was wrong."""
+"""A set of annotated images as read: classes in recorded order, images, annotations, what was wrong."""
 
 from __future__ import annotations
 

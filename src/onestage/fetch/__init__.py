@@ -1,4 +1,4 @@
-"""The only door to the outside: registry packages and URLs, with hash, resume, progress, offline error."""
+"""The door to the outside: registry packages and URLs, with hash, resume, progress, an offline switch."""
 
 from onestage.fetch.cache import cache_folder, sha256_of
 from onestage.fetch.registry import registry_file, registry_files

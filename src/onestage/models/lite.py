@@ -1,4 +1,4 @@
-"""SSD on light backbones for small machines: a feature pyramid from stride 8, separable heads, any input size."""
+"""SSD on light backbones for small machines: a pyramid from stride 8, separable heads, any input size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Light backbones of inverted residuals: EfficientNet-Lite0 and MobileNetV2, with ImageNet weights to start from."""
+"""Light backbones of inverted residuals, with ImageNet weights: EfficientNet-Lite0 and MobileNetV2."""
 
 from __future__ import annotations
 

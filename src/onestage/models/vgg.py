@@ -1,4 +1,4 @@
-"""VGG-16 as SSD uses it: fully connected layers made convolutions, with the extra levels and L2 normalisation."""
+"""VGG-16 as SSD uses it: dense layers made convolutions, extra levels, L2 normalisation."""
 
 from __future__ import annotations
 

@@ -1,3 +1,4 @@
+// The page at work: zooming into pictures, unpacking the figures' library, drawing the figures.
 (async () => {
   "use strict";
   for (const picture of document.querySelectorAll(".pictures figure")) {

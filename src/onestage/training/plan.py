@@ -1,4 +1,4 @@
-"""Fills in what a recipe leaves open: size, epochs, warm-up, averaging, precision; every choice is recorded."""
+"""Fills in what a recipe leaves open: size, epochs, warm-up, averaging, precision; all is recorded."""
 
 from __future__ import annotations
 
