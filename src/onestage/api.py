@@ -12,21 +12,21 @@ import torch
 from onestage import models
 from onestage.boxes.selection import PRESETS, Selection
 from onestage.data.images import Fit, Pixels
-from onestage.data.loader import Loader
+from onestage.data.one_set import open_set
 from onestage.deploy.predict import Prediction, Skipped, predict
 from onestage.deploy.sources import sources
 from onestage.errors import ModelError, UsageError
-from onestage.evaluation import Evaluation, evaluate
+from onestage.evaluation import Evaluation
 from onestage.experiments.run import Run
 from onestage.experiments.storage import write_bytes
 from onestage.models.detector import Detector as Network
 from onestage.models.inference import TorchPredictor
 from onestage.models.weights import as_safetensors, load_detector, read_card, start_from
 from onestage.training.fit import Watcher, fit
+from onestage.training.judge import judge
 from onestage.training.machine import choose_device
 from onestage.training.plan import ask, open_data
 from onestage.training.recipe import Recipe, flat
-from onestage.training.validate import detect_dataset
 
 Images = str | Path | Pixels | Sequence[str | Path | Pixels]
 
@@ -133,31 +133,33 @@ class Detector:
         return run
 
     def val(
-        self, data: str | Path | None = None, *, split: str = "val", protocols: Sequence[str] | None = None,
-        intervals: bool = True, batch: int = 16, device: str | None = None, **keys: Any,
+        self, data: str | Path | None = None, *, split: str | None = None, protocols: Sequence[str] | None = None,
+        score: float | None = None, iou: float | None = None, seed: int | None = None, allow_loss: bool = False,
+        batch: int = 16, device: str | None = None,
     ) -> Evaluation:  # fmt: skip
         """Judge the detector on a set of `data`; without it, on the validation images of the run it comes from.
 
-        `split` is "val", "train" or "test"; `keys` are those of the recipe (`validation__iou=0.5`, `seed=1`). Raises
-        UsageError where no data is known or the set is not there, DataError for data that cannot be used.
+        `split` is "val" (the default), "train", "test", "all" or a set's own name; where only one set is given, `seed`
+        splits it. `score` is the floor below which nothing is kept, `iou` that of non-maximum suppression. What is not
+        given is as in the run the detector comes from. Raises UsageError where no data is known, DataError for a set
+        that is not there or cannot be used.
         """
-        asked = self._asked(data, keys) if data is not None else self._asked_by_run(keys)
-        recipe = ask(asked)
-        opened = open_data(recipe)
-        self._same_count(opened.classes)
-        dataset = {"train": opened.train, "val": opened.val, "test": opened.test}.get(split)
-        if dataset is None:
-            raise UsageError(
-                f"the data has no set {split!r}", hint='split="val", "train", or "test" where there is one'
-            )
+        if data is None and self.run is None:
+            raise UsageError("no data to judge on: the detector comes from no run", hint="val(data=…)")
+        network = self.model
+        recipe = Recipe.model_validate(self.run.recipe) if self.run else ask({"model": self.name, "data": str(data)})
         limits = recipe.validation
-        selection = Selection(limits.score, limits.iou, PRESETS["evaluate"].per_class, PRESETS["evaluate"].per_image)
-        with Loader(dataset, self.model.size, "none", batch=batch, shuffle=False, fit=self.fit) as loader:
-            found = detect_dataset(self.predictor(device), dataset, loader, selection)
-        return evaluate(
-            dataset.annotations, found, opened.classes, protocols or limits.protocols, intervals,
-            score_floor=selection.score,
+        dataset = open_set(
+            recipe.data if data is None else data, split, classes=self._classes if self._named else None,
+            seed=recipe.seed if seed is None else seed, allow_loss=allow_loss or recipe.allow_loss,
         )  # fmt: skip
+        self._same_count(dataset.classes)
+        evaluation, _ = judge(
+            network, dataset, protocols or limits.protocols, score=limits.score if score is None else score,
+            iou=limits.iou if iou is None else iou, fit=self.fit, precision=recipe.precision or "fp32", batch=batch,
+            device=device,
+        )  # fmt: skip
+        return evaluation
 
     def predict(
         self, images: Images, *, score: float = PRESETS["view"].score, iou: float = PRESETS["view"].iou, batch: int = 8,
@@ -205,12 +207,6 @@ class Detector:
         if self.options:
             own["options"] = dict(self.options)
         return {**own, **given}
-
-    def _asked_by_run(self, keys: Mapping[str, Any]) -> dict[str, Any]:
-        if self.run is None:
-            raise UsageError("no data to judge on: the detector comes from no run", hint="val(data=…)")
-        recipe = Recipe.model_validate(self.run.recipe)
-        return {**flat(recipe.model_dump()), **self._asked(recipe.data, keys)}
 
     def _same_count(self, names: Sequence[str]) -> None:
         if len(names) != len(self._classes):

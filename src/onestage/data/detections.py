@@ -1,4 +1,4 @@
-"""Detection files: COCO results lists, matched with the images and classes of a dataset."""
+"""Detection files: COCO results lists, written, and read as the images and classes of a dataset."""
 
 from __future__ import annotations
 
@@ -53,6 +53,22 @@ def read_detections(
             hint="is it the right set? split=train, split=all, or data= the file the detections were made for",
         )
     return {i: Detections(boxes[i], labels[i], scores[i]) for i in boxes}  # type: ignore[arg-type]
+
+
+def coco_results(detections: Mapping[ImageId, Detections]) -> list[dict[str, Any]]:
+    """Detections as a COCO results list; category_id is label + 1, boxes xywh.
+
+    Enough digits are kept that judging the list gives the scores of the detections themselves.
+    """
+    rows = []
+    for image_id, found in detections.items():
+        for box, label, score in zip(found.boxes, found.labels, found.scores, strict=True):
+            x1, y1, x2, y2 = (round(float(v), 6) for v in box)
+            bbox = [x1, y1, round(x2 - x1, 6), round(y2 - y1, 6)]
+            rows.append(
+                {"image_id": image_id, "category_id": int(label) + 1, "bbox": bbox, "score": float(f"{score:.9g}")}
+            )
+    return rows
 
 
 def _told(problems: Mapping[str, Sequence[int]]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from onestage.data.detections import coco_results
 from onestage.data.formats.files import printable, put_text
 from onestage.deploy.predict import Prediction
 
@@ -33,16 +34,12 @@ def as_coco(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
     """A COCO results list: image_id, category_id (label + 1), bbox xywh in pixels, score.
 
     `image_id` is the prediction's name; where all names are numbers, as in COCO itself, the number.
+    `onestage val` takes the list with data= the set the images belong to.
     """
     numbered = all(found.name.isascii() and found.name.isdigit() for found in predictions)
     numbered = numbered and len({int(found.name) for found in predictions}) == len(predictions)
-    rows: list[dict[str, Any]] = []
-    for found in predictions:
-        image_id = int(found.name) if numbered else found.name
-        for (x1, y1, x2, y2), label, score in _rows(found):
-            bbox = [round(v, 3) for v in (x1, y1, x2 - x1, y2 - y1)]
-            rows.append({"image_id": image_id, "category_id": label + 1, "bbox": bbox, "score": round(score, 6)})
-    return rows
+    ids: list[int | str] = [int(found.name) if numbered else found.name for found in predictions]
+    return coco_results(dict(zip(ids, (found.detections for found in predictions), strict=True)))
 
 
 def write_yolo_txt(predictions: Iterable[Prediction], folder: Path) -> list[Path]:

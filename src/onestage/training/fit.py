@@ -14,6 +14,7 @@ from lightning_fabric import Fabric
 
 from onestage.boxes.selection import PRESETS, Selection
 from onestage.data.augment import Policy, augmentation, calm, with_fit
+from onestage.data.detections import coco_results
 from onestage.data.loader import Loader
 from onestage.errors import DivergedError, StorageError
 from onestage.evaluation import Evaluation, evaluate
@@ -27,7 +28,7 @@ from onestage.training.optimiser import build_optimiser, freeze
 from onestage.training.plan import Plan, ask, make_plan
 from onestage.training.recipe import Recipe
 from onestage.training.state import load_state, save_state
-from onestage.training.validate import coco_results, detect_dataset
+from onestage.training.validate import detect_dataset
 
 # After this many seconds an epoch's end saves the state; a run can be taken up from there.
 STATE_SECONDS = 20.0

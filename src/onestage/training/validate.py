@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,19 +44,3 @@ def detect_dataset(
             )
         progress(len(found))
     return found
-
-
-def coco_results(detections: Mapping[ImageId, Detections]) -> list[dict[str, Any]]:
-    """Detections as a COCO results list; category_id is label + 1, boxes xywh.
-
-    Enough digits are kept that judging the list gives the scores of the detections themselves.
-    """
-    rows = []
-    for image_id, found in detections.items():
-        for box, label, score in zip(found.boxes, found.labels, found.scores, strict=True):
-            x1, y1, x2, y2 = (round(float(v), 6) for v in box)
-            bbox = [x1, y1, round(x2 - x1, 6), round(y2 - y1, 6)]
-            rows.append(
-                {"image_id": image_id, "category_id": int(label) + 1, "bbox": bbox, "score": float(f"{score:.9g}")}
-            )
-    return rows
