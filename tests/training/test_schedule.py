@@ -12,15 +12,8 @@ from hypothesis import strategies as st
 from onestage import models
 from onestage.errors import RecipeError
 from onestage.models.detector import Detector
-from onestage.training.schedule import (
-    Optimiser,
-    Schedule,
-    build_optimiser,
-    freeze,
-    parameter_groups,
-    set_learning_rates,
-    set_training,
-)
+from onestage.training.optimiser import build_optimiser, freeze, parameter_groups, set_learning_rates, set_training
+from onestage.training.schedule import Optimiser, Schedule
 
 
 def light() -> Detector:
