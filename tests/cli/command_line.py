@@ -35,6 +35,9 @@ class Answer:
         return json.loads(self.out)
 
 
+Command = Callable[..., Answer]
+
+
 def environment(runs: Path, **more: str) -> dict[str, str]:
     """Variables under which a command touches nothing but its own folders and no network."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("ONESTAGE_")}

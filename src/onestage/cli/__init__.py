@@ -9,8 +9,9 @@ from importlib.util import find_spec
 
 import typer
 
-from onestage.cli.failures import show_usage_error
+from onestage.cli.failures import show, show_usage_error
 from onestage.cli.verb import Listed, Verb
+from onestage.errors import OnestageError
 
 # Every verb in the order of the help page; `onestage.cli.<verb>` holds the function of the same name.
 VERBS = ("demo", "train", "val", "predict", "runs", "data", "report")
@@ -55,6 +56,8 @@ def run(words: Sequence[str]) -> int:
         code = command.main(args=list(words), prog_name="onestage", standalone_mode=False)
     except KeyboardInterrupt:
         return 1
+    except OnestageError as error:
+        return show(error, "--json" in words)
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise

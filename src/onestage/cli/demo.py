@@ -37,13 +37,13 @@ def demo(words: Words = None, quick: Quick = False, as_json: Json = False) -> No
     terminal = Terminal(as_json)
     _explain(terminal)
     _fetch(terminal)
+    keys = {"data": DATA, "model": MODEL, **({"epochs": QUICK_EPOCHS} if quick else {}), **keys}
     if quick:
-        terminal.say(f"--quick: {QUICK_EPOCHS} epochs only; expect a low score, it is a test of the machinery\n")
-    quick_keys = {"epochs": QUICK_EPOCHS} if quick else {}
+        terminal.say(f"--quick: {keys['epochs']} epochs only; expect a low score, it is a test of the machinery\n")
 
     from onestage.cli.train import summary, train_and_report
 
-    run = train_and_report(terminal, {"data": DATA, "model": MODEL, **quick_keys, **keys}, prefix="demo")
+    run = train_and_report(terminal, keys, prefix="demo")
     _close(terminal, run, quick)
     terminal.result(summary(run))
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from statistics import fmean, median
+from typing import TYPE_CHECKING
 
-from onestage.training.loop import StepRecord
+if TYPE_CHECKING:
+    from onestage.training.loop import StepRecord
 
 WINDOW = 50
 # Judging an image costs about this share of a training step's time for it, until an evaluation was timed.

@@ -45,6 +45,10 @@ KEYS = (
     ("seed", "0", "of the split, where only one set is given"),
     ("allow_loss", "false", "go on when more than 5 % of the boxes or images cannot be used"),
 )  # fmt: skip
+CHOICES = {
+    "fit": ("squash", "letterbox"), "precision": ("fp32", "bf16"), "weights": ("best", "last"),
+    "categories": ("coco", "labels"), "allow_loss": (True, False),
+}  # fmt: skip
 FOR_FILES = ("data", "split", "protocol", "score", "at", "categories", "classes", "seed", "allow_loss")
 
 Words = Annotated[
@@ -80,6 +84,7 @@ def val(words: Words = None, out: Out = None, as_json: Json = False) -> None:
         raise UsageError(
             "val: what shall be judged? a run, a weights file or a detection file", hint="onestage val --help"
         )
+    _check(keys)
     terminal = Terminal(as_json)
     judged = _judge(terminal, places[0], keys)
     metrics = judged.evaluation.as_dict()
@@ -92,6 +97,25 @@ def val(words: Words = None, out: Out = None, as_json: Json = False) -> None:
         terminal.say(f"metrics and curves: {out}")
     kept = {key: value for key, value in metrics.items() if key != "curves"}
     terminal.result({"judged": judged.what, "data": judged.data, "split": split, **kept})
+
+
+def _check(keys: Mapping[str, Any]) -> None:
+    """UsageError that names every value no key of its kind can have."""
+    from onestage.errors import UsageError
+
+    problems = []
+    for key, value in keys.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if key in ("score", "iou", "at") and not (number and 0 <= value <= 1):
+            problems.append(f"{key}: expected a number from 0 to 1, got {value!r}")
+        elif key in ("batch", "seed") and not (isinstance(value, int) and number and value >= (key == "batch")):
+            problems.append(f"{key}: expected a whole number, got {value!r}")
+        elif key in CHOICES and value not in CHOICES[key]:
+            problems.append(f"{key}: expected {' or '.join(map(str, CHOICES[key]))}, got {value!r}")
+        elif key in ("data", "split", "model", "device") and not isinstance(value, str):
+            problems.append(f"{key}: expected text, got {value!r}")
+    if problems:
+        raise UsageError("val: values that cannot be used", problems=problems)
 
 
 def _judge(terminal: Terminal, place: str, keys: dict[str, Any]) -> Judged:
@@ -173,8 +197,6 @@ def _categories(keys: Mapping[str, Any], data: Any, dataset: Dataset, run: Run |
     from onestage.errors import UsageError
 
     asked = keys.get("categories")
-    if asked not in (None, "coco", "labels"):
-        raise UsageError(f"categories={asked}: expected coco or labels")
     ids = (
         None
         if asked == "labels"

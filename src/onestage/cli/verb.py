@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from onestage.cli.failures import guarded
+from onestage.errors import UsageError
 
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable JSON on stdout; all else goes to stderr.")]
 
@@ -38,6 +40,18 @@ def verb(
 
 class Verb(TyperCommand):
     """A command whose help page ends with examples and the keys it takes."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """As typer does, but a word that is nearly an option is an error, not a key; UsageError says which."""
+        options = {name for parameter in self.params for name in (*parameter.opts, "--help") if name.startswith("--")}
+        for word in args:
+            name = word.partition("=")[0]
+            near = difflib.get_close_matches(name[2:], [option[2:] for option in options], n=1, cutoff=0.75)
+            if name.startswith("--") and name not in options and near:
+                raise UsageError(
+                    f"{self.name} has no option {name} (did you mean --{near[0]}?)", hint=f"onestage {self.name} --help"
+                )
+        return super().parse_args(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the page to stdout."""

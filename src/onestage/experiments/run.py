@@ -169,18 +169,12 @@ class Run:
 
     def write_file(self, relative: str, data: bytes) -> None:
         """Put a file into the folder, whole or not at all: "weights/best.safetensors", say. Raises StorageError."""
-        with self.replacing(relative) as temporary:
-            storage.write_bytes(temporary, data)
+        storage.write_bytes(self._place(relative), data)
 
     @contextlib.contextmanager
     def replacing(self, relative: str) -> Iterator[Path]:
         """A path to write to, which takes the place of `relative` when the block ends well; see storage.replacing."""
-        path = self.folder / relative
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise storage.storage_error(path, error) from error
-        with storage.replacing(path) as temporary:
+        with storage.replacing(self._place(relative)) as temporary:
             yield temporary
 
     # Reading
@@ -239,6 +233,15 @@ class Run:
     def asked(self) -> dict[str, Any]:
         """What the user asked for, as asked.yaml says; empty where it is missing."""
         return self._read_yaml("asked.yaml")
+
+    def _place(self, relative: str) -> Path:
+        """Where a file of that name lies; its folder is made."""
+        path = self.folder / relative
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage.storage_error(path, error) from error
+        return path
 
     def _optional(self, name: str) -> Any:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,8 @@ from onestage.errors import RecipeError, did_you_mean
 from onestage.training.schedule import Optimiser, Schedule
 
 Size = int | tuple[int, int]
+
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
 class Part(BaseModel):
@@ -129,9 +132,12 @@ def parse_assignments(words: Iterable[str]) -> dict[str, Any]:
             problems.append(f"{word!r}: expected key=value")
             continue
         try:
-            changes[key.replace("-", "_") if word.startswith("--") else key] = yaml.safe_load(text) if text else None
+            value = yaml.safe_load(text) if text else None
         except yaml.YAMLError:
-            changes[key] = text
+            value = text
+        if isinstance(value, str) and _EXPONENT.fullmatch(value):  # YAML 1.1 takes 5e-4 for text
+            value = float(value)
+        changes[key.replace("-", "_") if word.startswith("--") else key] = value
     if problems:
         raise RecipeError(
             "the command has words that set nothing", problems=problems, hint="key=value, as in epochs=20"
