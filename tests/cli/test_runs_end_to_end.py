@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from command_line import TINY, discs, environment, onestage, write_xml
+from command_line import TINY, Command, discs, environment, onestage, write_xml
 
 from onestage.experiments.run import Run
 
@@ -137,3 +137,13 @@ def wait_for_line(process: subprocess.Popen[str], start: str, seconds: float = 1
                 return
             assert line or process.poll() is None, process.communicate()[1]
     raise AssertionError(f"no line beginning with {start!r}")
+
+
+def test_a_run_that_diverges_is_told_and_reported(here: Command, folder: Path, tmp_path: Path) -> None:
+    wild = ("optimiser.name=sgd", "optimiser.lr=1e30", "clip=0", "schedule.warmup=0", "epochs=5")
+    answer = here("train", f"data={folder}", *TINY, *wild, "name=wild")
+    assert answer.code == 7, answer.err
+    assert "not a finite number at step" in answer.err
+    assert "try: a lower optimiser.lr" in answer.err
+    assert Run.open("wild", tmp_path / "runs").info["status"] == "diverged"
+    assert "report.html" in answer.out

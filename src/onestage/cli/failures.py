@@ -61,7 +61,7 @@ def show(error: OnestageError, as_json: bool = False) -> int:
 
 
 def show_usage_error(error: Any, words: Sequence[str]) -> int:
-    """Tell what was wrong with the command line itself; 2. A bare `onestage` has shown its help page, and that is all."""
+    """Tell what was wrong with the command line itself; 2. A bare `onestage` has shown its page, and that is all."""
     if not error.format_message():
         return 2
     verb = next((word for word in words if not word.startswith("-")), "")

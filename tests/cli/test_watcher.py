@@ -1,0 +1,104 @@
+"""What a run says on a terminal and into a log, and how it is stopped."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from test_pace import step
+
+from onestage.cli.terminal import Reader, Terminal
+from onestage.cli.watcher import TerminalWatcher
+from onestage.experiments.run import Run
+
+
+def plan(steps: int = 100) -> Any:
+    """What the watcher reads of a plan."""
+    recipe = SimpleNamespace(
+        model="ssd-lite0", epochs=5, batch=8, precision="bf16", freeze=("stem",), validation=SimpleNamespace(every=2)
+    )
+    detector = SimpleNamespace(size=(320, 320), parameters=lambda: iter(()))
+    opened = SimpleNamespace(described="two [boxes] in a folder", findings=(), train=range(160), val=range(10))
+    return SimpleNamespace(
+        recipe=recipe, steps=steps, steps_per_epoch=20, opened=opened, detector=detector, report="weights report",
+        measured={"step_fp32": 0.4, "step_bf16": 0.2}, device="cpu",
+    )  # fmt: skip
+
+
+def watcher_on(stream: io.StringIO, live: bool) -> TerminalWatcher:
+    terminal = Terminal()
+    terminal.console = Reader(file=stream, force_terminal=live, width=100, highlight=False)
+    return TerminalWatcher(terminal)
+
+
+@pytest.fixture
+def stream() -> io.StringIO:
+    return io.StringIO()
+
+
+@pytest.fixture
+def watcher(stream: io.StringIO, tmp_path: Path) -> Iterator[TerminalWatcher]:
+    watcher = watcher_on(stream, live=False)
+    watcher.planned(Run.create(tmp_path), plan(), 0)
+    yield watcher
+    watcher.close()
+
+
+def test_a_log_gets_plain_lines(watcher: TerminalWatcher, stream: io.StringIO) -> None:
+    for number in range(1, 41):
+        watcher.stepped(step(number, 0.5), plan())
+    watcher.evaluated({"epoch": 2, "metrics/mAP50": 0.5, "metrics/mAP50-95": float("nan"), "time": 61.0}, best=True)
+    lines = stream.getvalue().splitlines()
+    assert "\x1b" not in stream.getvalue()
+    assert "two [boxes] in a folder" in lines[0]
+    assert any("bf16 on cpu (a step took fp32 0.40 s, bf16 0.20 s)" in line for line in lines)
+    assert [line.split("  ")[0] for line in lines if line.startswith("epoch")] == [
+        "epoch 1/5 step 20/100", "epoch 1/5 step 40/100",
+    ]  # fmt: skip
+    assert "loss 3.000 cls 1.000 box 2.000  4 positives/image  lr 1.00e-01  16.0 images/s  data wait 0%" in lines[-2]
+    assert lines[-1] == "evaluation  epoch 2/5  mAP50 0.500  mAP50-95 –  after 1:01  best so far"
+
+
+def test_a_slow_step_gets_its_line(watcher: TerminalWatcher, stream: io.StringIO) -> None:
+    watcher._since_line -= 11
+    watcher.stepped(step(1, 11.0), plan())
+    assert "step 1/100" in stream.getvalue()
+
+
+def test_a_terminal_gets_one_bar(stream: io.StringIO, tmp_path: Path) -> None:
+    watcher = watcher_on(stream, live=True)
+    watcher.prepare()
+    watcher.planned(Run.create(tmp_path), plan(), 0)
+    watcher.stepped(step(7, 0.5), plan())
+    watcher.judging(3, 10)
+    watcher.close()
+    watcher.close()
+    text = stream.getvalue()
+    assert "7/100" in text
+    assert "judging 3 of 10" in text
+    assert "step 7/100" not in text
+
+
+def test_an_interrupt_waits_for_the_steps_end(watcher: TerminalWatcher, stream: io.StringIO) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+    assert "stopping after this step" in stream.getvalue()
+    with pytest.raises(KeyboardInterrupt):
+        watcher.stepped(step(5, 0.1), plan())
+    assert watcher.step == 5
+
+
+def test_a_second_interrupt_stops_at_once(watcher: TerminalWatcher) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_interrupts_are_given_back(watcher: TerminalWatcher) -> None:
+    watcher.close()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
