@@ -1,12 +1,6 @@
 """Trains one-stage object detectors and tells why they work or fail."""
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
-
-try:
-    __version__ = version("onestage")
-except PackageNotFoundError:  # a source tree that was never installed
-    __version__ = "0+unknown"
 
 # Name → the module it comes from, imported when the name is first used, so that `import onestage` costs nothing.
 _FROM = {
@@ -21,7 +15,18 @@ _FROM = {
 __all__ = ["Detector", "Evaluation", "Prediction", "Run", "__version__", "evaluate", "open_dataset"]
 
 
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("onestage")
+    except PackageNotFoundError:  # a source tree that was never installed
+        return "0+unknown"
+
+
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return _version()
     if name not in _FROM:
         raise AttributeError(f"module 'onestage' has no attribute {name!r}; it has {', '.join(_FROM)}")
     try:
@@ -38,4 +43,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_FROM})
+    return sorted({*globals(), *_FROM, "__version__"})

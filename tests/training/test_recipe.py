@@ -68,7 +68,7 @@ def test_words_of_the_command_line() -> None:
         "name=7",
     ]
     assert parse_assignments(words) == {
-        "data": "x y", "epochs": 3, "batch": 8, "optimiser.lr": "1e-3", "classes": ["a", "b"],
+        "data": "x y", "epochs": 3, "batch": 8, "optimiser.lr": 1e-3, "classes": ["a", "b"],
         "weights": "none", "name": 7,
     }  # fmt: skip
     recipe = build(parse_assignments([*words[:-1], "name='7'"]))

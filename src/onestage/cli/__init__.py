@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.util import find_spec
 
 import typer
 
@@ -41,9 +40,8 @@ def _register() -> None:
     # Words that are no option reach the verb as they stand: key=value, --key value and --key=value are one thing.
     settings = {"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]}
     for verb in VERBS:
-        module = f"onestage.cli.{verb}"
-        if find_spec(module) is not None:
-            app.command(verb, cls=Verb, context_settings=settings)(getattr(import_module(module), verb))
+        function = getattr(import_module(f"onestage.cli.{verb}"), verb)
+        app.command(verb, cls=Verb, context_settings=settings)(function)
 
 
 _register()
