@@ -1,4 +1,4 @@
-"""Failures as a person sees them: one sentence, every problem, what to try; exit codes; never a traceback."""
+"""Failures as a person sees them: one sentence, every problem, what to try; exit codes, no traceback."""
 
 from __future__ import annotations
 
