@@ -19,7 +19,7 @@ PACKAGE = ROOT / "src" / "onestage"
 # From the ground floor to the roof; a room that is not named here comes last.
 ORDER = (
     "errors.py", "records.py", "fetch", "boxes", "data", "models", "evaluation", "experiments", "training", "analysis",
-    "deploy", "report", "cli",
+    "deploy", "report", "api.py", "cli",
 )  # fmt: skip
 SHOWN = (".py", ".css", ".js", ".j2")
 FOLDERS = {

@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 """Failures as people see them: a sentence, every problem, what to try; exit codes; never a traceback."""
+=======
+"""Failures as a person sees them: one sentence, every problem, what to try; exit codes, no traceback."""
+>>>>>>> project
 
 from __future__ import annotations
 
