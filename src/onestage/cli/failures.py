@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""Failures as people see them: a sentence, every problem, what to try; exit codes; never a traceback."""
-=======
-"""Failures as a person sees them: one sentence, every problem, what to try; exit codes, no traceback."""
->>>>>>> project
+"""Failures as people see them: a sentence, every problem, what to try; never a traceback."""
 
 from __future__ import annotations
 
