@@ -91,6 +91,15 @@ def test_every_step_is_recorded(finished: Run) -> None:
         assert set(row["lr"]) == {"backbone", "backbone.no_decay", "heads", "heads.no_decay"}
 
 
+def test_every_evaluation_has_its_losses_and_scores(finished: Run) -> None:
+    rows = finished.results
+    assert [row["epoch"] for row in rows] == [1, 2]
+    for row in rows:
+        for column in ("train/cls", "train/box", "val/cls", "val/box", "metrics/mAP50", "metrics/mAP50-95", "lr/heads"):
+            assert np.isfinite(row[column]), column
+    assert finished.info["best"]["value"] == max(row["metrics/mAP50-95"] for row in rows)
+
+
 def test_metrics_have_protocol_n_and_interval(finished: Run) -> None:
     metrics = Metrics.from_list(finished.metrics["rows"])
     assert {metric.protocol for metric in metrics} == {"voc07", "voc10", "coco"}
@@ -130,6 +139,15 @@ def test_a_stopped_run_resumed_is_the_uninterrupted_run(finished: Run, data: Pat
     assert len(run.info["segments"]) == 2
     assert values(run) == values(finished)
     assert same_weights(run, finished)
+
+
+def test_resume_refuses_other_data(tmp_path: Path) -> None:
+    folder = shapes(tmp_path / "changing")
+    with pytest.raises(KeyboardInterrupt):
+        fit({**TINY, "data": str(folder), "name": "cut"}, root=tmp_path, watcher=StopAt(1))
+    (folder / "labels" / "004.txt").write_text("0 0.5 0.5 0.25 0.25\n")
+    with pytest.raises(DataError, match="has changed since it began"):
+        resume(Run.open("cut", tmp_path))
 
 
 def values(run: Run) -> list[dict[str, Any]]:

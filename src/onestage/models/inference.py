@@ -25,11 +25,18 @@ class TorchPredictor:
         return self.detector.size
 
     def __call__(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The raw answer for a batch; see the class."""
+        """The answer for a batch; see the class."""
+        return self.decoded(self.raw(images))
+
+    def raw(self, images: NDArray[np.uint8]) -> Raw:
+        """What the heads say of a batch, in float32."""
         device = next(self.detector.parameters()).device
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+            raw = self.detector(torch.from_numpy(images).to(device))
+        return Raw(raw.offsets.float(), raw.logits.float())
+
+    def decoded(self, raw: Raw) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Boxes and scores of a raw answer."""
         with torch.inference_mode():
-            x = torch.from_numpy(images).to(device)
-            with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-                raw = self.detector(x)
-            boxes, scores = self.detector.decode(Raw(raw.offsets.float(), raw.logits.float()))
+            boxes, scores = self.detector.decode(raw)
         return boxes.cpu().numpy(), scores.cpu().numpy()

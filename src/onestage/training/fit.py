@@ -16,7 +16,7 @@ from onestage.boxes.selection import PRESETS, Selection
 from onestage.data.augment import Policy, augmentation, calm, with_fit
 from onestage.data.detections import coco_results
 from onestage.data.loader import Loader
-from onestage.errors import DivergedError, StorageError
+from onestage.errors import DataError, DivergedError, StorageError
 from onestage.evaluation import Evaluation, evaluate
 from onestage.experiments.run import Run
 from onestage.experiments.truth import write_truth
@@ -28,7 +28,7 @@ from onestage.training.optimiser import build_optimiser, freeze
 from onestage.training.plan import Plan, ask, make_plan
 from onestage.training.recipe import Recipe
 from onestage.training.state import load_state, save_state
-from onestage.training.validate import detect_dataset
+from onestage.training.validate import Measured, detect_dataset
 
 # After this many seconds an epoch's end saves the state; a run can be taken up from there.
 STATE_SECONDS = 20.0
@@ -80,8 +80,25 @@ def resume(run: Run, *, watcher: Watcher | None = None) -> Run:
     """Go on with a run that was stopped, from its last saved state to the end its recipe names."""
     state = load_state(run)
     recipe = Recipe.model_validate(run.recipe)
-    plan = make_plan(recipe)
+    plan = make_plan(recipe, weights=False)
+    _refuse_other_data(run, plan)
     return _Session(run, plan, watcher or Watcher()).go(state)
+
+
+def _refuse_other_data(run: Run, plan: Plan) -> None:
+    """DataError where the images or boxes are not those the run began with: going on would be another run."""
+    began = run.info.get("data", {})
+    problems = [
+        f"{name}: {began[name]['images']} images with {began[name]['boxes']} boxes when the run began, "
+        f"{len(part)} with {part.boxes} now"
+        for name, part in (("train", plan.opened.train), ("val", plan.opened.val))
+        if name in began and began[name]["fingerprint"] != part.fingerprint()
+    ]
+    if problems:
+        raise DataError(
+            f"the data of run {run.name} has changed since it began", problems=problems,
+            hint="put the data back as it was, or start a new run",
+        )  # fmt: skip
 
 
 def _facts(plan: Plan) -> dict[str, Any]:
@@ -196,12 +213,14 @@ class _Session:
         """Judge the averaged weights, add a row to results.csv, keep the weights when they are the best so far."""
         recipe = self.plan.recipe
         begin = time.perf_counter()
-        evaluation = self._evaluate(intervals=False, protocols=("voc10", "coco"))
+        answers = Measured(TorchPredictor(self._judged(), str(recipe.precision)))
+        evaluation = self._evaluate(answers, intervals=False, protocols=("voc10", "coco"))
         self.seconds["eval"] += time.perf_counter() - begin
         metrics = evaluation.metrics
         row: dict[str, Any] = {"epoch": epoch + 1, "step": self.loop.step, "time": round(self._total(), 2)}
         for name in self.terms[-1].weighted if self.terms else ():
             row[f"train/{name}"] = sum(r.weighted[name] for r in self.terms) / len(self.terms)
+        row |= {f"val/{name}": value for name, value in answers.losses(recipe.loss).items()}
         row["metrics/mAP50"] = metrics.value("mAP50", "voc10")
         row["metrics/mAP50-95"] = metrics.value("mAP50-95", "coco")
         row["metrics/precision"] = metrics.value("precision", "voc10")
@@ -222,11 +241,12 @@ class _Session:
     def _judged(self) -> Any:
         return self.plan.detector if self.averaged is None else self.averaged.detector
 
-    def _evaluate(self, intervals: bool, protocols: tuple[str, ...], keep: bool = False) -> Evaluation:
+    def _evaluate(
+        self, answers: Measured, intervals: bool, protocols: tuple[str, ...], keep: bool = False
+    ) -> Evaluation:
         recipe, val = self.plan.recipe, self.plan.opened.val
         selection = Selection(recipe.validation.score, recipe.validation.iou, PRESETS["evaluate"].per_class, 300)
-        predictor = TorchPredictor(self._judged(), str(recipe.precision))
-        found = detect_dataset(predictor, val, self.val, selection, lambda n: self.watcher.judging(n, len(val)))
+        found = detect_dataset(answers, val, self.val, selection, lambda n: self.watcher.judging(n, len(val)))
         if keep:
             self.run.write_predictions(coco_results(found))
         return evaluate(
@@ -239,7 +259,8 @@ class _Session:
         best = self.run.weights_dir / "best.safetensors"
         load_fitting(self._judged(), read_state(best), best.name)
         protocols = self.plan.recipe.validation.protocols
-        evaluation = self._evaluate(intervals=True, protocols=protocols, keep=True)
+        answers = Measured(TorchPredictor(self._judged(), str(self.plan.recipe.precision)))
+        evaluation = self._evaluate(answers, intervals=True, protocols=protocols, keep=True)
         selection = self.plan.recipe.validation
         self.run.write_metrics({**evaluation.as_dict(), "iou_nms": selection.iou})
         self.seconds["eval"] += time.perf_counter() - begin

@@ -41,7 +41,8 @@ def judge(
     chosen = choose_device(device)
     detector = detector.to(device=chosen, memory_format=torch.channels_last)  # type: ignore[call-overload]
     selection = Selection(score, iou, PRESETS["evaluate"].per_class, PRESETS["evaluate"].per_image)
+    predictor = TorchPredictor(detector, precision)
     with Loader(dataset, detector.size, "none", batch=batch, shuffle=False, fit=fit) as loader:
-        found = detect_dataset(TorchPredictor(detector, precision), dataset, loader, selection, progress)
+        found = detect_dataset(lambda batch: predictor(batch.images), dataset, loader, selection, progress)
     truths = {image.id: dataset.annotations[image.id] for image in dataset.images}
     return evaluate(truths, found, dataset.classes, protocols, score_floor=score, score=at), found

@@ -61,13 +61,16 @@ def ask(keys: Mapping[str, Any]) -> Recipe:
     return build(keys, defaults=models.defaults(str(name)))
 
 
-def make_plan(recipe: Recipe) -> Plan:
-    """Open the data, build the detector, and choose every value the recipe leaves open."""
+def make_plan(recipe: Recipe, weights: bool = True) -> Plan:
+    """Open the data, build the detector, and choose every value the recipe leaves open.
+
+    Without `weights` the detector is left at random: a resumed run has its own.
+    """
     opened = open_data(recipe)
     device = choose_device(recipe.device)
     torch.manual_seed(recipe.seed)
     detector = models.build(recipe.model, len(opened.classes), recipe.input_size, **recipe.options)
-    report = start_from(detector, recipe.weights)
+    report = start_from(detector, recipe.weights if weights else None)
     detector = detector.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if recipe.precision is None:
         precision, measured = choose_precision(detector, device)
