@@ -15,6 +15,7 @@ from onestage.data.opening import Opened, open_dataset
 from onestage.data.samples import SAMPLES
 from onestage.models.detector import Detector
 from onestage.models.weights import Report, start_from
+from onestage.training.checks import refuse_impossible
 from onestage.training.machine import choose_device, choose_precision
 from onestage.training.recipe import Recipe, build
 
@@ -64,12 +65,14 @@ def ask(keys: Mapping[str, Any]) -> Recipe:
 def make_plan(recipe: Recipe, weights: bool = True) -> Plan:
     """Open the data, build the detector, and choose every value the recipe leaves open.
 
-    Without `weights` the detector is left at random: a resumed run has its own.
+    Without `weights` the detector is left at random: a resumed run has its own. Raises RecipeError, DataError,
+    ModelError for whatever cannot work: a run that starts gets to its end, as far as can be known beforehand.
     """
     opened = open_data(recipe)
     device = choose_device(recipe.device)
     torch.manual_seed(recipe.seed)
     detector = models.build(recipe.model, len(opened.classes), recipe.input_size, **recipe.options)
+    refuse_impossible(recipe, detector, len(opened.train))
     report = start_from(detector, recipe.weights if weights else None)
     detector = detector.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if recipe.precision is None:

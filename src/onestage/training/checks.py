@@ -1,0 +1,85 @@
+"""What a recipe asks that its model, its policy, the judge or the number of images cannot give."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import torch
+
+from onestage.data.augment import augmentation
+from onestage.errors import RecipeError, did_you_mean
+from onestage.evaluation import PROTOCOLS
+from onestage.models.detector import Detector
+from onestage.training.recipe import Recipe
+
+
+def refuse_impossible(recipe: Recipe, detector: Detector, images: int) -> None:
+    """RecipeError with every problem that would otherwise show within the run, or never.
+
+    `detector` is the one that is to be trained, on `images` images: its parts, the parts of its loss, the augmentation
+    policy with its options, the protocols of the final judgement, and steps of one image where batch norm needs more.
+    """
+    augmentation(recipe.augmentation.policy, **recipe.augmentation.options)
+    problems = [*_loss(recipe, detector), *_freeze(recipe, detector), *_protocols(recipe)]
+    if not problems and min(recipe.batch, images) == 1 and not _learns_from_one(detector):
+        width, height = detector.size
+        cause = f"batch={recipe.batch}" if recipe.batch == 1 else "there is one training image"
+        problems.append(
+            f"{cause}, so a step has one image; at {width}x{height} its smallest map is one cell, and batch norm has "
+            "nothing to average"
+        )
+    if problems:
+        raise RecipeError(
+            f"the recipe asks what {detector.name} cannot do" if len(problems) > 1 else problems[0],
+            problems=problems if len(problems) > 1 else (), hint=_hint(problems, recipe),
+        )  # fmt: skip
+
+
+def _loss(recipe: Recipe, detector: Detector) -> list[str]:
+    known = detector.default_weights
+    unknown = [f"loss.{name}: no such part{did_you_mean(name, known)}; there are: {', '.join(known)}"
+               for name in recipe.loss if name not in known]  # fmt: skip
+    return unknown + [f"loss.{name}: expected 0 or more, got {value:g}" for name, value in recipe.loss.items()
+                      if value < 0]  # fmt: skip
+
+
+def _freeze(recipe: Recipe, detector: Detector) -> list[str]:
+    known, asked = detector.parts(), recipe.freeze or ()
+    problems = [
+        f"freeze: no part {part!r}{did_you_mean(part, known)}; there are: {', '.join(known)}"
+        for part in asked if part not in known
+    ]  # fmt: skip
+    still = {id(p) for part in asked if part in known for p in known[part].parameters()}
+    if all(id(parameter) in still for parameter in detector.parameters()):
+        problems.append("freeze: every part of the model is frozen: nothing could learn")
+    return problems
+
+
+def _protocols(recipe: Recipe) -> list[str]:
+    asked = recipe.validation.protocols
+    problems = [
+        f"validation.protocols: unknown protocol {name!r}{did_you_mean(name, PROTOCOLS)}"
+        for name in asked if name not in PROTOCOLS
+    ]  # fmt: skip
+    return problems if asked else ["validation.protocols: expected at least one"]
+
+
+def _learns_from_one(detector: Detector) -> bool:
+    """Whether a training step of one image goes through; tried on a copy, as batch norm keeps what it sees."""
+    tried = deepcopy(detector).train()
+    width, height = detector.size
+    place = next(tried.parameters()).device
+    try:
+        with torch.no_grad():
+            tried(torch.zeros(1, 3, height, width, dtype=torch.uint8, device=place))
+    except ValueError:  # torch's way to say that a norm has one value per channel
+        return False
+    return True
+
+
+def _hint(problems: list[str], recipe: Recipe) -> str | None:
+    if "batch norm" in problems[-1]:
+        return "batch=2 or more, or a larger size" if recipe.batch == 1 else "more training images, or a larger size"
+    if "unknown protocol" in problems[-1]:
+        return f"one or several of {', '.join(PROTOCOLS)}"
+    return None

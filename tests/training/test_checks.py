@@ -1,0 +1,66 @@
+"""What cannot work is told before a run starts, and leaves no run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from onestage.errors import RecipeError
+from onestage.training.fit import fit
+from onestage.training.plan import ask, make_plan
+
+TINY = {
+    "size": 64, "weights": "none", "epochs": 1, "batch": 4, "precision": "fp32", "device": "cpu",
+    "augmentation.policy": "zoom",
+}  # fmt: skip
+
+
+def pictures(folder: Path, images: int) -> Path:
+    """One box on each grey image, YOLO txt."""
+    for part in ("images", "labels"):
+        (folder / part).mkdir(parents=True)
+    for i in range(images):
+        cv2.imwrite(str(folder / "images" / f"{i}.png"), np.full((64, 64, 3), 90 + i, np.uint8))
+        (folder / "labels" / f"{i}.txt").write_text("0 .5 .5 .4 .4\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"validation.protocols": ["voc99"]}, "'voc99' (did you mean 'voc10'"),
+        ({"validation.protocols": []}, "at least one"),
+        ({"augmentation.policy": "zooom"}, "did you mean 'zoom'"),
+        ({"augmentation.options.mirrror": 0.5}, "did you mean 'mirror'"),
+        ({"freeze": ["stemm"]}, "did you mean 'stem'"),
+        ({"freeze": ["backbone", "neck", "heads"]}, "nothing could learn"),
+        ({"loss.boxx": 2.0}, "did you mean 'box'"),
+        ({"loss.cls": -1.0}, "expected 0 or more"),
+        ({"batch": 1}, "batch norm"),
+    ],
+)
+def test_what_cannot_work_leaves_no_run(keys: dict[str, Any], said: str, tmp_path: Path) -> None:
+    data = pictures(tmp_path / "data", 4)
+    with pytest.raises(RecipeError) as caught:
+        fit({**TINY, "data": str(data), **keys}, root=tmp_path / "runs")
+    assert said in str(caught.value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_several_problems_come_at_once(tmp_path: Path) -> None:
+    data = pictures(tmp_path / "data", 4)
+    with pytest.raises(RecipeError) as caught:
+        make_plan(ask({**TINY, "data": str(data), "loss.boxx": 2.0, "freeze": ["stemm"]}))
+    assert len(caught.value.problems) == 2
+
+
+def test_one_training_image_is_refused_only_where_a_map_has_one_cell(tmp_path: Path) -> None:
+    data = pictures(tmp_path / "data", 2)
+    with pytest.raises(RecipeError, match="one training image"):
+        make_plan(ask({**TINY, "data": str(data)}))
+    plan = make_plan(ask({**TINY, "data": str(data), "size": 160}))
+    assert plan.steps == 1
