@@ -258,3 +258,17 @@ def test_options_name_the_nearest_word():
     with pytest.raises(ModelError, match="class_loss: expected one of softmax-ohem, focal, got 'softmax'") as caught:
         MultiboxOptions(class_loss="softmax", box_loss="l2")
     assert len(caught.value.problems) == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"threshold": "abc"}, "threshold: expected a number"), ({"threshold": 7}, "threshold: expected 0 to 1"),
+        ({"negatives": 2.5}, "negatives: expected a whole number"), ({"min_negatives": -1}, "min_negatives"),
+        ({"gamma": float("nan")}, "gamma"), ({"alpha": True}, "alpha: expected a number"),
+    ],
+)  # fmt: skip
+def test_numbers_out_of_range_are_refused(values, said):
+    with pytest.raises(ModelError, match="cannot be built") as caught:
+        MultiboxOptions.of(values)
+    assert said in str(caught.value)

@@ -19,6 +19,11 @@ from onestage.models.detector import Loss, Raw, Truth
 
 ClassLoss = Literal["softmax-ohem", "focal"]
 BoxLoss = Literal["smooth-l1", "giou", "diou"]
+# Least and greatest value of each number in `MultiboxOptions`.
+_RANGES = {
+    "threshold": (0.0, 1.0), "negatives": (0, 1_000_000), "min_negatives": (0, 1_000_000), "gamma": (0.0, 100.0),
+    "alpha": (0.0, 1.0),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,13 @@ class MultiboxOptions:
             for name, allowed in choices.items()
             if getattr(self, name) not in allowed
         ]
+        for name, (least, most) in _RANGES.items():
+            value = getattr(self, name)
+            whole = name.endswith("negatives")
+            if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+                problems.append(f"{name}: expected a {'whole ' * whole}number, got {value!r}")
+            elif not least <= value <= most:
+                problems.append(f"{name}: expected {least:g} to {most:g}, got {value!r}")
         if problems:
             raise ModelError("the loss cannot be built", problems=problems)
 
