@@ -197,6 +197,13 @@ def test_a_recipe_can_name_and_change_policies() -> None:
         ("zoom", {"mirror": {"p": 1}}, "mirror: expected a float"),
         ("zoom", {"photometric": 1}, "photometric: expected a mapping of brightness"),
         ("ssd", {"photometric": {"contrast": (2, 1)}}, "contrast"),
+        ("zoom", {"mirror": 5}, "Zoom.mirror: expected 0 to 1, got 5"),
+        ("mosaic", {"probability": -0.1}, "Mosaic.probability: expected 0 to 1"),
+        ("mosaic", {"centre": (0.7, 0.3)}, "Mosaic.centre: expected 0 < low <= high"),
+        ("mosaic", {"scale": (0.0, 1.0)}, "Mosaic.scale: expected 0 < low <= high"),
+        ("mosaic", {"zoom": {"visible": 2}}, "Zoom.visible: expected 0 to 1"),
+        ("ssd", {"overlaps": (0.1, 3.0)}, "SSD.overlaps: expected 0 to 1"),
+        ("ssd", {"ratio": (4, 1)}, "SSD.ratio: expected 0 < low <= high"),
     ],
 )
 def test_misspelt_and_bad_parameters_are_told(name: str, changed: dict[str, Any], message: str) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
 
 from onestage.data.crops import expanded, overlapping_crop
 from onestage.data.images import MEAN_COLOUR, Colour, Fit, Pixels, Size, Window, frame, view
+from onestage.data.parameters import changed, shares, spans
 from onestage.data.photometric import Photometric
 from onestage.data.views import joined, moved
 from onestage.errors import RecipeError, did_you_mean
@@ -18,7 +19,6 @@ from onestage.records import Annotations, ImageTransform
 
 Picture = tuple[Pixels, Annotations]
 Others = Callable[[np.random.Generator], Picture]
-T = TypeVar("T")
 
 MILD = Photometric(24.0, (0.7, 1.3), (0.7, 1.3), 16.0, channel_swap=False)
 """Colours as they vary between photographs of one kind."""
@@ -96,6 +96,10 @@ class SSD:
     fit: Fit = "squash"
     fill: Colour = MEAN_COLOUR
 
+    def __post_init__(self) -> None:
+        shares(self, "expand", "mirror", "overlaps", "sides")
+        spans(self, "sides", "ratio")
+
     def __call__(
         self,
         image: Pixels,
@@ -137,10 +141,8 @@ class Zoom:
     fill: Colour = MEAN_COLOUR
 
     def __post_init__(self) -> None:
-        for name in ("scale", "aspect"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise ValueError(f"Zoom.{name}: expected 0 < low <= high, got ({low}, {high})")
+        spans(self, "scale", "aspect")
+        shares(self, "mirror", "upside_down", "transpose", "visible")
 
     def __call__(
         self,
@@ -190,6 +192,10 @@ class Mosaic:
     probability: float = 0.5
     centre: tuple[float, float] = (0.3, 0.7)
     scale: tuple[float, float] = (0.4, 1.2)
+
+    def __post_init__(self) -> None:
+        shares(self, "probability", "centre")
+        spans(self, "centre", "scale")
 
     @property
     def fit(self) -> Fit:
@@ -243,15 +249,15 @@ def augmentation(name: str, **overrides: Any) -> Policy:
         raise RecipeError(
             f"unknown augmentation {name!r}{did_you_mean(name, POLICIES)}", hint=f"one of {', '.join(POLICIES)}"
         )
-    return _changed(POLICIES[name](), overrides, f"augmentation {name!r}")
+    return changed(POLICIES[name](), overrides, f"augmentation {name!r}")
 
 
 def with_fit(policy: Policy, fit: Fit) -> Policy:
     """The same policy with another way of fitting the image to the network."""
     if isinstance(policy, Mosaic):
         return replace(policy, zoom=replace(policy.zoom, fit=fit))
-    changed: Policy = replace(policy, fit=fit)  # type: ignore[type-var]  # every policy is a dataclass
-    return changed
+    fitted: Policy = replace(policy, fit=fit)  # type: ignore[type-var]  # every policy is a dataclass
+    return fitted
 
 
 def calm(policy: Policy) -> Policy:
@@ -264,35 +270,3 @@ def _framed(window: Window, size: Size, how: Fit) -> Window:
     x0, y0, x1, y1 = window
     a, b, c, d = frame((x1 - x0, y1 - y0), size, how)
     return x0 + a, y0 + b, x0 + c, y0 + d
-
-
-def _changed(thing: T, overrides: Mapping[str, Any], owner: str) -> T:
-    """A dataclass with some fields replaced; nested dataclasses by mappings, lists taken for tuples."""
-    known = {part.name for part in fields(thing)}  # type: ignore[arg-type]
-    unknown = [f"{word!r}{did_you_mean(word, known)}" for word in overrides if word not in known]
-    if unknown:
-        raise RecipeError(f"{owner} has no such parameter", problems=unknown, hint=f"it has {', '.join(sorted(known))}")
-    values, problems = {}, []
-    for word, value in overrides.items():
-        present = getattr(thing, word)
-        if isinstance(value, Mapping) and is_dataclass(present):
-            value = _changed(present, value, f"{owner}, {word}")
-        elif isinstance(present, tuple) and isinstance(value, list | tuple):
-            value = tuple(value)
-        if type(value) is not type(present) and not (isinstance(present, float) and type(value) is int):
-            problems.append(f"{word}: expected {_kind(present)}, got {value!r}")
-        values[word] = value
-    if problems:
-        raise RecipeError(f"{owner} cannot be changed so", problems=problems)
-    try:
-        changed: T = replace(thing, **values)  # type: ignore[type-var]
-    except (TypeError, ValueError) as error:
-        raise RecipeError(f"{owner}: {error}") from None
-    return changed
-
-
-def _kind(value: object) -> str:
-    """What a parameter must look like, told by its default."""
-    if is_dataclass(value):
-        return "a mapping of " + ", ".join(part.name for part in fields(value))
-    return f"a list of {len(value)} numbers" if isinstance(value, tuple) else f"a {type(value).__name__}"
