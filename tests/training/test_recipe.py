@@ -141,3 +141,28 @@ def test_automatic_epochs_and_average() -> None:
     assert automatic_epochs(100_000) == 12
     decays = [automatic_ema(steps) for steps in (1, 100, 1000, 10_000, 1_000_000)]
     assert all(a <= b < 1 for a, b in itertools.pairwise(decays))
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"epochs": "three"}, "epochs: expected a whole number, got 'three'"),
+        ({"optimiser.lr": "fast"}, "optimiser.lr: expected a number, got 'fast'"),
+        ({"size": [1, 2, 3]}, "size: expected one number or [width, height], got [1, 2, 3]"),
+        ({"freeze": "stem"}, "freeze: expected a list, [a, b], got 'stem'"),
+        ({"augmentation.options": 3}, "augmentation.options: expected keys and values, got 3"),
+        ({"optimiser": 3}, "optimiser: a group of keys: optimiser.name, optimiser.lr"),
+        ({"schedule.name": "step", "schedule.final": 0.1}, "leave it away, or set it to null"),
+    ],
+)
+def test_problems_are_told_once_and_in_words(keys: dict[str, object], said: str) -> None:
+    text = problems({"data": "x", **keys})
+    assert said in text
+    assert "1 problem\n" in text
+    assert "input" not in text
+
+
+def test_a_complete_recipe_can_take_another_schedule() -> None:
+    cosine = build({"data": "x", "schedule.final": 0.05})
+    recipe = cosine.changed({"schedule.name": "step", "schedule.final": None})
+    assert recipe.schedule.completed(100).milestones == (2 / 3, 5 / 6)

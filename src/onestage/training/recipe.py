@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -149,12 +149,12 @@ def build(keys: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) ->
     """The recipe of flat dotted `keys` over the model's `defaults`; RecipeError lists every problem at once."""
     known = known_keys()
     unknown = [key for key in keys if key not in known and not _inside_free(key)]
-    problems = [f"{key}: unknown key{_nearest(key, known)}" for key in unknown]
+    problems = [f"{key}: {_unknown(key, known)}" for key in unknown]
     nested = _nested({**(defaults or {}), **{key: value for key, value in keys.items() if key not in unknown}})
     try:
         recipe = Recipe.model_validate(nested)
     except ValidationError as error:
-        problems += [_sentence(found) for found in error.errors()]
+        problems += _sentences(error.errors())
     else:
         if not problems:
             return recipe
@@ -207,6 +207,11 @@ def _inside_free(key: str) -> bool:
     return any(key.startswith(f"{free}.") for free in FREE)
 
 
+def _unknown(key: str, known: Iterable[str]) -> str:
+    inside = [path for path in known if path.startswith(f"{key}.")]
+    return f"a group of keys: {', '.join(inside)}" if inside else f"unknown key{_nearest(key, known)}"
+
+
 def _nearest(key: str, known: Iterable[str]) -> str:
     """The nearest key: by whole path first, else one whose last word is meant."""
     known = list(known)
@@ -233,15 +238,37 @@ def _nested(keys: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _sentence(found: Mapping[str, Any]) -> str:
-    """One pydantic error in words: key, what was expected, what was got."""
-    key = ".".join(str(part) for part in found["loc"] if not _is_type_name(part)) or "recipe"
-    message = str(found["msg"]).removeprefix("Value error, ")
-    if found["type"] == "missing":
-        return f"{key}: missing" + (
-            " (a dataset folder, or the name of a sample such as trees)" if key == "data" else ""
-        )
-    return f"{key}: {message[0].lower()}{message[1:]}, got {found['input']!r}"
+def _sentences(errors: Iterable[Mapping[str, Any]]) -> list[str]:
+    """pydantic's errors in words, one per key: key, what was expected, what was got."""
+    by_key: dict[str, list[Mapping[str, Any]]] = {}
+    for found in errors:
+        key = ".".join(str(part) for part in found["loc"] if not _is_type_name(part)) or "recipe"
+        by_key.setdefault(key, []).append(found)
+    return [f"{key}: {_sentence(key, found)}" for key, found in by_key.items()]
+
+
+# What pydantic's kinds of error mean, by the first word of their names that is found here.
+_EXPECTED = {
+    "int": "a whole number", "float": "a number", "finite": "a finite number", "bool": "true or false",
+    "string": "text (a number or date needs quotes)", "tuple": "a list, [a, b]", "dict": "keys and values",
+    "model": "keys and values",
+}  # fmt: skip
+
+
+def _sentence(key: str, found: Sequence[Mapping[str, Any]]) -> str:
+    first, value = found[0], found[0]["input"]
+    got = f", got {value!r}"
+    if first["type"] == "missing":
+        return "missing" + (" (a dataset folder, or the name of a sample such as trees)" if key == "data" else "")
+    if first["type"] == "value_error":  # our own words, which name the key at fault
+        return str(first["msg"]).removeprefix("Value error, ") + ("" if isinstance(value, Mapping) else got)
+    if len(found) > 1 and key == "size":
+        return f"expected one number or [width, height]{got}"
+    expected = _EXPECTED.get(str(first["type"]).partition("_")[0])
+    if expected is not None:
+        return f"expected {expected}{got}"
+    message = str(first["msg"]).removeprefix("Input should be ")
+    return f"expected {message[0].lower()}{message[1:]}{got}"
 
 
 def _is_type_name(part: Any) -> bool:

@@ -48,7 +48,7 @@ class Schedule(BaseModel):
         dead = {"cosine": ("milestones", "factor"), "step": ("final",), "constant": ("final", "milestones", "factor")}
         for key in dead[self.name]:
             if getattr(self, key) is not None:
-                raise ValueError(f"{key} has no effect with the {self.name} schedule: leave it away")
+                raise ValueError(f"{key} has no effect with the {self.name} schedule: leave it away, or set it to null")
         if self.milestones is not None and not all(0 < share < 1 for share in self.milestones):
             raise ValueError("milestones are shares of the run: expected values between 0 and 1")
         return self
