@@ -34,8 +34,9 @@ def test_a_run_is_one_row(tmp_path: Path) -> None:
 def test_a_run_that_diverged_before_any_score(tmp_path: Path) -> None:
     run = Run.create(tmp_path, name="a")
     run.append_result({"epoch": 1, "step": 10, "metrics/mAP50": float("nan")})
-    run.finish("diverged")
+    run.finish("diverged", "the loss is not a finite number at step 11")
     (row,) = runs(tmp_path)
+    assert row["reason"] == "the loss is not a finite number at step 11"
     assert (row["status"], row["mAP50"], row["epochs"]) == ("diverged", None, 1)
 
 

@@ -309,3 +309,13 @@ def test_steps_always_rise_and_end_with_the_last_written(tmp_path: Path, order: 
         path.write_bytes(path.read_bytes()[: -cut or None])
         shorter = Run(tmp_path).steps
         assert [row["step"] for row in shorter] == sorted({row["step"] for row in shorter})
+
+
+def test_why_a_run_failed_is_kept_until_it_ends_well(tmp_path: Path) -> None:
+    run = Run.create(tmp_path, name="a")
+    run.begin()
+    run.finish("failed", "the disk is full")
+    assert run.info["error"] == "the disk is full"
+    run.begin(3)
+    run.finish()
+    assert (run.info["status"], run.info["error"]) == ("finished", None)

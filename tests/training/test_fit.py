@@ -175,7 +175,9 @@ def test_a_loss_that_is_not_finite_names_its_image(data: Path, tmp_path: Path, m
     assert "step 1" in str(caught.value)
     assert len(caught.value.problems) == 1
     assert re.match(r"image \S+: box loss nan, \d boxes after augmentation", caught.value.problems[0])
-    assert Run.open("nan", tmp_path).info["status"] == "diverged"
+    info = Run.open("nan", tmp_path).info
+    assert info["status"] == "diverged"
+    assert info["error"] == caught.value.message
 
 
 def test_a_huge_learning_rate_ends_as_diverged(data: Path, tmp_path: Path) -> None:

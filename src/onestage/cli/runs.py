@@ -99,6 +99,7 @@ def _facts(run: Run, info: dict[str, Any]) -> list[tuple[str, str]]:
     facts = [
         ("run", f"{run.folder}"),
         ("status", f"{info.get('status')}; made {info.get('created')}, in {len(segments)} segment(s)"),
+        *([("error", str(info["error"]))] if info.get("error") else []),
         ("asked", asked or "–"),
         ("data", str(data.get("described") or data.get("root") or "–")),
         ("model", f"{model.get('name', '–')}, {model.get('parameters', 0):,} parameters, "

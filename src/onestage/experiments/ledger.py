@@ -19,7 +19,8 @@ def runs(root: Path | None = None) -> list[dict[str, Any]]:
     """One row per folder under `root` (default: `runs_root()`), oldest first; every row has all of COLUMNS.
 
     Scores are those of the best evaluation, in [0, 1]; `seconds` is the whole time; what is not known is None. A
-    folder that is no run, or whose files are damaged, is listed with the status "unreadable" and a `reason`.
+    folder that is no run, or whose files are damaged, is listed with the status "unreadable". `reason` says why a run
+    is unreadable, failed or diverged.
     """
     root = root or runs_root()
     try:
@@ -58,6 +59,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "steps": _whole(last.get("step")),
         "seconds": info.get("seconds", {}).get("total"),
         "created": str(info["created"]),
+        "reason": info.get("error"),
     }
 
 

@@ -134,14 +134,15 @@ class Run:
         }
         self.update(status="running", segments=[*segments, segment])
 
-    def finish(self, status: Status = "finished") -> None:
-        """Say how the run ended and close its segment; ValueError for a word that is no status."""
+    def finish(self, status: Status = "finished", error: str | None = None) -> None:
+        """Say how the run ended, by which `error` if by one, and close its segment; ValueError for no status."""
         if status not in get_args(Status):
             raise ValueError(f"status: expected one of {', '.join(get_args(Status))}, got {status!r}")
         segments = list(self.info.get("segments", []))
         if segments and segments[-1].get("end") is None:
             segments[-1] |= {"end": time_now(), "to_step": self._last_step_recorded()}
-        self.update(status=status, segments=segments)
+        said = {"error": error} if error is not None or "error" in self.info else {}
+        self.update(status=status, segments=segments, **said)
 
     def append_step(self, row: Mapping[str, Any]) -> None:
         """Add one optimiser step to steps.jsonl; numbers that are not finite are kept as "nan", "inf", "-inf"."""

@@ -171,8 +171,8 @@ class _Session:
             self._save_state()
             self.run.finish("stopped")
             raise
-        except DivergedError:
-            self.run.finish("diverged")
+        except DivergedError as error:
+            self.run.finish("diverged", error.message)
             raise
         except BaseException as error:
             _try_to_say(self.run, error)
@@ -281,6 +281,6 @@ class _Session:
 def _try_to_say(run: Run, error: BaseException) -> None:
     """Mark the run as failed where the disk still takes it; the first error is what the user must see."""
     try:
-        run.finish("failed")
+        run.finish("failed", getattr(error, "message", None) or f"{type(error).__name__}: {error}"[:300])
     except StorageError:
         error.add_note("run.json could not be updated either")
