@@ -190,6 +190,30 @@ def test_one_class_is_called_by_its_name(tmp_path: Path) -> None:
     assert 'data-figure="bars"' not in text
 
 
+def test_the_legend_names_only_the_classes_on_the_pictures(tmp_path: Path) -> None:
+    classes = [f"kind {i}" for i in range(80)]
+    text = render(make_run(tmp_path, painted_images(tmp_path / "i", 4, classes=2), classes, steps=20), decode)
+    named = set(re.findall(r'<i class="box" style="border-color:[^"]*"></i>(kind \d+)', text))
+    drawn = {classes[row["category_id"] - 1] for row in Run(tmp_path / "ssd-lite0-demo-001").predictions
+             if row["score"] >= 0.4}  # fmt: skip
+    assert named == drawn
+    assert 0 < len(named) < 80
+
+
+def test_a_run_that_found_nothing_has_no_operating_point(tmp_path: Path) -> None:
+    run = make_run(tmp_path, painted_images(tmp_path / "i", 4), ("a", "b"), steps=20)
+    run.write_metrics({**run.metrics, "operating_point": {"score": None, "chosen": "best mean F1"}})
+    text = render(run, decode)
+    assert "There is no operating point: nothing was found." in text
+    assert "Precision, recall and F1 at score" not in text
+
+
+def test_why_a_run_failed_stands_on_its_page(tmp_path: Path) -> None:
+    run = make_run(tmp_path, painted_images(tmp_path / "i", 4), ("a", "b"), steps=20)
+    run.finish("failed", "the disk is full: x could not be written.")
+    assert '<p class="remark">the disk is full: x could not be written.</p>' in render(run, decode)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 420])
 def test_a_browser_draws_it_offline_without_a_complaint(tmp_path: Path, shared: Path, width: int) -> None:
@@ -215,5 +239,5 @@ def test_a_browser_draws_it_offline_without_a_complaint(tmp_path: Path, shared: 
         assert heard == []
         assert tab.locator(".figure .main-svg").count() >= 5
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
-        assert tab.evaluate("[...document.images].every((image) => image.naturalWidth > 0 || !image.complete)")
+        assert tab.evaluate("[...document.images].every((image) => image.naturalWidth > 0)")
         opened.close()

@@ -138,3 +138,13 @@ def test_times_add_up_to_the_whole() -> None:
     }  # fmt: skip
     assert times({}, []) == []
     assert sum(row["percent"] for row in times({}, [{"seconds": {"data": 1, "step": 3}}])) == pytest.approx(100)
+
+
+def test_long_class_names_are_cut_with_a_sign() -> None:
+    rows = [Metric("voc10", "AP50", 0.5, 3, name) for name in ("short", "a name of thirty letters, or more")]
+    assert list(plots.class_bars(rows).layout.yaxis.ticktext) == ["short", "a name of thirty letter…"]
+
+
+def test_a_run_of_one_step_shows_its_loss() -> None:
+    figure = plots.losses([{"step": 1, "loss": 2.0, "weighted": {"cls": 1.5, "box": 0.5}}])
+    assert [trace.mode for trace in figure.data if trace.showlegend is None] == ["markers"] * 3

@@ -69,7 +69,7 @@ def render(run: Run, decode: Decode | None = None) -> str:
         "verdict": facts.verdict(info, scores, steps, classes), "remarks": remarks,
         "headline": facts.headline(info, len(steps), results), "tiles": facts.tiles(scores), "problems": problems,
         "table": _table(scores, classes), "words": list(PER_CLASS), "pictures": pictures,
-        "cut": cut, "cut_known": bool(metrics.get("operating_point")), "legend": _legend(classes),
+        "cut": cut, "cut_known": operating_score(metrics, -1.0) >= 0, "legend": _legend(classes, pictures),
         "recipe": recipe, "finding_counts": findings[0], "findings": findings[1],
         "environment": facts.flat(info.get("environment")), "provenance": facts.provenance(info),
         "times": facts.times(info, steps), "every": facts.all_scores(scores), "protocols": metrics.get("protocols", []),
@@ -151,15 +151,16 @@ def _table(scores: Scores, classes: list[str]) -> Rows:
     return rows
 
 
-def _legend(classes: list[str], most: int = 40) -> list[dict[str, str]]:
-    """The first classes with their colours; `tag` where pictures spell the name otherwise."""
+def _legend(classes: list[str], pictures: Rows) -> list[dict[str, str]]:
+    """The classes that stand on the pictures, with their colours; `tag` where pictures spell the name otherwise."""
+    drawn = sorted({label for card in pictures for label in card["labels"] if label < len(classes)})
     return [
         {
-            "name": name,
+            "name": classes[label],
             "colour": colours.of_class(label),
-            "tag": tag if (tag := class_tag(label, classes)) != name else "",
+            "tag": tag if (tag := class_tag(label, classes)) != classes[label] else "",
         }
-        for label, name in enumerate(classes[:most])
+        for label in drawn
     ]
 
 
@@ -175,7 +176,7 @@ def _card(example: Example, classes: tuple[str, ...], decode: Decode) -> dict[st
         "name": example.image.path.name, "kind": example.kind, "uri": picture(example, classes, decode),
         "f1": f"{outcome.f1:.2f}", "right": int(outcome.right.sum()), "false": int(outcome.false.sum()),
         "missed": int(outcome.missed.sum()), "uncounted": int(outcome.uncounted.sum()),
-        "width": example.image.width, "height": example.image.height,
+        "width": example.image.width, "height": example.image.height, "labels": set(example.detections.labels.tolist()),
     }  # fmt: skip
 
 

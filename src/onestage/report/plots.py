@@ -179,7 +179,7 @@ def class_bars(rows: Sequence[Metric], classes: Sequence[str] = ()) -> go.Figure
     )  # fmt: skip
     figure.update_xaxes(range=[0, 1.02])
     figure.update_yaxes(
-        tickvals=list(range(len(rows))), ticktext=[html.escape(name[:24]) for name in names], showgrid=False,
+        tickvals=list(range(len(rows))), ticktext=[html.escape(_cut(name)) for name in names], showgrid=False,
         zeroline=False, automargin=True,
     )  # fmt: skip
     figure.update_layout(
@@ -213,8 +213,8 @@ def _raw_and_smooth(figure: go.Figure, at: FloatArray, values: FloatArray, name:
     smooth = running_mean(values, max(1, len(values) // 40))
     every = np.unique(np.linspace(0, len(at) - 1, min(len(at), 240)).astype(np.int64)) if len(at) else np.arange(0)
     figure.add_scatter(
-        x=at[every].tolist(), y=_list(smooth[every]), mode="lines", legendgroup=name, name=name,
-        line={"color": colour, "width": 2.5},
+        x=at[every].tolist(), y=_list(smooth[every]), mode="lines" if len(every) > 1 else "markers", legendgroup=name,
+        name=name, marker={"color": colour, "size": 7}, line={"color": colour, "width": 2.5},
     )  # fmt: skip
 
 
@@ -238,6 +238,10 @@ def _thinned(values: FloatArray) -> IntArray:
     stretches = np.array_split(np.arange(len(values)), MOST_POINTS // 2)
     kept = [int(part[side]) for part in stretches for side in (np.argmin(low[part]), np.argmax(high[part]))]
     return np.unique(np.array([0, *kept, len(values) - 1], np.int64))
+
+
+def _cut(name: str, most: int = 24) -> str:
+    return name if len(name) <= most else f"{name[: most - 1].rstrip()}…"
 
 
 def _parts(step: Mapping[str, Any]) -> Mapping[str, Any]:
