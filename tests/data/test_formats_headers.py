@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onestage.data.formats.headers import probe
+from onestage.data.images import decode
 from onestage.errors import DataError
 
 
@@ -120,3 +121,36 @@ def test_grey_and_16_bit_are_read(tmp_path: Path) -> None:
     for name, image in (("g.jpg", np.zeros((7, 9), np.uint8)), ("d.png", np.zeros((7, 9), np.uint16))):
         cv2.imwrite(str(tmp_path / name), image)
         assert probe(tmp_path / name) == (9, 7)
+
+
+def exif(order: str, rows: list[tuple[int, int, int]], magic: bool = True) -> bytes:
+    """An EXIF block whose directory holds orientations as (kind, count, value)."""
+    head = (b"II" if order == "<" else b"MM") + (struct.pack(order + "H", 42) if magic else b"??")
+    entries = b"".join(struct.pack(order + "HHIHH", 274, *row, 0) for row in rows)
+    return head + struct.pack(order + "IH", 8, len(rows)) + entries + bytes(4)
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+BLOCKS = st.builds(
+    exif, st.sampled_from("<>"),
+    st.lists(st.tuples(st.sampled_from((3, 3, 4)), st.integers(1, 2), st.integers(0, 9)), max_size=3), st.booleans(),
+)  # fmt: skip
+
+
+@given(st.lists(BLOCKS, max_size=3), st.booleans())
+def test_the_header_says_the_size_that_decoding_gives_whatever_exif_holds(
+    tmp_path_factory: pytest.TempPathFactory, blocks: list[bytes], prefixed: bool
+) -> None:
+    image = np.full((20, 30, 3), 90, np.uint8)
+    jpeg, png = (cv2.imencode(suffix, image)[1].tobytes() for suffix in (".jpg", ".png"))
+    segments = [b"Exif\0\0" + block for block in blocks]
+    apps = b"".join(b"\xff\xe1" + struct.pack(">H", len(part) + 2) + part for part in segments)
+    chunks = b"".join(png_chunk(b"eXIf", part) for part in (segments if prefixed else blocks)[:1])
+    for data in (jpeg[:2] + apps + jpeg[2:], png[:33] + chunks + png[33:]):
+        path = tmp_path_factory.getbasetemp() / "exif.bin"
+        path.write_bytes(data)
+        height, width = decode(path).shape[:2]
+        assert probe(path) == (width, height)

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from onestage.data.orientation import TIFF_HEADS, orientation_tag
 from onestage.errors import DataError
 from onestage.records import ImageTransform
 
@@ -28,7 +29,6 @@ Fit = Literal["squash", "letterbox"]
 MEAN_COLOUR: Colour = (123, 117, 104)
 """The mean colour of ImageNet, RGB: what fills ground that no image covers, near zero once normalised."""
 
-_TIFF_HEADS = {b"II*\0": "<", b"MM\0*": ">"}
 _FIT_HOW = ("squash", "letterbox")
 
 
@@ -49,11 +49,11 @@ def decode(source: Path | str | bytes, name: str | None = None) -> Pixels:
         raise DataError(f"cannot read image {label}: {error.strerror or error}") from None
     if not data:
         raise DataError(f"cannot decode image {label}: the file is empty")
-    tag = _orientation_tag(data)
+    tag = orientation_tag(data)
     turn = 1 if tag is None else tag[1]
-    if tag is not None and data[:4] in _TIFF_HEADS:
+    if tag is not None and data[:4] in TIFF_HEADS:
         position = tag[0]  # OpenCV would half apply it to a TIFF file: we take it away, then it is ours alone
-        data = data[:position] + struct.pack(_TIFF_HEADS[data[:4]] + "H", 1) + data[position + 2 :]
+        data = data[:position] + struct.pack(TIFF_HEADS[data[:4]] + "H", 1) + data[position + 2 :]
     if data[:2] == b"\xff\xd8":  # JPEG is the hot path: always 8 bits, never transparent
         flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
         image = np.asarray(_imdecode(data, flags, label), np.uint8)
@@ -164,65 +164,6 @@ def _turned(image: Pixels, orientation: int) -> Pixels:
         image = np.asarray(cv2.transpose(image), np.uint8)
     flips = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}
     return np.asarray(cv2.flip(image, flips[orientation]), np.uint8) if orientation in flips else image
-
-
-def _orientation_tag(data: bytes) -> tuple[int, int] | None:
-    """Where the value of EXIF's orientation stands in the file, and the value 1 … 8; None where there is none."""
-    try:
-        start = _exif_start(data)
-        return None if start is None else _find_orientation(data, start)
-    except struct.error:  # a block that points outside the file says nothing
-        return None
-
-
-def _exif_start(data: bytes) -> int | None:
-    """Where the TIFF structure that holds EXIF begins in a JPEG, PNG, WebP or TIFF file."""
-    if data[:4] in _TIFF_HEADS:
-        return 0
-    if data[:2] == b"\xff\xd8":
-        return _exif_in_jpeg(data)
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
-        position, kind, head, order = 8, b"eXIf", ">I4s", slice(None)
-    elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        position, kind, head, order = 12, b"EXIF", "<4sI", slice(None, None, -1)
-    else:
-        return None
-    while position + 8 <= len(data):
-        length, name = struct.unpack_from(head, data, position)[order]
-        if name == kind:
-            start = position + 8
-            return start + 6 if data[start : start + 6] == b"Exif\0\0" else start
-        position += 8 + length + (4 if kind == b"eXIf" else length % 2)  # PNG: a checksum; WebP: even lengths
-    return None
-
-
-def _exif_in_jpeg(data: bytes) -> int | None:
-    position = 2
-    while position + 10 <= len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker == 0xFF:  # a fill byte
-            position += 1
-            continue
-        if marker in (0xD9, 0xDA):  # the picture itself begins
-            return None
-        if marker == 0xE1 and data[position + 4 : position + 10] == b"Exif\0\0":
-            return position + 10
-        position += 2 + struct.unpack_from(">H", data, position + 2)[0]
-    return None
-
-
-def _find_orientation(data: bytes, start: int) -> tuple[int, int] | None:
-    order = _TIFF_HEADS.get(data[start : start + 4])
-    if order is None:
-        return None
-    directory = start + struct.unpack_from(order + "I", data, start + 4)[0]
-    for i in range(struct.unpack_from(order + "H", data, directory)[0]):
-        entry = directory + 2 + 12 * i
-        tag, kind, count = struct.unpack_from(order + "HHI", data, entry)
-        if (tag, kind, count) == (0x0112, 3, 1):
-            value = struct.unpack_from(order + "H", data, entry + 8)[0]
-            return (entry + 8, value) if 1 <= value <= 8 else None
-    return None
 
 
 def _span(low: float, high: float, length: int, out: int) -> tuple[int, int, int, int]:

@@ -9,6 +9,7 @@ from typing import BinaryIO
 import cv2
 import numpy as np
 
+from onestage.data.orientation import find_orientation
 from onestage.errors import DataError
 
 LARGEST = 2**30  # pixels; OpenCV decodes no more than this
@@ -75,7 +76,7 @@ def _turned(width: int, height: int, orientation: int) -> tuple[int, int]:
 def _jpeg(file: BinaryIO, length: int) -> tuple[int, int] | None:
     file.seek(2)
     size: tuple[int, int] | None = None
-    orientation = 1
+    orientation: int | None = None
     while True:
         lead = file.read(1)
         if lead and lead != b"\xff":
@@ -97,8 +98,8 @@ def _jpeg(file: BinaryIO, length: int) -> tuple[int, int] | None:
             size = (width, height)
         elif code == 0xE1:
             data = file.read(step - 2)
-            if data.startswith(b"Exif\0\0"):
-                orientation = _orientation(data[6:])
+            if orientation is None and data.startswith(b"Exif\0\0"):  # of several blocks the first counts
+                orientation = _orientation(data)
         elif code == 0xDA:
             break
         file.seek(after)
@@ -106,7 +107,7 @@ def _jpeg(file: BinaryIO, length: int) -> tuple[int, int] | None:
         raise DataError("the JPEG is cut short: it has no end marker")
     if size is None or size[1] == 0:  # the height may stand after the picture; rare, let the decoder say
         return None
-    return _turned(*size, orientation)
+    return _turned(*size, orientation or 1)
 
 
 def _ends(file: BinaryIO, start: int, length: int) -> bool:
@@ -119,23 +120,18 @@ def _ends(file: BinaryIO, start: int, length: int) -> bool:
     return False
 
 
-def _orientation(tiff: bytes) -> int:
-    """The orientation tag (1 … 8) of an EXIF block; 1 where there is none or the block is damaged."""
-    order = "<" if tiff.startswith(b"II") else ">"
+def _orientation(block: bytes) -> int:
+    """The orientation (1 … 8) that an EXIF block asks for; 1 where there is none or the block is damaged."""
     try:
-        (offset,) = struct.unpack_from(f"{order}I", tiff, 4)
-        (count,) = struct.unpack_from(f"{order}H", tiff, offset)
-        for index in range(count):
-            tag, kind, _, value = struct.unpack_from(f"{order}HHIH", tiff, offset + 2 + 12 * index)
-            if tag == 274 and kind == 3:
-                return int(value)
+        found = find_orientation(block.removeprefix(b"Exif\0\0"))
     except struct.error:
-        pass
-    return 1
+        return 1
+    return 1 if found is None else found[1]
 
 
 def _png(file: BinaryIO, length: int) -> tuple[int, int]:
-    size, orientation, at = (0, 0), 1, 8
+    size, at = (0, 0), 8
+    orientation: int | None = None
     while at + 12 <= length:
         file.seek(at)
         step, kind = struct.unpack(">I4s", file.read(8))
@@ -143,10 +139,10 @@ def _png(file: BinaryIO, length: int) -> tuple[int, int]:
             break
         if kind == b"IHDR":
             size = struct.unpack(">II", file.read(8))
-        elif kind == b"eXIf":
+        elif kind == b"eXIf" and orientation is None:
             orientation = _orientation(file.read(step))
         elif kind == b"IEND":
-            return _turned(*size, orientation)
+            return _turned(*size, orientation or 1)
         at += 12 + step
     raise DataError("the PNG is cut short: it has no end chunk")
 
@@ -154,7 +150,8 @@ def _png(file: BinaryIO, length: int) -> tuple[int, int]:
 def _webp(file: BinaryIO, length: int, said: int) -> tuple[int, int]:
     if said + 8 > length:
         raise DataError(f"the WebP is cut short: {length} of {said + 8} bytes")
-    size, orientation, at = (0, 0), 1, 12
+    size, at = (0, 0), 12
+    orientation: int | None = None
     while at + 8 <= said + 8:
         file.seek(at)
         kind, step = struct.unpack("<4sI", file.read(8))
@@ -167,11 +164,10 @@ def _webp(file: BinaryIO, length: int, said: int) -> tuple[int, int]:
         elif kind == b"VP8L" and size == (0, 0):
             (bits,) = struct.unpack("<I", file.read(5)[1:5])
             size = (1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF))
-        elif kind == b"EXIF":
-            data = file.read(step)
-            orientation = _orientation(data.removeprefix(b"Exif\0\0"))
+        elif kind == b"EXIF" and orientation is None:
+            orientation = _orientation(file.read(step))
         at += 8 + step + step % 2
-    return _turned(*size, orientation)
+    return _turned(*size, orientation or 1)
 
 
 def _bmp(file: BinaryIO, length: int) -> tuple[int, int]:
@@ -200,6 +196,8 @@ def _tiff(file: BinaryIO, length: int) -> tuple[int, int] | None:
     for tag, kind, n, value in entries:
         letter = {3: "H", 4: "I"}.get(kind)
         if letter is None or tag not in (256, 257, 273, 274, 279, 324, 325):
+            continue
+        if tag == 274 and ((kind, n) != (3, 1) or tag in tags):
             continue
         width = struct.calcsize(letter) * n
         if width > 4:
