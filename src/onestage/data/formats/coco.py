@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,19 +67,14 @@ def read_splits(
     documents = {name: load(files[name].path) for name in used}
     found = _categories(documents.values())
     chosen = tuple(found if classes is None else classes)
-    parts = {name: _read(files[name], documents[name], chosen, found, probe_images) for name in used}
+    parts = {name: _read(files[name], documents[name], chosen, probe_images) for name in used}
     if len({tuple(map(str, document["categories"])) for document in documents.values()}) > 1 and classes is None:
         listing = Listing(root)
         listing.add("classes-differ", f"the categories of {', '.join(used)} are not the same list")
-        parts[used[0]] = _with(parts[used[0]], listing.findings)
+        first = parts[used[0]]
+        parts[used[0]] = replace(first, findings=(*listing.findings, *first.findings))
     every = [parts[name] for name in used]
     return [(every[0] if len(every) == 1 else merged(every, "all")) if name is None else parts[name] for name in names]
-
-
-def _with(dataset: Dataset, findings: list[Finding]) -> Dataset:
-    from dataclasses import replace
-
-    return replace(dataset, findings=(*findings, *dataset.findings))
 
 
 def _categories(documents: Any) -> list[str]:
@@ -98,9 +94,7 @@ def _categories(documents: Any) -> list[str]:
     return list(dict.fromkeys(name for _, name in kept))
 
 
-def _read(
-    file: CocoFile, document: Mapping[str, Any], classes: tuple[str, ...], found: list[str], probe_images: bool
-) -> Dataset:
+def _read(file: CocoFile, document: Mapping[str, Any], classes: tuple[str, ...], probe_images: bool) -> Dataset:
     listing, labels = Listing(file.root), label_map(classes)
     names = {category["id"]: category["name"] for category in document["categories"]}
     entries: dict[ImageId, Mapping[str, Any]] = {}
