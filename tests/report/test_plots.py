@@ -148,3 +148,10 @@ def test_long_class_names_are_cut_with_a_sign() -> None:
 def test_a_run_of_one_step_shows_its_loss() -> None:
     figure = plots.losses([{"step": 1, "loss": 2.0, "weighted": {"cls": 1.5, "box": 0.5}}])
     assert [trace.mode for trace in figure.data if trace.showlegend is None] == ["markers"] * 3
+
+
+def test_many_curves_have_no_legend_that_covers_them() -> None:
+    curve = {"recall": [0.1, 0.5], "precision": [1.0, 0.8], "scores": [0.9, 0.4]}
+    few, many = ({f"class {i}": curve for i in range(n)} for n in (plots.MOST_NAMED, plots.MOST_NAMED + 1))
+    assert plots.precision_recall(few).layout.showlegend
+    assert not plots.precision_recall(many).layout.showlegend

@@ -19,7 +19,8 @@
 
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const ink = () => getComputedStyle(document.body).color;
-  const config = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  // No bar of buttons: it would lie on the legends. A drag zooms in, a double click out.
+  const config = { displayModeBar: false, responsive: true };
   const draw = () => {
     for (const place of places) {
       const { data, layout } = JSON.parse(place.textContent);

@@ -76,7 +76,8 @@ def render(run: Run, decode: Decode | None = None) -> str:
         "css": Markup(_part("page.css")), "script": Markup(_part("page.js")), "library": library(),  # noqa: S704
     }  # fmt: skip
     curves: dict[str, Any] = read(lambda: _curves(metrics, scores), {})
-    context["curves_left_out"] = len(curves) - read(lambda: len(plots.drawable_curves(curves)), len(curves))
+    drawn = read(lambda: len(plots.drawable_curves(curves)), len(curves))
+    context |= {"curves_left_out": len(curves) - drawn, "curves_unnamed": drawn > plots.MOST_NAMED}
     figures: dict[str, Any] = read(lambda: _figures(info, steps, results, metrics, scores, classes, cut), {})
     context["figures"] = {
         name: Markup(_script_json(figure.to_json())) for name, figure in figures.items() if figure.data  # noqa: S704

@@ -15,6 +15,7 @@ from onestage.records import FloatArray, IntArray, Metric
 
 MOST_POINTS = 600
 MOST_CURVES = 16
+MOST_NAMED = 8  # curves; the legend of more would leave no room for them
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 _DASHES = ("solid", "dot", "dash", "dashdot")
 
@@ -123,11 +124,12 @@ def precision_recall(
     """Precision against recall, one curve per class; a dot where the score is `score`, the operating point.
 
     `curves` maps a class to "recall", "precision" and "scores" of equal length. Curves without points are left out,
-    and of many only the first MOST_CURVES are drawn. `classes` in order of labels gives each the colour that it has
-    on pictures.
+    and of many only the first MOST_CURVES are drawn; more than MOST_NAMED have no legend. `classes` in order of labels
+    gives each the colour that it has on pictures.
     """
     figure = _figure("recall", "precision")
-    for index, (name, curve) in enumerate(drawable_curves(curves).items()):
+    drawable = drawable_curves(curves)
+    for index, (name, curve) in enumerate(drawable.items()):
         label = list(classes).index(name) if name in classes else index
         colour, dash = colours.of_class(label), _DASHES[label // len(colours.CLASSES) % 4]
         recall, precision = _numbers(curve.get("recall", [])), _numbers(curve.get("precision", []))
@@ -148,7 +150,7 @@ def precision_recall(
             )  # fmt: skip
     figure.update_xaxes(range=[0, 1.02])
     figure.update_yaxes(range=[0, 1.05])
-    figure.update_layout(hovermode="closest")
+    figure.update_layout(hovermode="closest", showlegend=len(drawable) <= MOST_NAMED)
     return figure
 
 
