@@ -6,11 +6,13 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import environment
 
 from onestage.cli import VERBS, app
+from onestage.cli.pages import print_page_end
 from onestage.cli.train import EXAMPLES as TRAIN_EXAMPLES
 from onestage.cli.val import EXAMPLES as VAL_EXAMPLES
 from onestage.cli.val import KEYS as VAL_KEYS
@@ -76,3 +78,12 @@ def test_examples_use_keys_that_exist(example: str) -> None:
     _, keys = split_words([word for word in words if word not in ("--dry-run", "--resume")])
     assert set(keys) <= {*known_keys(), *(key for key, _, _ in VAL_KEYS)}
     assert verb in VERBS
+
+
+def test_examples_keep_their_indent_in_a_narrow_window(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+    print_page_end([("train data=x", "a meaning that is longer than the window is wide, and breaks")], (), "")
+    lines = [line.strip("│ ╭╮╰╯─\n") and line for line in capsys.readouterr().out.splitlines()]
+    meaning = [line for line in lines if line and "onestage" not in line and "Examples" not in line]
+    assert len(meaning) == 2
+    assert all(line.startswith("│     ") for line in meaning)

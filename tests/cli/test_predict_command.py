@@ -112,3 +112,4 @@ def test_refusals(
     said = capsys.readouterr()
     assert told in said.err
     assert "Traceback" not in said.out + said.err
+    assert said.err.count("bad.png") <= 1

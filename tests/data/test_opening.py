@@ -168,6 +168,7 @@ def test_empty_folder_images_alone_and_things_unknown(tmp_path: Path) -> None:
 def test_no_boxes_and_no_images(tmp_path: Path) -> None:
     voc(tmp_path / "1", {"a": [], "b": []})
     assert "has a usable box" in refusal(tmp_path / "1")
+    assert "try: name other images" in refusal(tmp_path / "1")
     voc(tmp_path / "2", {"a": GOOD, "b": GOOD})
     shutil.rmtree(tmp_path / "2" / "JPEGImages")
     text = refusal(tmp_path / "2")

@@ -319,3 +319,10 @@ def test_why_a_run_failed_is_kept_until_it_ends_well(tmp_path: Path) -> None:
     run.begin(3)
     run.finish()
     assert (run.info["status"], run.info["error"]) == ("finished", None)
+
+
+def test_a_file_in_the_place_of_the_runs_folder_is_told_with_a_way_out(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(StorageError, match="could not be written") as caught:
+        Run.create(tmp_path / "runs")
+    assert "ONESTAGE_RUNS" in str(caught.value.hint)

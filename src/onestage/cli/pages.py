@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -26,10 +27,10 @@ def _panel(title: str, content: RenderableType) -> Panel:
 
 
 def _examples(examples: Sequence[tuple[str, str]]) -> RenderableType:
-    lines = []
+    lines: list[RenderableType] = []
     for command, meaning in examples:
         lines.append(Text(f"onestage {command}", style="bold"))
-        lines.append(Text(f"    {meaning}", style="dim"))
+        lines.append(Padding(Text(meaning, style="dim"), (0, 0, 0, 4)))
     return Group(*lines)
 
 

@@ -68,7 +68,7 @@ def predict(
     found = job.run(terminal)
     if not found:
         raise DataError(
-            "none of the images could be read", problems=[f"{path}: {why}" for path, why in job.skipped[:20]]
+            "none of the images could be read", problems=[_left_out(path, why) for path, why in job.skipped[:20]]
         )
     _tell(terminal, job, found)
 
@@ -141,7 +141,7 @@ def _tell(terminal: Terminal, job: _Job, found: Sequence[Prediction]) -> None:
     else:
         terminal.say(f"nothing was found with a score of {job.settings['score']:g} or more; a lower score=… shows more")
     for path, why in job.skipped[:10]:
-        terminal.say(f"left out: {why if str(path) in why else f'{path}: {why}'}", style="yellow")
+        terminal.say(f"left out: {_left_out(path, why)}", style="yellow")
     if len(job.skipped) > 10:
         terminal.say(f"left out: {len(job.skipped) - 10} more", style="yellow")
     terminal.say(f"{len(found)} images, {boxes.total()} detections, {rate:.1f} images/s; results are in {job.out}")
@@ -150,6 +150,10 @@ def _tell(terminal: Terminal, job: _Job, found: Sequence[Prediction]) -> None:
         "detections": dict(boxes), "skipped": [{"path": str(path), "why": why} for path, why in job.skipped],
         "predictions": as_json(found),
     })  # fmt: skip
+
+
+def _left_out(path: Path, why: str) -> str:
+    return why if str(path) in why else f"{path}: {why}"
 
 
 def _checked(keys: Mapping[str, Any]) -> dict[str, Any]:

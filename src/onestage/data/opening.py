@@ -84,6 +84,7 @@ def _open(
             raise DataError(
                 f"{_name(path)}: none of the {len(dataset)} images of {dataset.split} has a usable box",
                 problems=[in_words(finding) for finding in dataset.findings[:10]],
+                hint="name other images for it, or correct their annotations",
             )
     if (leak := leaks(train, val)) is not None:
         findings.append(leak)
@@ -114,7 +115,7 @@ def _read_folder(path: Path, classes: Sequence[str] | None) -> _Sets:
         return _challenge(path, name, why, roles, classes, findings)
     if "train" not in roles:
         everything = reader.read_splits(path, [None], classes)[0]
-        _check_names(classes, everything, reader, path)
+        _check_names(classes, everything, path)
         return _Sets({"train": everything}, why, (), tuple(findings))
     if "val" not in roles and "test" in roles:
         roles = {"train": roles["train"], "val": roles["test"]}
@@ -122,7 +123,7 @@ def _read_folder(path: Path, classes: Sequence[str] | None) -> _Sets:
     wanted: list[str] = [key for key in ("train", "val", "test") if key in roles]
     read = reader.read_splits(path, [roles[key] for key in wanted], classes)
     sets = dict(zip(wanted, read, strict=True))
-    _check_names(classes, sets["train"], reader, path)
+    _check_names(classes, sets["train"], path)
     if "test" in sets and not sets["test"].boxes:
         notes.append(f"{roles['test']} has no annotations and is not used")
         del sets["test"]
@@ -206,7 +207,7 @@ def _refuse_losses(dataset: Dataset, limit: float) -> None:
         )
 
 
-def _check_names(classes: Sequence[str] | None, dataset: Dataset, reader: object, path: Path) -> None:
+def _check_names(classes: Sequence[str] | None, dataset: Dataset, path: Path) -> None:
     """Refuses a class that the format's own list does not name; VOC has no such list."""
     if classes is None or dataset.format == "voc":
         return

@@ -152,7 +152,10 @@ def storage_error(path: Path, error: Exception, kept: bool = False) -> StorageEr
             f"{path} could not be written: the folder is read-only or belongs to someone else.{rest}",
             hint="choose a folder you may write to with ONESTAGE_RUNS=/path",
         )
-    return StorageError(f"{path} could not be written: {getattr(error, 'strerror', None) or error}.{rest}")
+    return StorageError(
+        f"{path} could not be written: {getattr(error, 'strerror', None) or error}.{rest}",
+        hint="choose another folder with ONESTAGE_RUNS=/path",
+    )
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
