@@ -139,6 +139,8 @@ def test_a_stopped_run_resumed_is_the_uninterrupted_run(finished: Run, data: Pat
     assert len(run.info["segments"]) == 2
     assert values(run) == values(finished)
     assert same_weights(run, finished)
+    measured = [{key: value for key, value in row.items() if key != "time"} for row in run.results]
+    assert measured == [{key: value for key, value in row.items() if key != "time"} for row in finished.results]
 
 
 def test_resume_refuses_other_data(tmp_path: Path) -> None:

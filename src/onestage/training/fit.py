@@ -152,7 +152,7 @@ class _Session:
         self.val = Loader(plan.opened.val, size, "none", batch=recipe.batch, shuffle=False, fit=recipe.fit)
         self.seconds = {"data": 0.0, "train": 0.0, "eval": 0.0, "total": 0.0}
         self.best: dict[str, Any] | None = None
-        self.terms: list[StepRecord] = []
+        self.since_judged: list[Mapping[str, Any]] = []  # rows of steps.jsonl
 
     def go(self, state: dict[str, Any] | None = None) -> Run:
         epoch, done = 0, 0
@@ -160,6 +160,8 @@ class _Session:
             self.loop.restore(state["loop"])
             self.best, self.seconds = state["best"], dict(state["seconds"])
             epoch, done = divmod(self.loop.step, self.plan.steps_per_epoch)
+            judged = max((row["step"] for row in self.run.results if row["step"] <= self.loop.step), default=0)
+            self.since_judged = [row for row in self.run.steps if judged < row["step"] <= self.loop.step]
         self.start = time.perf_counter() - self.seconds["total"]
         self.saved = time.perf_counter()
         self.run.begin(self.loop.step)
@@ -205,8 +207,9 @@ class _Session:
     def _account(self, record: StepRecord) -> None:
         self.seconds["data"] += record.seconds["data"]
         self.seconds["train"] += record.seconds["step"]
-        self.terms.append(record)
-        self.run.append_step(record.as_row(self._total()))
+        row = record.as_row(self._total())
+        self.since_judged.append(row)
+        self.run.append_step(row)
         self.watcher.stepped(record, self.plan)
 
     def _judge(self, epoch: int) -> None:
@@ -218,15 +221,16 @@ class _Session:
         self.seconds["eval"] += time.perf_counter() - begin
         metrics = evaluation.metrics
         row: dict[str, Any] = {"epoch": epoch + 1, "step": self.loop.step, "time": round(self._total(), 2)}
-        for name in self.terms[-1].weighted if self.terms else ():
-            row[f"train/{name}"] = sum(r.weighted[name] for r in self.terms) / len(self.terms)
+        steps = self.since_judged
+        for name in steps[-1]["weighted"] if steps else ():
+            row[f"train/{name}"] = sum(step["weighted"][name] for step in steps) / len(steps)
         row |= {f"val/{name}": value for name, value in answers.losses(recipe.loss).items()}
         row["metrics/mAP50"] = metrics.value("mAP50", "voc10")
         row["metrics/mAP50-95"] = metrics.value("mAP50-95", "coco")
         row["metrics/precision"] = metrics.value("precision", "voc10")
         row["metrics/recall"] = metrics.value("recall", "voc10")
-        row |= {f"lr/{name}": rate for name, rate in (self.terms[-1].lr.items() if self.terms else ())}
-        self.terms = []
+        row |= {f"lr/{name}": rate for name, rate in (steps[-1]["lr"].items() if steps else ())}
+        self.since_judged = []
         value = row[f"metrics/{recipe.validation.metric}"]
         best = self.best is None or value > self.best["value"]
         weights = as_safetensors(self._judged(), self.plan.opened.classes, recipe.options, recipe.fit)
