@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -277,3 +278,19 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     yolo(tmp_path, {"a": ROW, "b": ROW})
     monkeypatch.setattr(Path, "read_bytes", refuse)
     assert "a.txt cannot be read: Permission denied" in refusal(tmp_path)
+
+
+def test_a_folder_that_may_not_be_read_is_not_taken_for_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    voc(tmp_path, {f"{i}": [("cat", 1, 1, 20, 20)] for i in range(4)})
+    closed, scandir = tmp_path / "JPEGImages", os.scandir
+
+    def guarded(path: str | Path) -> object:
+        if Path(path) == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)  # chmod would not stop root, who may run the tests
+    with pytest.raises(DataError, match="JPEGImages cannot be read: Permission denied"):
+        open_dataset(tmp_path)

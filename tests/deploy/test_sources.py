@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,16 @@ def test_no_two_images_share_a_name_whatever_they_are_called(parts: list[tuple[s
     found = names([Path("/r", folder, stem + ending) for folder, stem, ending in parts])
     assert len({name.casefold() for name in found}) == len(parts)
     assert not any(name.startswith(("/", "..")) for name in found)
+
+
+def test_a_folder_that_may_not_be_read_is_told(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed, scandir = photos / "deep", os.scandir
+
+    def guarded(path: str | Path) -> object:
+        if Path(path) == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)  # chmod would not stop root, who may run the tests
+    with pytest.raises(DataError, match="may not be read"):
+        sources([photos])

@@ -30,7 +30,10 @@ def sources(patterns: Iterable[str | Path], leave_out: Path | None = None) -> li
     if not given:
         raise UsageError("no images were named", hint="give image files, folders or globs such as 'photos/*.jpg'")
     for pattern in given:
-        images, why = _named(pattern, leave_out)
+        try:
+            images, why = _named(pattern, leave_out)
+        except PermissionError as error:
+            images, why = [], f"the folder {printable(str(error.filename))} may not be read"
         for path in images:
             found.setdefault(os.path.abspath(path), path)  # noqa: PTH100 (links are kept, '..' is not)
         if not images:
@@ -72,7 +75,7 @@ def _named(pattern: str, leave_out: Path | None) -> tuple[list[Path], str]:
     path = Path(pattern).expanduser()
     if path.is_dir():
         images = _below(path, leave_out)
-        return images, "the folder holds no image" if os.access(path, os.R_OK) else "the folder may not be read"
+        return images, "the folder holds no image"
     if path.exists():
         wrong = f"not an image by its ending {path.suffix!r}" if path.suffix else "not an image: it has no ending"
         return ([path], "") if _is_image(path) else ([], wrong)

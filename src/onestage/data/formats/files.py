@@ -25,10 +25,13 @@ def shown(path: Path, root: Path) -> str:
 
 
 def files_under(folder: Path, suffixes: Iterable[str], deep: bool = True) -> list[Path]:
-    """All files of these suffixes (lower case) in `folder`, if `deep` below it too, sorted; hidden ones passed over."""
+    """All files of these suffixes (lower case) in `folder`, if `deep` below it too, sorted; hidden ones passed over.
+
+    Raises PermissionError for a folder that may not be read: it is not the same as an empty one.
+    """
     wanted = frozenset(suffixes)
     found: list[Path] = []
-    for place, folders, names in os.walk(folder):
+    for place, folders, names in os.walk(folder, onerror=_refused):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
         if not deep:
             folders.clear()
@@ -37,6 +40,11 @@ def files_under(folder: Path, suffixes: Iterable[str], deep: bool = True) -> lis
             if not name.startswith(".") and os.path.splitext(name)[1].lower() in wanted  # noqa: PTH122 (speed)
         ]  # fmt: skip
     return sorted(found, key=lambda path: path.relative_to(folder).parts)
+
+
+def _refused(error: OSError) -> None:
+    if isinstance(error, PermissionError):
+        raise error
 
 
 def images_under(folder: Path, deep: bool = True) -> list[Path]:
