@@ -169,3 +169,12 @@ def test_images_with_nothing_at_all_are_left_out_while_others_are_there() -> Non
     more = Truth(images, {**truth.annotations, 9: Annotations.empty()}, ("a",))
     assert [example.image.id for example in choose(more, said, 0.5)] == [0, 1]
     assert len(choose(Truth(images[2:], {9: Annotations.empty()}, ("a",)), {}, 0.5)) == 1
+
+
+def test_lines_and_letters_grow_with_large_pictures() -> None:
+    painted = []
+    for side in (800, 3200):
+        found = Detections(np.array([[0.25, 0.25, 0.75, 0.75]]) * side, [0], [0.9])
+        drawn = draw(np.zeros((side, side, 3), np.uint8), found, classes=("cat",))
+        painted.append(float((drawn.max(2) > 30).mean()))
+    assert painted[1] == pytest.approx(painted[0], rel=0.35)  # the same share of the picture, not the same pixels

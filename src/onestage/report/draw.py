@@ -17,6 +17,7 @@ Image = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 _SPELLED = str.maketrans({"ß": "ss", "æ": "ae", "Æ": "Ae", "ø": "o", "Ø": "O", "œ": "oe", "ł": "l", "Ł": "L", "đ": "d"})
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+PLAIN_SIDE = 800  # pixels of the longer side up to which lines and letters have their plain size
 _DARK: Colour = (24, 24, 24)
 _WHITE: Colour = (255, 255, 255)
 
@@ -35,26 +36,28 @@ def draw(
     Without `annotations` every detection has its class's colour and a tag "name .87". With them, detections that
     found a truth stay so; a false one is red and its tag begins with "?"; a missed truth is dashed yellow; a truth
     that does not count is dashed grey. `outcome` saves pairing again. `longest` scales the picture so that its longer
-    side has that many pixels, lines and letters staying as thick as they are. Tags that do not fit are shortened or
-    left out. Letters that OpenCV's fonts lack are spelled in ASCII, or the class is called "#3" by its label.
+    side has that many pixels. Lines and letters grow with pictures of more than PLAIN_SIDE pixels. Tags that do not fit
+    are shortened or left out. Letters that OpenCV's fonts lack are spelled in ASCII, or the class is called "#3" by its
+    label.
     """
     canvas, scale = _scaled(image, longest)
+    pen = max(1.0, max(canvas.shape[:2]) / PLAIN_SIDE)
     if annotations is not None:
         outcome = outcome or pair(detections, annotations)
         for box, missed, uncounted in zip(annotations.boxes * scale, outcome.missed, outcome.uncounted, strict=True):
             if missed or uncounted:
-                _dashed(canvas, box, colours.rgb(colours.MISSED if missed else "#BBBBBB"))
+                _dashed(canvas, box, colours.rgb(colours.MISSED if missed else "#BBBBBB"), pen)
     tags: list[tuple[FloatArray, str, str, Colour]] = []
     for row in range(len(detections))[::-1]:  # the surest is drawn last, on top
         label, box = int(detections.labels[row]), detections.boxes[row] * scale
         wrong = outcome is not None and bool(outcome.false[row])
         colour = colours.rgb(colours.WRONG if wrong else colours.of_class(label))
-        _solid(canvas, box, colour)
+        _solid(canvas, box, colour, pen)
         mark = "? " if wrong else ""
         score = f"{detections.scores[row]:.2f}".lstrip("0")
         tags.append((box, f"{mark}{class_tag(label, classes)} {score}", mark + score, colour))
     for box, long, short, colour in tags:
-        _tag(canvas, box, long, short, colour)
+        _tag(canvas, box, long, short, colour, pen)
     return canvas
 
 
@@ -100,33 +103,37 @@ def _corners(canvas: Image, box: FloatArray) -> tuple[int, int, int, int]:
     return left, top, max(left, int(np.clip(x2, -1, width + 1)) - 1), max(top, int(np.clip(y2, -1, height + 1)) - 1)
 
 
-def _solid(canvas: Image, box: FloatArray, colour: Colour) -> None:
+def _solid(canvas: Image, box: FloatArray, colour: Colour, pen: float) -> None:
     x1, y1, x2, y2 = _corners(canvas, box)
-    cv2.rectangle(canvas, (x1, y1), (x2, y2), _DARK, 3, cv2.LINE_8)
-    cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, 2, cv2.LINE_8)
+    cv2.rectangle(canvas, (x1, y1), (x2, y2), _DARK, round(3 * pen), cv2.LINE_8)
+    cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, round(2 * pen), cv2.LINE_8)
 
 
-def _dashed(canvas: Image, box: FloatArray, colour: Colour, dash: int = 6) -> None:
+def _dashed(canvas: Image, box: FloatArray, colour: Colour, pen: float) -> None:
     x1, y1, x2, y2 = _corners(canvas, box)
-    cv2.rectangle(canvas, (x1, y1), (x2, y2), _DARK, 3, cv2.LINE_8)
+    dash, thick = round(6 * pen), round(2 * pen)
+    cv2.rectangle(canvas, (x1, y1), (x2, y2), _DARK, round(3 * pen), cv2.LINE_8)
     for start in range(x1, x2 + 1, 2 * dash):
         for y in (y1, y2):
-            cv2.line(canvas, (start, y), (min(start + dash, x2), y), colour, 2)
+            cv2.line(canvas, (start, y), (min(start + dash, x2), y), colour, thick)
     for start in range(y1, y2 + 1, 2 * dash):
         for x in (x1, x2):
-            cv2.line(canvas, (x, start), (x, min(start + dash, y2)), colour, 2)
+            cv2.line(canvas, (x, start), (x, min(start + dash, y2)), colour, thick)
 
 
-def _tag(canvas: Image, box: FloatArray, long: str, short: str, colour: Colour, size: float = 0.36) -> None:
+def _tag(canvas: Image, box: FloatArray, long: str, short: str, colour: Colour, pen: float) -> None:
     x1, y1, x2, _ = _corners(canvas, box)
+    size, thick, edge = 0.36 * pen, round(pen), round(2 * pen)
     for text in (long, short):
-        (width, height), _ = cv2.getTextSize(text, _FONT, size, 1)
-        if width + 4 <= max(x2 - x1 + 1, 26):
+        (width, height), _ = cv2.getTextSize(text, _FONT, size, thick)
+        if width + 2 * edge <= max(x2 - x1 + 1, 26 * pen):
             break
     else:
         return
-    left = int(np.clip(x1 - 1, 0, max(0, canvas.shape[1] - width - 4)))
-    bottom = y1 if y1 - height - 4 >= 0 else min(canvas.shape[0] - 1, height + 4)
-    cv2.rectangle(canvas, (left, bottom - height - 4), (left + width + 3, bottom), colour, -1)
+    left = int(np.clip(x1 - 1, 0, max(0, canvas.shape[1] - width - 2 * edge)))
+    bottom = y1 if y1 - height - 2 * edge >= 0 else min(canvas.shape[0] - 1, height + 2 * edge)
+    cv2.rectangle(canvas, (left, bottom - height - 2 * edge), (left + width + 2 * edge - 1, bottom), colour, -1)
     bright = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
-    cv2.putText(canvas, text, (left + 2, bottom - 2), _FONT, size, _DARK if bright > 150 else _WHITE, 1, cv2.LINE_AA)
+    cv2.putText(
+        canvas, text, (left + edge, bottom - edge), _FONT, size, _DARK if bright > 150 else _WHITE, thick, cv2.LINE_AA
+    )
