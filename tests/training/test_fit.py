@@ -143,6 +143,18 @@ def test_a_stopped_run_resumed_is_the_uninterrupted_run(finished: Run, data: Pat
     assert measured == [{key: value for key, value in row.items() if key != "time"} for row in finished.results]
 
 
+def test_a_run_is_resumed_from_another_folder(
+    finished: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(data.parent)
+    with pytest.raises(KeyboardInterrupt):
+        fit({**TINY, "data": data.name, "name": "cut"}, root=tmp_path, watcher=StopAt(2))
+    monkeypatch.chdir(tmp_path)
+    run = resume(Run.open("cut", tmp_path))
+    assert run.asked["data"] == data.name
+    assert values(run) == values(finished)
+
+
 def test_resume_refuses_other_data(tmp_path: Path) -> None:
     folder = shapes(tmp_path / "changing")
     with pytest.raises(KeyboardInterrupt):

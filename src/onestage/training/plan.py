@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,8 +25,6 @@ from onestage.training.recipe import Recipe, build
 IMAGES_SEEN = 10_000
 MIN_EPOCHS, MAX_EPOCHS = 12, 400
 EVALUATIONS = 8
-# The averaged weights look back over this share of the run: long enough to smooth, short enough to forget the start.
-EMA_SHARE = 0.04
 
 
 @dataclass
@@ -85,10 +84,11 @@ def make_plan(recipe: Recipe, weights: bool = True) -> Plan:
     if freeze is None:
         freeze = ("stem",) if recipe.weights == "imagenet" and "stem" in detector.parts() else ()
     chosen = {
+        # Whole, so that the run can be resumed and judged from any folder.
+        "data": recipe.data if recipe.data in SAMPLES else str(Path(recipe.data).expanduser().absolute()),
         "size": list(detector.size), "classes": list(opened.classes), "epochs": epochs, "device": device,
         "precision": precision, "freeze": list(freeze),
         "validation.every": recipe.validation.every or max(epochs // EVALUATIONS, 1),
-        "ema": automatic_ema(steps) if recipe.ema is None else recipe.ema,
         "loss": {**detector.default_weights, **recipe.loss},
     }  # fmt: skip
     schedule = recipe.schedule.completed(steps).model_dump()
@@ -105,8 +105,3 @@ def open_data(recipe: Recipe) -> Opened:
 def automatic_epochs(images: int) -> int:
     """So many epochs that about IMAGES_SEEN images are seen."""
     return min(max(math.ceil(IMAGES_SEEN / max(images, 1)), MIN_EPOCHS), MAX_EPOCHS)
-
-
-def automatic_ema(steps: int) -> float:
-    """The decay whose average reaches back over EMA_SHARE of the run, at most 5,000 steps."""
-    return round(1 - 1 / min(max(steps * EMA_SHARE, 1.0), 5000.0), 6)
