@@ -45,8 +45,8 @@ def synthetic(batch: int, size: tuple[int, int]) -> tuple[Tensor, list[Truth]]:
 
 
 def stepper(model: Detector, images: Tensor, truths: list[Truth], bf16: bool) -> Callable[[], float]:
-    """One optimiser step as a function that gives its loss; the bf16 form has the fused SGD that training uses."""
-    optimiser = torch.optim.SGD(model.parameters(), 1e-4, momentum=0.9, weight_decay=5e-4, fused=bf16)
+    """One optimiser step as a function that gives its loss."""
+    optimiser = torch.optim.SGD(model.parameters(), 1e-4, momentum=0.9, weight_decay=5e-4)
 
     def step() -> float:
         optimiser.zero_grad()

@@ -54,7 +54,7 @@ def build_optimiser(detector: Detector, optimiser: Optimiser) -> torch.optim.Opt
     if not groups:
         raise RecipeError("every part of the model is frozen: nothing could learn", hint="freeze fewer parts")
     if optimiser.name == "sgd":
-        return torch.optim.SGD(groups, momentum=optimiser.momentum, nesterov=optimiser.nesterov, fused=True)
+        return torch.optim.SGD(groups, momentum=optimiser.momentum, nesterov=optimiser.nesterov)
     return torch.optim.AdamW(groups, betas=(optimiser.momentum, 0.999), fused=True)
 
 
