@@ -17,7 +17,7 @@ from onestage.data.samples import SAMPLES
 from onestage.models.detector import Detector
 from onestage.models.weights import Report, start_from
 from onestage.training.checks import refuse_impossible
-from onestage.training.machine import choose_device, choose_precision
+from onestage.training.machine import choose_device, choose_precision, keep_freed_memory
 from onestage.training.recipe import Recipe, build
 
 # Images a run sees in all when epochs are automatic: enough for the light models to settle on a set of hundreds, in
@@ -69,6 +69,7 @@ def make_plan(recipe: Recipe, weights: bool = True) -> Plan:
     """
     opened = open_data(recipe)
     device = choose_device(recipe.device)
+    keep_freed_memory()
     torch.manual_seed(recipe.seed)
     detector = models.build(recipe.model, len(opened.classes), recipe.input_size, **recipe.options)
     refuse_impossible(recipe, detector, len(opened.train))
