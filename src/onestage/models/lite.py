@@ -60,7 +60,6 @@ class LightSSD(SSDLite):
     """
 
     default_size = (320, 320)
-    default_weights = {"cls": 1.0, "box": 1.0}  # noqa: RUF012
     width = 128
     make_backbone: Callable[[], MobileBackbone]
 
