@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 from onestage.data.dataset import Dataset
 from onestage.data.formats import coco
 from onestage.data.formats.coco_folder import coco_files, load
+from onestage.data.formats.files import read_json
 from onestage.errors import DataError, did_you_mean
 from onestage.records import Detections, ImageId
 
@@ -101,14 +101,7 @@ def coco_labels(data: Path, classes: Sequence[str]) -> dict[int, int] | None:
 
 
 def _rows(path: Path) -> list[Any]:
-    try:
-        rows = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}: not valid JSON: {error.msg} (column {error.colno})") from error
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise DataError(f"{path} is no JSON text: {error}") from error
+    rows = read_json(path, str(path))
     if not isinstance(rows, list):
         got = "an object" if isinstance(rows, dict) else type(rows).__name__
         raise DataError(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import mmap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from onestage.data.formats.files import shown
+from onestage.data.formats.files import read_json, shown
 from onestage.errors import DataError
 
 
@@ -80,16 +79,7 @@ def load(path: Path) -> dict[str, Any]:
     become the ids in use, as names.
     """
     name = shown(path, path.parent.parent)
-    try:
-        document = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise DataError(f"{name} cannot be opened: {error.strerror}") from error
-    except json.JSONDecodeError as error:
-        raise DataError(f"{name}:{error.lineno}: not valid JSON: {error.msg} (column {error.colno})") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{name}: not UTF-8: {error.reason} at byte {error.start}") from error
-    except RecursionError as error:
-        raise DataError(f"{name}: nested too deeply to be an annotation file") from error
+    document = read_json(path, name)
     if not isinstance(document, dict):
         raise DataError(
             f"{name}: expected an object with images, annotations, categories, got a {type(document).__name__}"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
-from onestage.errors import StorageError
+from onestage.errors import DataError, StorageError
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".jp2", ".ppm", ".pgm", ".avif"}
@@ -77,6 +79,20 @@ def text_lines(path: Path) -> list[str]:
     data = path.read_bytes()
     wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
     return data.decode("utf-16" if wide else "utf-8-sig", "replace").splitlines()
+
+
+def read_json(path: Path, name: str) -> Any:
+    """What a JSON file holds; DataError that calls the file `name`, with the line, for what is no JSON in UTF-8."""
+    try:
+        return json.loads(path.read_bytes().decode("utf-8-sig"))
+    except OSError as error:
+        raise DataError(f"{name} cannot be opened: {error.strerror}") from error
+    except json.JSONDecodeError as error:
+        raise DataError(f"{name}:{error.lineno}: not valid JSON: {error.msg} (column {error.colno})") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name}: not UTF-8: {error.reason} at byte {error.start}") from error
+    except RecursionError as error:
+        raise DataError(f"{name}: nested too deeply to be an annotation file") from error
 
 
 def put_text(path: Path, text: str) -> None:
