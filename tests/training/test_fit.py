@@ -239,8 +239,13 @@ def test_data_errors_leave_no_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_loss_falls(tmp_path: Path) -> None:
-    folder = shapes(tmp_path / "squares", images=40, empty=2)
-    run = fit({**TINY, "data": str(folder), "epochs": 10, "batch": 8, "validation.every": 10}, root=tmp_path)
+@pytest.mark.parametrize("model", ["ssd-lite0", "ssd-mobilenetv2"])
+def test_squares_are_learnt_from_a_random_start(tmp_path: Path, model: str) -> None:
+    folder = shapes(tmp_path / "squares", images=60, empty=2)
+    keys = {**TINY, "data": str(folder), "model": model, "epochs": 40, "batch": 8, "validation.every": 40}
+    run = fit(keys, root=tmp_path)
     losses = [row["loss"] for row in run.steps]
-    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
+    # The averaged weights are judged with settled statistics: no gap between learning and judging.
+    assert run.results[-1]["val/cls"] < 0.5
+    assert run.results[-1]["metrics/mAP50"] > 0.4

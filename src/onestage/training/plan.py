@@ -15,7 +15,7 @@ from onestage.data import samples
 from onestage.data.opening import Opened, open_dataset
 from onestage.data.samples import SAMPLES
 from onestage.models.detector import Detector
-from onestage.models.weights import Report, start_from
+from onestage.models.weights import Report, quicken_norms, start_from
 from onestage.training.checks import refuse_impossible
 from onestage.training.machine import choose_device, choose_precision, keep_freed_memory
 from onestage.training.recipe import Recipe, build
@@ -74,6 +74,8 @@ def make_plan(recipe: Recipe, weights: bool = True) -> Plan:
     detector = models.build(recipe.model, len(opened.classes), recipe.input_size, **recipe.options)
     refuse_impossible(recipe, detector, len(opened.train))
     report = start_from(detector, recipe.weights if weights else None)
+    if recipe.weights is None:
+        quicken_norms(detector)
     detector = detector.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if recipe.precision is None:
         precision, measured = choose_precision(detector, device)
