@@ -59,9 +59,17 @@ def test_detections_are_sorted_and_ties_keep_their_order() -> None:
     assert len(found.above(0.5)) == 3
 
 
-@pytest.mark.parametrize("score", [np.nan, -0.1, 1.1, np.inf])
-def test_scores_outside_zero_and_one_are_refused(score: float) -> None:
-    with pytest.raises(ValueError, match=r"expected values in \[0, 1\]"):
+def test_extra_columns_of_detections_move_with_their_rows() -> None:
+    found = Detections(np.zeros((3, 4)), [0, 1, 2], [0.1, 0.9, 0.5], {"row": [0, 1, 2]})  # type: ignore[arg-type]
+    assert found.extra["row"].tolist() == [1, 2, 0]
+    assert found.above(0.5).extra["row"].tolist() == [1, 2]
+    with pytest.raises(ValueError, match=r"extra\['row'\]: expected 3 values, got 1"):
+        Detections(np.zeros((3, 4)), [0, 1, 2], [0.1, 0.9, 0.5], {"row": [0]})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("score", [np.nan, -np.inf, np.inf])
+def test_scores_that_are_no_numbers_are_refused(score: float) -> None:
+    with pytest.raises(ValueError, match="expected finite numbers"):
         Detections(np.zeros((1, 4)), [0], [score])  # type: ignore[arg-type]
 
 

@@ -37,9 +37,20 @@ def _column(value: ArrayLike | None, n: int, dtype: type, owner: str, name: str)
     return column
 
 
+def _extra(columns: Mapping[str, ArrayLike], n: int, owner: str) -> dict[str, NDArray[Any]]:
+    extra = {key: np.asarray(column) for key, column in columns.items()}
+    for key, column in extra.items():
+        if len(column) != n:
+            raise ValueError(f"{owner}.extra[{key!r}]: expected {n} values, got {len(column)}")
+    return extra
+
+
 @dataclass(frozen=True)
 class ImageInfo:
-    """One picture on disk: its id, where it lies, and its size in pixels as a viewer shows it."""
+    """One picture on disk: its id, where it lies, and its size in pixels as a viewer shows it.
+
+    A size of 0 x 0 says that it is not known: annotations read where their images are not.
+    """
 
     id: ImageId
     path: Path
@@ -47,7 +58,7 @@ class ImageInfo:
     height: int
 
     def __post_init__(self) -> None:
-        if self.width < 1 or self.height < 1:
+        if (self.width < 1 or self.height < 1) and (self.width, self.height) != (0, 0):
             raise ValueError(f"ImageInfo {self.id!r}: expected a positive size, got {self.width}x{self.height}")
 
 
@@ -56,7 +67,8 @@ class Annotations:
     """The truth of one image: boxes (N, 4), labels (N,), and what the judge must know of each box.
 
     `difficult` is VOC's flag, `ignore` marks regions that count neither way, `crowd` is COCO's iscrowd. `extra`
-    keeps other columns of the file, one value per box ("area", "truncated", "occluded", "line", …).
+    keeps other columns of the file, one value or row per box ("area", "truncated", "line", "ellipse", …); "region",
+    with `ignore`, marks areas where objects of any class count neither way, so that the label says nothing.
     """
 
     boxes: FloatArray
@@ -73,11 +85,7 @@ class Annotations:
         put(self, "labels", _column(self.labels, len(boxes), np.int64, "Annotations", "labels"))
         for name in ("difficult", "ignore", "crowd"):
             put(self, name, _column(getattr(self, name), len(boxes), np.bool_, "Annotations", name))
-        extra = {key: np.asarray(column) for key, column in self.extra.items()}
-        for key, column in extra.items():
-            if len(column) != len(boxes):
-                raise ValueError(f"Annotations.extra[{key!r}]: expected {len(boxes)} values, got {len(column)}")
-        put(self, "extra", extra)
+        put(self, "extra", _extra(self.extra, len(boxes), "Annotations"))
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -97,26 +105,30 @@ class Annotations:
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """What a detector says of one image: boxes (M, 4), labels (M,), scores (M,) in [0, 1], highest score first.
+    """What a detector says of one image: boxes (M, 4), labels (M,), scores (M,), highest score first.
 
-    Rows of equal score keep the order they were given in. Raises ValueError for scores that are NaN or outside
-    [0, 1].
+    Ours score in [0, 1], others as they like. Rows of equal score keep their order. `extra` keeps other columns of the
+    file, a value per row ("row": the place in the image's file, from 0; "ellipse": (M, 5), …). Raises ValueError for
+    scores that are not finite.
     """
 
     boxes: FloatArray
     labels: IntArray
     scores: FloatArray
+    extra: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         boxes = _boxes(self.boxes, "Detections")
         labels = _column(self.labels, len(boxes), np.int64, "Detections", "labels")
         scores = _column(self.scores, len(boxes), np.float64, "Detections", "scores")
-        bad = ~((scores >= 0) & (scores <= 1))
+        bad = ~np.isfinite(scores)
         if bad.any():
-            raise ValueError(f"Detections.scores: expected values in [0, 1], got {scores[bad][0]} in {bad.sum()} rows")
+            raise ValueError(f"Detections.scores: expected finite numbers, got {scores[bad][0]} in {bad.sum()} rows")
+        extra = _extra(self.extra, len(boxes), "Detections")
         order = np.argsort(-scores, kind="stable")
         for name, column in (("boxes", boxes), ("labels", labels), ("scores", scores)):
             object.__setattr__(self, name, column[order])
+        object.__setattr__(self, "extra", {key: column[order] for key, column in extra.items()})
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -128,8 +140,12 @@ class Detections:
 
     def above(self, score: float) -> Detections:
         """Only the rows whose score is at least `score`."""
-        keep = self.scores >= score
-        return Detections(self.boxes[keep], self.labels[keep], self.scores[keep])
+        return self.take(self.scores >= score)
+
+    def take(self, keep: NDArray[Any]) -> Detections:
+        """The rows that `keep` (a mask or indices) picks."""
+        extra = {key: column[keep] for key, column in self.extra.items()}
+        return Detections(self.boxes[keep], self.labels[keep], self.scores[keep], extra)
 
 
 @dataclass(frozen=True)
@@ -143,13 +159,11 @@ class ImageTransform:
 
     def to_net(self, boxes: ArrayLike) -> FloatArray:
         """Boxes (N, 4) of the image as boxes of the network's input."""
-        boxes = _boxes(boxes, "ImageTransform.to_net")
-        return boxes * self._scales() + self._pads()
+        return _boxes(boxes, "ImageTransform.to_net") * self._scales() + self._pads()
 
     def to_image(self, boxes: ArrayLike) -> FloatArray:
         """Boxes (N, 4) of the network's input as boxes of the image; the inverse of `to_net`."""
-        boxes = _boxes(boxes, "ImageTransform.to_image")
-        return (boxes - self._pads()) / self._scales()
+        return (_boxes(boxes, "ImageTransform.to_image") - self._pads()) / self._scales()
 
     def _scales(self) -> FloatArray:
         return np.array([self.scale_x, self.scale_y, self.scale_x, self.scale_y])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol, cast
 
 from onestage.data import samples
 from onestage.data.dataset import Dataset
@@ -17,6 +18,18 @@ from onestage.errors import DataError, did_you_mean
 ROLES = ("train", "val", "test")
 
 
+class _Reader(Protocol):
+    def splits(self, root: Path) -> list[str]: ...
+
+    def read(
+        self, root: Path, split: str | None, classes: Sequence[str] | None = None, *, probe_images: bool = True
+    ) -> Dataset: ...
+
+
+# Formats whose annotations can be read where the images are not.
+WITHOUT_IMAGES: dict[str, _Reader] = {"coco": cast(_Reader, coco)}
+
+
 def open_set(
     data: str | Path, split: str | None = None, *, classes: Sequence[str] | None = None, seed: int = 0,
     allow_loss: bool = False, images: bool = True,
@@ -24,15 +37,16 @@ def open_set(
     """The set `split` of a dataset (or of the sample of that name): a role (train, val, test), a set's own name, "all".
 
     Without `split` it is val as training would take it: a set the folder names, else the part that `seed` splits off.
-    A COCO file or folder that holds one set gives that set whole. `images=False` believes a COCO file's sizes and
-    opens no image, so that detections can be judged where the images are not. Raises DataError for an unknown split.
+    A folder or file of a format in `WITHOUT_IMAGES` that holds one set gives that set whole. `images=False` opens no
+    image of such a format (a COCO file's sizes are believed, others are 0 x 0 where there is no image), so that
+    detections can be judged where the images are not. Raises DataError for an unknown split.
     """
     path = existing(Path(samples.get(str(data)) if str(data) in samples.SAMPLES else data).expanduser())
     found = recognise(path) if read_spec(path) is None else []
-    if found and found[0][0] == "coco" and (not images or split is None):
-        names = coco.splits(path)
+    if found and (alone := WITHOUT_IMAGES.get(found[0][0])) and (not images or split is None):
+        names = alone.splits(path)
         if not images or len(names) == 1:
-            return coco.read(path, _coco_name(names, split), classes, probe_images=images)
+            return alone.read(path, _set_name(names, split), classes, probe_images=images)
     if split in (None, *ROLES):
         opened = open_dataset(path, classes=classes, seed=seed, allow_loss=allow_loss)
         chosen = {"train": opened.train, "val": opened.val, "test": opened.test}[split or "val"]
@@ -49,8 +63,8 @@ def open_set(
     return reader.read(path, None if split == "all" else split, classes)
 
 
-def _coco_name(names: Sequence[str], split: str | None) -> str | None:
-    """The name of a COCO file's set: as given, by role, or the one that is meant to be judged on; None: everything."""
+def _set_name(names: Sequence[str], split: str | None) -> str | None:
+    """The set of a format in `WITHOUT_IMAGES`: as given, by role, or the one meant to be judged on; None: all."""
     if split == "all":
         return None
     roles: dict[str | None, str] = {role(name): name for name in reversed(names)}

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
-from onestage.errors import UsageError, did_you_mean
+from onestage.errors import DataError, UsageError, did_you_mean
 from onestage.evaluation import coco, operating, uncertainty, voc
-from onestage.evaluation.judgement import Judgement
+from onestage.evaluation.judgement import Judgement, Protocol
 from onestage.evaluation.pool import Pool, lay_out
 from onestage.evaluation.verdict import Evaluation, truncation
 from onestage.records import Annotations, Detections, ImageId, Metrics
 
-PROTOCOLS: dict[str, Callable[[Pool], Judgement]] = {
-    "voc07": voc.voc07,
-    "voc10": voc.voc10,
-    "voc07+1": partial(voc.voc07, pixel_offset=1.0),
-    "voc10+1": partial(voc.voc10, pixel_offset=1.0),
-    "coco": coco.coco,
+PROTOCOLS: dict[str, Protocol] = {
+    "voc07": Protocol(voc.voc07, "mAP50", "VOC devkit, 2007: 11 points"),
+    "voc10": Protocol(voc.voc10, "mAP50", "VOC devkit, from 2010: whole area"),
+    "voc07+1": Protocol(partial(voc.voc07, pixel_offset=1.0), "mAP50", "lufficc/SSD, py-faster-rcnn: a pixel added"),
+    "voc10+1": Protocol(partial(voc.voc10, pixel_offset=1.0), "mAP50", "py-faster-rcnn: a pixel added"),
+    "coco": Protocol(coco.coco, "mAP50-95", "pycocotools"),
 }
 
-__all__ = ["PROTOCOLS", "Evaluation", "Judgement", "Pool", "evaluate", "lay_out"]
+__all__ = ["PROTOCOLS", "Evaluation", "Judgement", "Pool", "Protocol", "evaluate", "lay_out"]
 
 
 def evaluate(
@@ -30,6 +30,7 @@ def evaluate(
     protocols: Sequence[str] = ("voc07", "voc10", "coco"),
     intervals: bool = True,
     *,
+    sizes: Mapping[ImageId, tuple[int, int]] | None = None,
     score_floor: float | None = None,
     score: float | None = None,
     resamples: int = uncertainty.RESAMPLES,
@@ -43,7 +44,10 @@ def evaluate(
     images from `resamples` draws with `seed`. `score_floor` is the score below which the detector kept nothing;
     without it the lowest score seen is taken, and above 0.01 the result is marked as truncated.
 
-    Raises DataError for detections that do not fit the truth, UsageError for an unknown protocol; each names all.
+    `sizes` are width and height of the images, where known (VisDrone's rule asks for them).
+
+    Raises DataError for detections that do not fit the truth or a truth that lacks what a protocol needs, UsageError
+    for an unknown protocol; each names all.
     """
     unknown = [name for name in protocols if name not in PROTOCOLS]
     if unknown:
@@ -51,7 +55,10 @@ def evaluate(
             "unknown protocol", problems=[f"{name!r}{did_you_mean(name, PROTOCOLS)}" for name in unknown],
             hint=f"one of {', '.join(PROTOCOLS)}",
         )  # fmt: skip
-    laid_out = lay_out(truths, detections, classes)
+    laid_out = lay_out(truths, detections, classes, sizes)
+    unfit = [f"{name}: {why}" for name in protocols if (why := PROTOCOLS[name].unfit(laid_out)) is not None]
+    if unfit:
+        raise DataError("protocols that this truth cannot be judged by", problems=unfit)
     weights = uncertainty.multiplicities(len(laid_out.images), resamples, seed) if intervals else None
     judged = {name: PROTOCOLS[name](laid_out) for name in protocols}
     base = next((name for name in ("voc10", "voc07", "voc10+1", "voc07+1") if name in judged), None)
@@ -62,13 +69,19 @@ def evaluate(
         rates = operating.at_score(ranked, laid_out.classes, point["score"], base, len(laid_out.images))
         metrics += rates.metrics(weights)
     floor, note = truncation(laid_out, judged, score_floor)
+    curves: dict[str, Mapping[str, operating.Curve]] = {
+        f"{base or 'voc10'}@0.5": operating.curves(ranked, laid_out.classes)
+    }
+    curves |= {name: judgement.curves for name, judgement in judged.items() if judgement.curves}
+    notes = [note] if note else []
+    notes += [f"{name}: {said}" for name, judgement in judged.items() for said in judgement.notes]
     return Evaluation(
         metrics=metrics,
-        curves={f"{base or 'voc10'}@0.5": operating.curves(ranked, laid_out.classes)},
+        curves=curves,
         operating_point=point,
         protocols=tuple(protocols),
         n_images=len(laid_out.images),
         score_floor=floor,
         truncated=bool(note),
-        notes=(note,) if note else (),
+        notes=tuple(notes),
     )

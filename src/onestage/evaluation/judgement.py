@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from onestage.evaluation.average_precision import AreaRule, Ranking
+from onestage.evaluation.pool import Pool
 from onestage.evaluation.uncertainty import interval
 from onestage.records import FloatArray, IntArray, Metric, Metrics
 
@@ -20,7 +21,9 @@ class Judgement:
 
     `scores` maps weights (B, I) of the images to values (B,) per (name, class): with a row of ones the score, with
     multinomial rows its bootstrap, by the same code. `count` gives the number of truths a score rests on.
-    `rankings` holds each class's detections per area range ("" where a protocol has none).
+    `rankings` holds each class's detections per area range ("" where a protocol has none; empty where a protocol
+    ranks otherwise). `curves` are a protocol's own curves by name, ready for JSON. `notes` are sentences that
+    belong beside the scores: what of the official rule could not be followed, and why.
     """
 
     protocol: str
@@ -29,6 +32,8 @@ class Judgement:
     n_images: int
     rankings: Mapping[str, Sequence[Ranking]]
     rule: AreaRule | None = None
+    curves: Mapping[str, dict[str, list[float]]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def values(self) -> dict[Key, float]:
         """The scores themselves; NaN where no truth counts."""
@@ -45,3 +50,25 @@ class Judgement:
             )
             for key, value in self.values().items()
         ))  # fmt: skip
+
+
+def _fits(pool: Pool) -> str | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One way of judging, by its name in `PROTOCOLS`: call it with a pool.
+
+    `headline` is the row it is known by; `about` the tool whose numbers these are. `unfit` says in words why a set
+    cannot be judged so, for lack of something that only its own truth has; None where it can.
+    """
+
+    judge: Callable[[Pool], Judgement]
+    headline: str
+    about: str
+    unfit: Callable[[Pool], str | None] = _fits
+
+    def __call__(self, pool: Pool) -> Judgement:
+        """The judgement of `pool`."""
+        return self.judge(pool)

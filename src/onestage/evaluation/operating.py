@@ -47,7 +47,7 @@ def best_score(rankings: Sequence[Ranking]) -> float | None:
         return None
     order = np.argsort(-score, kind="stable")
     total = np.cumsum(np.concatenate(gains)[order])
-    ends = np.flatnonzero(np.diff(score[order], append=-1.0))
+    ends = np.flatnonzero(np.diff(score[order], append=-np.inf))
     best = ends[np.argmax(np.round(total[ends], 12))]  # rounding, for sums in another order differ in the last digits
     return float(score[order][best])
 
@@ -98,7 +98,7 @@ def _f1_curve(ranking: Ranking) -> tuple[FloatArray, FloatArray]:
     if not ranking.n_truths or not len(rows):
         return np.zeros(0), np.zeros(0)
     hits = np.cumsum(ranking.hit[0][rows])
-    ends = np.flatnonzero(np.diff(score, append=-1.0))
+    ends = np.flatnonzero(np.diff(score, append=-np.inf))
     return score[ends], 2 * hits[ends] / (ends + 1 + ranking.n_truths)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -23,7 +23,10 @@ class Pool:
 
     G truths and D detections. A group is label * len(images) + image. `truth_*` rows keep the order of the file
     within a group; `rank` is a detection's place in its group, 0 for the best. `truth_area` is the file's own area
-    where it gave one (COCO counts mask pixels), else NaN. Images are sorted by id, numbers before words, so that
+    where it gave one (COCO counts mask pixels), else NaN. `size` (I, 2) is width and height of each image, NaN where
+    not known; `row` is a detection's place among all rows of its image as its file has them. `truth_column` and
+    `column` give other columns of the records. A truth that is a "region" (see Annotations) stands here once for
+    every class; `truth_region` marks these rows. Images are sorted by id, numbers before words, so that
     neither the order of the mapping nor a shuffled file can change a score; equal scores are taken in that order,
     then in the order of rows.
     """
@@ -40,6 +43,22 @@ class Pool:
     box: FloatArray
     score: FloatArray
     rank: IntArray
+    size: FloatArray
+    row: IntArray
+    truth_region: BoolArray
+    _truths: tuple[tuple[Annotations, ...], IntArray] = field(repr=False)
+    _found: tuple[tuple[Detections, ...], IntArray] = field(repr=False)
+
+    def truth_column(self, name: str, otherwise: Any = 0) -> NDArray[Any] | None:
+        """The column `name` of `Annotations.extra` for all truths (G, …), `otherwise` where an image has none.
+
+        None where no image has it.
+        """
+        return _gathered(*self._truths, name, otherwise)
+
+    def column(self, name: str, otherwise: Any = 0) -> NDArray[Any] | None:
+        """The column `name` of `Detections.extra` for all detections (D, …), as `truth_column`."""
+        return _gathered(*self._found, name, otherwise)
 
     def image_of(self, group: IntArray) -> IntArray:
         """Index into `images` of each group."""
@@ -68,17 +87,20 @@ class Pool:
 
 
 def lay_out(
-    truths: Mapping[ImageId, Annotations], detections: Mapping[ImageId, Detections], classes: Sequence[str]
-) -> Pool:
+    truths: Mapping[ImageId, Annotations], detections: Mapping[ImageId, Detections], classes: Sequence[str],
+    sizes: Mapping[ImageId, tuple[int, int]] | None = None,
+) -> Pool:  # fmt: skip
     """Lay out a set for judging; every image of `truths` counts, with or without detections.
+
+    `sizes` are width and height of the images where known, which VisDrone's ignored regions ask for.
 
     Raises DataError that lists every problem: detections of images that have no truth, labels outside `classes`,
     boxes that are not finite.
     """
     images = tuple(sorted(truths, key=_canonical))
     _check(truths, detections, classes, images)
-    truth = [truths[image] for image in images]
-    found = [detections.get(image) or _NOTHING for image in images]
+    truth = tuple(_regions_for_all(truths[image], len(classes)) for image in images)
+    found = tuple(detections.get(image) or _NOTHING for image in images)
     truth_group, to = _groups([t.labels for t in truth], len(images))
     group, do = _groups([d.labels for d in found], len(images))
     starts = np.flatnonzero(np.diff(group, prepend=-1))
@@ -91,7 +113,45 @@ def lay_out(
         _joined([_given_area(t) for t in truth], 0)[to],
         group, _joined([d.boxes for d in found], (0, 4))[do], _joined([d.scores for d in found], 0)[do],
         np.arange(len(group)) - np.repeat(starts, np.diff(starts, append=len(group))),
+        np.array([(sizes or {}).get(image, (np.nan, np.nan)) for image in images], np.float64).reshape(-1, 2),
+        _joined([_places(d) for d in found], 0, np.int64)[do],
+        _joined([_region(t) for t in truth], 0, np.bool_)[to],
+        (truth, to), (found, do),
     )  # fmt: skip
+
+
+def _regions_for_all(truth: Annotations, classes: int) -> Annotations:
+    """The truth with each region to ignore once per class, as class-wise judging needs it."""
+    if not (region := _region(truth)).any() or classes < 2:
+        return truth
+    rows = np.repeat(np.arange(len(truth)), np.where(region, classes, 1))
+    labels = np.where(region[rows], np.arange(len(rows)) - np.searchsorted(rows, rows), truth.labels[rows])
+    whole = truth.take(rows)
+    return Annotations(whole.boxes, labels, whole.difficult, whole.ignore, whole.crowd, whole.extra)
+
+
+def _region(truth: Annotations) -> BoolArray:
+    given = truth.extra.get("region")
+    return np.zeros(len(truth), np.bool_) if given is None else np.asarray(given, np.bool_) & truth.ignore
+
+
+def _places(found: Detections) -> IntArray:
+    given = found.extra.get("row")
+    return np.arange(len(found)) if given is None else np.asarray(given, np.int64)
+
+
+def _gathered(
+    records: tuple[Annotations, ...] | tuple[Detections, ...], order: IntArray, name: str, otherwise: Any
+) -> NDArray[Any] | None:
+    there = [record.extra[name] for record in records if name in record.extra and len(record)]
+    if not there:
+        return None
+    shape, dtype = there[0].shape[1:], np.result_type(*there, np.asarray(otherwise))
+    parts = [
+        record.extra[name] if name in record.extra else np.full((len(record), *shape), otherwise, dtype)
+        for record in records
+    ]
+    return np.concatenate(parts)[order]
 
 
 def _canonical(image: ImageId) -> tuple[bool, ImageId]:

@@ -1,0 +1,39 @@
+"""Detections as files hold them, before their images and classes are looked up in a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+from onestage.records import Finding, FloatArray, IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """N detections in columns, in the order of the files.
+
+    `images` names every image that the files speak of, as they write it, also those in which nothing was found;
+    `classes` every class, by name or number. `image` and `label` (N,) are indices into them, `file` (N,) into
+    `files`; `line` (N,) counts from 1. `boxes` (N, 4) are half-open xyxy, in pixels, or where `relative` in shares of
+    the image's width and height. `scores` (N,) are as written. `extra` holds further columns for `Detections.extra`.
+    `findings` list the rows that could not be read; these are not among the N.
+    """
+
+    images: tuple[int | str, ...]
+    classes: tuple[int | str, ...]
+    files: tuple[str, ...]
+    image: IntArray
+    label: IntArray
+    file: IntArray
+    line: IntArray
+    boxes: FloatArray
+    scores: FloatArray
+    relative: bool = False
+    extra: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.boxes)
