@@ -8,7 +8,7 @@ from typing import Protocol, cast
 
 from onestage.data import samples
 from onestage.data.dataset import Dataset
-from onestage.data.formats import READERS, coco, recognise
+from onestage.data.formats import READERS, coco, recognise, voc, yolo
 from onestage.data.formats.splits import role
 from onestage.data.locate import existing, nothing_here
 from onestage.data.opening import open_dataset
@@ -26,8 +26,14 @@ class _Reader(Protocol):
     ) -> Dataset: ...
 
 
-# Formats whose annotations can be read where the images are not.
-WITHOUT_IMAGES: dict[str, _Reader] = {"coco": cast(_Reader, coco)}
+# Formats that can be read for judging detections: boxes as written, and (but for YOLO's shares) without the images.
+WITHOUT_IMAGES: dict[str, _Reader] = {
+    "coco": cast(_Reader, coco),
+    "voc": cast(_Reader, voc),
+    "yolo": cast(_Reader, yolo),
+}
+# Formats whose file or folder of a single set is judged whole, where others have a part split off.
+WHOLE = ("coco", "widerface", "visdrone", "fddb")
 
 
 def open_set(
@@ -36,16 +42,17 @@ def open_set(
 ) -> Dataset:  # fmt: skip
     """The set `split` of a dataset (or of the sample of that name): a role (train, val, test), a set's own name, "all".
 
-    Without `split` it is val as training would take it: a set the folder names, else the part that `seed` splits off.
-    A folder or file of a format in `WITHOUT_IMAGES` that holds one set gives that set whole. `images=False` opens no
-    image of such a format (a COCO file's sizes are believed, others are 0 x 0 where there is no image), so that
-    detections can be judged where the images are not. Raises DataError for an unknown split.
+    Without `split` it is val as training would take it: a set the folder names, else the part that `seed` splits off;
+    a file or folder of a format in `WHOLE` with a single set gives that set whole. `images=False` is for judging
+    detections: boxes stay as written, sizes are as the file says (0 x 0 where it does not), and only YOLO, which
+    writes shares, needs the images; a folder without sets is then taken whole. Raises DataError for an unknown split.
     """
     path = existing(Path(samples.get(str(data)) if str(data) in samples.SAMPLES else data).expanduser())
     found = recognise(path) if read_spec(path) is None else []
     if found and (alone := WITHOUT_IMAGES.get(found[0][0])) and (not images or split is None):
         names = alone.splits(path)
-        if not images or len(names) == 1:
+        by_itself = not images and (names or split in (None, "all"))
+        if by_itself or (len(names) == 1 and found[0][0] in WHOLE):
             return alone.read(path, _set_name(names, split), classes, probe_images=images)
     if split in (None, *ROLES):
         opened = open_dataset(path, classes=classes, seed=seed, allow_loss=allow_loss)
@@ -65,7 +72,7 @@ def open_set(
 
 def _set_name(names: Sequence[str], split: str | None) -> str | None:
     """The set of a format in `WITHOUT_IMAGES`: as given, by role, or the one meant to be judged on; None: all."""
-    if split == "all":
+    if split == "all" or not names:
         return None
     roles: dict[str | None, str] = {role(name): name for name in reversed(names)}
     if split is None:

@@ -54,7 +54,8 @@ def read_splits(
     `iscrowd` whatever the file says, so that only crowds are regions that do not count. Segmentations are not used.
     Category ids may have gaps: labels follow the ids sorted, over all files asked for; two ids of one name become one
     class. A category that only groups the others (Roboflow writes one) and has no box is left out. Image ids stay as
-    they are. `probe_images=False` believes the JSON's sizes and needs no image files: enough to judge detections.
+    they are. `probe_images=False` is for judging detections: it needs no image files, believes the JSON's sizes, and
+    keeps the boxes as written, as pycocotools does (see `checked_boxes`).
     Raises DataError for JSON that cannot be read, with file and line, and for an unknown split.
     """
     files = coco_files(root)
@@ -130,7 +131,9 @@ def _read(file: CocoFile, document: Mapping[str, Any], classes: tuple[str, ...],
         image = finder.image(image_id, entry) if probe_images else _believed(image_id, entry, file)
         if image is not None:
             images.append(image)
-            truths[image_id] = checked_boxes(rows[image_id], image, labels, listing, file.path)
+            truths[image_id] = checked_boxes(
+                rows[image_id], image, labels, listing, file.path, as_written=not probe_images
+            )
     return Dataset(
         file.root, "coco", file.split, classes, tuple(images), truths, tuple(listing.findings),
         len(document["annotations"]), len(document["images"]),

@@ -20,6 +20,7 @@ CODES: dict[str, tuple[Severity, str, str]] = {
     "duplicate-box": ("warning", "the first is kept, the repetition is left out", "delete the repeated row"),
     "orphan-annotation": ("warning", _LOST, "delete the annotation, or add its image to the list of images"),
     "box-clipped": ("note", "the box is cut at the border of the image", ""),
+    "kept-as-written": ("note", "it is judged as the file has it; training would leave it out or cut it", ""),
     "polygon-row": ("note", "the rectangle around each polygon is used", ""),
     "zero-based": ("note", "xmin and ymin are taken as they stand, without VOC's shift by one pixel", ""),
     "size-mismatch": (

@@ -49,14 +49,20 @@ def number(text: object) -> float:
 
 
 def checked_boxes(
-    rows: Sequence[Row], image: ImageInfo, labels: Mapping[str, int], listing: Listing, file: Path
-) -> Annotations:
+    rows: Sequence[Row], image: ImageInfo, labels: Mapping[str, int], listing: Listing, file: Path,
+    as_written: bool = False,
+) -> Annotations:  # fmt: skip
     """The annotations of one image from its rows, in pixels of that image.
 
     A row is left out where its class is not in `labels`, a number is not finite, the box has no area, is inverted,
     lies wholly outside the image, or repeats an earlier row (same class, corners and flags). A box partly outside is
     cut at the border; both are put on `listing`, the latter only beyond a hundredth of a pixel. The image is kept.
+
+    `as_written` keeps every row whose class is known and whose numbers are finite, uncut, as official judges do;
+    what training would leave out or cut is listed as "kept-as-written".
     """
+    if as_written:
+        return _annotations(_as_written(rows, image, labels, listing, file), labels)
     kept: list[tuple[Row, Box]] = []
     seen: set[tuple[Any, ...]] = set()
     for row in rows:
@@ -72,6 +78,10 @@ def checked_boxes(
             continue
         seen.add(key)
         kept.append((row, box))
+    return _annotations(kept, labels)
+
+
+def _annotations(kept: Sequence[tuple[Row, Box]], labels: Mapping[str, int]) -> Annotations:
     if not kept:
         return Annotations.empty()
     names = dict.fromkeys(name for row, _ in kept for name in row.extra)
@@ -81,6 +91,25 @@ def checked_boxes(
         np.array([row.difficult for row, _ in kept]), np.array([row.ignore for row, _ in kept]),
         np.array([row.crowd for row, _ in kept]), extra,
     )  # fmt: skip
+
+
+def _as_written(
+    rows: Sequence[Row], image: ImageInfo, labels: Mapping[str, int], listing: Listing, file: Path
+) -> list[tuple[Row, Box]]:
+    kept = []
+    for row in rows:
+        found = Listing(listing.root)
+        box = _checked(row, image, labels, found, file)
+        lost = {finding.code for finding in found.findings} & {"not-a-number", "unknown-class"}
+        if lost:
+            listing.findings += found.findings
+            continue
+        for finding in found.findings:
+            listing.add(
+                "kept-as-written", finding.what, file=file, line=row.line, image=image.id, box=row.box, was=finding.code
+            )
+        kept.append((row, row.box if found.findings or box is None else box))
+    return kept
 
 
 def _checked(row: Row, image: ImageInfo, labels: Mapping[str, int], listing: Listing, file: Path) -> Box | None:
@@ -98,6 +127,8 @@ def _checked(row: Row, image: ImageInfo, labels: Mapping[str, int], listing: Lis
         drop("inverted-box", f"{row.raw}: the right or lower side lies before the left or upper one", row.box)
     elif right == left or bottom == top:
         drop("zero-area-box", f"{row.raw}: the box has a side of 0", row.box)
+    elif (width, height) == (0, 0):  # the size is not known
+        return row.box
     elif x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
         drop("box-outside", f"{row.raw}: the box lies outside the image of {width}x{height}", row.box)
     else:

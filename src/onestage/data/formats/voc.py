@@ -49,12 +49,14 @@ def splits(root: Path) -> list[str]:
     return list(folder.lists) or [place.split for place in folder.places if place.split is not None]
 
 
-def read(root: Path, split: str | None, classes: Sequence[str] | None = None) -> Dataset:
+def read(root: Path, split: str | None, classes: Sequence[str] | None = None, *, probe_images: bool = True) -> Dataset:
     """One split of a VOC folder, or everything for `split=None`. See `read_splits`."""
-    return read_splits(root, [split], classes)[0]
+    return read_splits(root, [split], classes, probe_images=probe_images)[0]
 
 
-def read_splits(root: Path, names: Sequence[str | None], classes: Sequence[str] | None = None) -> list[Dataset]:
+def read_splits(
+    root: Path, names: Sequence[str | None], classes: Sequence[str] | None = None, *, probe_images: bool = True
+) -> list[Dataset]:
     """Several splits of a VOC folder; each XML is parsed once.
 
     VOC counts pixels from 1 and includes the last: boxes become (xmin - 1, ymin - 1, xmax, ymax), half-open and
@@ -64,16 +66,17 @@ def read_splits(root: Path, names: Sequence[str | None], classes: Sequence[str] 
     it mean two equal edges, not a pixel. Without `classes` the names of the whole folder are sorted.
 
     The image is the file of the XML's own name; <filename> is asked only where there is none, and may not leave the
-    folder. An XML with a DOCTYPE or entities is refused, never expanded. Raises DataError for an unknown split.
+    folder. An XML with a DOCTYPE or entities is refused, never expanded. `probe_images=False` is for judging: no image
+    is needed, <size> is believed, boxes stay as written. Raises DataError for an unknown split.
     """
     folder = VocFolder(root)
     if not folder.places:
         raise DataError(f"{shown(root, root.parent)} is no {NAME} folder", problems=[f"looked for {LOOKED_FOR}"])
     names_of_classes = tuple(folder.classes if classes is None else classes)
-    return [_read(folder, name, names_of_classes) for name in names]
+    return [_read(folder, name, names_of_classes, probe_images) for name in names]
 
 
-def _read(folder: VocFolder, split: str | None, classes: tuple[str, ...]) -> Dataset:
+def _read(folder: VocFolder, split: str | None, classes: tuple[str, ...], probe_images: bool) -> Dataset:
     if split is None or split in folder.lists:
         places = folder.places
     else:
@@ -84,12 +87,12 @@ def _read(folder: VocFolder, split: str | None, classes: tuple[str, ...]) -> Dat
                 f"no split {split!r}{did_you_mean(split, known)}; there are: {', '.join(known) or 'none'}"
             )  # fmt: skip
     ids = folder.lists.get(split or "")
-    parts = [_read_place(folder, place, ids, place.split or split or "all", classes) for place in places]
+    parts = [_read_place(folder, place, ids, place.split or split or "all", classes, probe_images) for place in places]
     return parts[0] if len(parts) == 1 else merged(parts, "all")
 
 
 def _read_place(
-    folder: VocFolder, place: Place, ids: list[str] | None, split: str, classes: tuple[str, ...]
+    folder: VocFolder, place: Place, ids: list[str] | None, split: str, classes: tuple[str, ...], probe_images: bool
 ) -> Dataset:
     listing, labels = Listing(folder.root), label_map(classes)
     images: list[ImageInfo] = []
@@ -104,15 +107,15 @@ def _read_place(
             listing.add("missing-annotation", f"the list {split} names it, but there is no XML", image=image_id)
             continue
         counted += len(voc.objects)
-        image = _image(voc, image_id, place, listing)
+        image = _image(voc, image_id, place, listing, probe_images)
         if image is None:
             continue
-        if voc.width and voc.height:
+        if probe_images and voc.width and voc.height:
             compare_size(image, voc.width, voc.height, listing, voc.path)
         rows = [row for item in voc.objects if (row := _row(item, folder.zero_based, listing, voc, image_id))]
         images.append(image)
-        annotations[image_id] = checked_boxes(rows, image, labels, listing, voc.path)
-    if ids is None:
+        annotations[image_id] = checked_boxes(rows, image, labels, listing, voc.path, as_written=not probe_images)
+    if ids is None and probe_images:
         _list_unannotated(place, listing)
     read_images = len(place.files if ids is None else ids)
     return Dataset(
@@ -120,11 +123,14 @@ def _read_place(
     )
 
 
-def _image(voc: VocFile, image_id: str, place: Place, listing: Listing) -> ImageInfo | None:
+def _image(voc: VocFile, image_id: str, place: Place, listing: Listing, probe_images: bool) -> ImageInfo | None:
     if voc.error is not None:
         code = "refused-xml" if isinstance(voc.error, RefusedXmlError) else "unreadable-annotation"
         listing.add(code, voc.error.message, file=voc.path, image=image_id)
         return None
+    if not probe_images:
+        sizes = [int(side) if side >= 1 else 0 for side in (voc.width, voc.height)]
+        return ImageInfo(image_id, place.images[0] / f"{image_id}.jpg", *(sizes if all(sizes) else (0, 0)))
     found = place.pictures.get(image_id, [])
     written = voc.filename.replace("\\", "/").rsplit("/", 1)[-1]
     path = next((path for path in found if path.name == written), found[0] if found else None)

@@ -53,12 +53,14 @@ def splits(root: Path) -> list[str]:
     return [] if folder is None or list(folder.sources) == ["all"] else in_order(folder.sources)
 
 
-def read(root: Path, split: str | None, classes: Sequence[str] | None = None) -> Dataset:
+def read(root: Path, split: str | None, classes: Sequence[str] | None = None, *, probe_images: bool = True) -> Dataset:
     """One split of a YOLO dataset, or everything for `split=None`. See `read_splits`."""
-    return read_splits(root, [split], classes)[0]
+    return read_splits(root, [split], classes, probe_images=probe_images)[0]
 
 
-def read_splits(root: Path, names: Sequence[str | None], classes: Sequence[str] | None = None) -> list[Dataset]:
+def read_splits(
+    root: Path, names: Sequence[str | None], classes: Sequence[str] | None = None, *, probe_images: bool = True
+) -> list[Dataset]:
     """Several sets of a YOLO dataset.
 
     A row is `class cx cy w h`, in shares of the image as a viewer shows it. Values up to 1.001 are cut at the border; a
@@ -66,7 +68,8 @@ def read_splits(root: Path, names: Sequence[str | None], classes: Sequence[str] 
     otherwise it is refused, as a sixth column is a confidence and the file a detector's output. An image without a
     label file, or with an empty one, is an image without objects. The label file of images/a/b.jpg is
     labels/a/b.txt, or b.txt beside the image. Class order is that of data.yaml, .names or classes.txt; without any,
-    classes are called by their number. Raises DataError for an unknown split or a data.yaml that cannot be followed.
+    classes are called by their number. `probe_images=False` keeps the boxes uncut, for judging detections; the images
+    are still asked for their sizes. Raises DataError for an unknown split or a data.yaml that cannot be followed.
     """
     folder = find(root)
     if folder is None:
@@ -78,7 +81,7 @@ def read_splits(root: Path, names: Sequence[str | None], classes: Sequence[str] 
     own = folder.names or _numbered(folder)
     chosen = tuple(dict.fromkeys(own)) if classes is None else tuple(classes)
     wanted = [name for name in in_order(folder.sources) if None in names or name in names]
-    parts = {name: _read(folder, name, own, chosen) for name in wanted}
+    parts = {name: _read(folder, name, own, chosen, not probe_images) for name in wanted}
     every = list(parts.values())
     return [(every[0] if len(every) == 1 else merged(every, "all")) if name is None else parts[name] for name in names]
 
@@ -148,7 +151,7 @@ def _listed(folder: YoloFolder, source: Path, line: str) -> Path | None:
     return None
 
 
-def _read(folder: YoloFolder, split: str, own: tuple[str, ...], classes: tuple[str, ...]) -> Dataset:
+def _read(folder: YoloFolder, split: str, own: tuple[str, ...], classes: tuple[str, ...], as_written: bool) -> Dataset:
     listing, labels = Listing(folder.root), label_map(classes)
     for code, what in folder.complaints:
         listing.add(code, what)
@@ -172,7 +175,7 @@ def _read(folder: YoloFolder, split: str, own: tuple[str, ...], classes: tuple[s
         if image is not None:
             rows = _rows(lines, image, folder, own, listing, label)
             images.append(image)
-            truths[image_id] = checked_boxes(rows, image, labels, listing, label)
+            truths[image_id] = checked_boxes(rows, image, labels, listing, label, as_written)
     for label in _orphans(folder.sources[split], used, paths):
         listing.add("orphan-label-file", "a label file without an image", file=label)
     return Dataset(folder.root, "yolo", split, classes, tuple(images), truths, tuple(listing.findings), counted, known)
