@@ -108,7 +108,8 @@ def random_set(seed: int, images: int = 8, classes: int = 3, digits: int = 1) ->
         near = np.repeat(boxes, rng.integers(0, 4, n), 0)
         near = np.r_[near + rng.normal(0, 3, near.shape), rng.integers(0, 40, (3, 4)) + np.array([0, 0, 50, 50.0])]
         found[image] = Detections(
-            near, rng.integers(0, classes, len(near)), rng.random(len(near)).round(digits), {"row": rng.permutation(len(near))},
+            near, rng.integers(0, classes, len(near)), rng.random(len(near)).round(digits),
+            {"row": rng.permutation(len(near))},
         )  # fmt: skip
     return truths, found, [f"c{k}" for k in range(classes + 1)]
 

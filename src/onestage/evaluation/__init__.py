@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from onestage.errors import DataError, UsageError, did_you_mean
-from onestage.evaluation import coco, operating, uncertainty, voc
-from onestage.evaluation.darknet import darknet
+from onestage.evaluation import coco, darknet, operating, uncertainty, voc
 from onestage.evaluation.judgement import Judgement, Protocol
 from onestage.evaluation.pool import Pool, lay_out
 from onestage.evaluation.verdict import Evaluation, truncation
@@ -19,9 +18,9 @@ PROTOCOLS: dict[str, Protocol] = {
     "voc07+1": Protocol(partial(voc.voc07, pixel_offset=1.0), "mAP50", "lufficc/SSD, py-faster-rcnn: a pixel added"),
     "voc10+1": Protocol(partial(voc.voc10, pixel_offset=1.0), "mAP50", "py-faster-rcnn: a pixel added"),
     "coco": Protocol(coco.coco, "mAP50-95", "pycocotools"),
-    "darknet": Protocol(darknet, "mAP50", "AlexeyAB/darknet, detector map: whole area"),
-    "darknet11": Protocol(partial(darknet, points=11), "mAP50", "AlexeyAB/darknet, detector map -points 11"),
-    "darknet101": Protocol(partial(darknet, points=101), "mAP50", "AlexeyAB/darknet, detector map -points 101"),
+    "darknet": Protocol(darknet.darknet, "mAP50", "AlexeyAB/darknet, detector map: whole area"),
+    "darknet11": Protocol(partial(darknet.darknet, points=11), "mAP50", "AlexeyAB/darknet, detector map -points 11"),
+    "darknet101": Protocol(partial(darknet.darknet, points=101), "mAP50", "AlexeyAB/darknet, detector map -points 101"),
 }
 
 __all__ = ["PROTOCOLS", "Evaluation", "Judgement", "Pool", "Protocol", "evaluate", "lay_out"]

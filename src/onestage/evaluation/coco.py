@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from onestage.evaluation.average_precision import (
@@ -55,20 +57,28 @@ def coco(pool: Pool) -> Judgement:
     return Judgement("coco", scores, count, len(pool.images), ranked, HUNDRED_AND_ONE_POINTS)
 
 
-def rankings(pool: Pool) -> dict[str, list[Ranking]]:
-    """Each class's detections in order of score with COCO's verdict, per area range; T is the ten thresholds."""
+def rankings(
+    pool: Pool,
+    thresholds: FloatArray = THRESHOLDS,
+    max_detections: int = MAX_DETECTIONS[-1],
+    areas: Mapping[str, tuple[float, float]] = AREAS,
+) -> dict[str, list[Ranking]]:
+    """Each class's detections in order of score with COCO's verdict at T `thresholds`, per area range.
+
+    `max_detections` is how many per class and image are looked at.
+    """
     area = _truth_area(pool)
-    limits = list(AREAS.values())
+    limits = list(areas.values())
     outside = np.stack([(area < low) | (area > high) for low, high in limits], axis=1)
     ignored = outside | (pool.truth_ignore | pool.truth_crowd)[:, None]
-    outcome = match(pool, ignored, THRESHOLDS, MAX_DETECTIONS[-1])
+    outcome = match(pool, ignored, thresholds, max_detections)
     width, height = sides(pool.box)
     box_area = width * height
-    result: dict[str, list[Ranking]] = {name: [] for name in AREAS}
+    result: dict[str, list[Ranking]] = {name: [] for name in areas}
     for rows, own in zip(pool.class_slices(pool.group), pool.class_slices(pool.truth_group), strict=True):
         order = pool.by_score(rows)
-        order = order[pool.rank[order] < MAX_DETECTIONS[-1]]
-        for a, (name, (low, high)) in enumerate(AREAS.items()):
+        order = order[pool.rank[order] < max_detections]
+        for a, (name, (low, high)) in enumerate(areas.items()):
             inside = (box_area[order] >= low) & (box_area[order] <= high)
             per_image = pool.truths_per_image(own, ~ignored[:, a])
             result[name].append(_ranking(pool, order, inside, outcome, a, per_image))
@@ -77,8 +87,9 @@ def rankings(pool: Pool) -> dict[str, list[Ranking]]:
 
 def _ranking(pool: Pool, order: IntArray, inside: BoolArray, outcome: Outcome, area: int, truths: IntArray) -> Ranking:
     """One class in one area range; detections that count at no threshold are left out."""
-    hit = np.zeros((len(THRESHOLDS), len(order)), np.bool_)
-    counted = np.repeat(inside[None], len(THRESHOLDS), axis=0)
+    n_thresholds = outcome.state.shape[1]
+    hit = np.zeros((n_thresholds, len(order)), np.bool_)
+    counted = np.repeat(inside[None], n_thresholds, axis=0)
     place = outcome.place[order]
     paired = np.flatnonzero(place >= 0)
     state = outcome.state[place[paired], :, area].T

@@ -82,7 +82,9 @@ def darknet(pool: Pool, points: int = 0) -> Judgement:
     absent = n_truths.count(0)
     notes = [f"mAP50 counts {absent} of {len(n_truths)} classes as 0, for they have no truth"] if absent else []
     notes += [] if relative(pool) else ["boxes compared in pixels, for not all image sizes are known"]
-    return Judgement(name, scores, count, len(pool.images), {"": ranked}, rule, notes=tuple(notes))
+    return Judgement(
+        name, scores, count, len(pool.images), {"": ranked}, rule, notes=tuple(notes), absent_as_zero=True
+    )
 
 
 def rankings(pool: Pool, difficult_counts: bool = False, claims: Claims | None = None) -> list[Ranking]:
@@ -121,7 +123,8 @@ def claimed(pool: Pool, difficult_counts: bool = False, threshold: float = 0.5) 
         )  # fmt: skip
         near, plain = iou > threshold, counts[candidates]
         aside[rows[near & ~plain]] = True
-        rows, candidates, iou = (column[near & plain] for column in (rows, candidates, iou))
+        keep = near & plain
+        rows, candidates, iou = rows[keep], candidates[keep], iou[keep]
         starts = np.flatnonzero(np.diff(rows, prepend=-1))
         if len(starts):
             top = np.maximum.reduceat(iou, starts)
@@ -153,7 +156,8 @@ def _single_iou(a: _Single, b: _Single) -> _Single:
     side = np.minimum(a[:, :2] + half_a, b[:, :2] + half_b) - np.maximum(a[:, :2] - half_a, b[:, :2] - half_b)
     shared = np.where((side < 0).any(1), np.float32(0), side[:, 0] * side[:, 1])
     union = a[:, 2] * a[:, 3] + b[:, 2] * b[:, 3] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=(shared != 0) & (union != 0))
+    result: _Single = np.divide(shared, union, out=np.zeros_like(shared), where=(shared != 0) & (union != 0))
+    return result
 
 
 def _counts(pool: Pool, difficult_counts: bool) -> BoolArray:

@@ -23,7 +23,8 @@ class Judgement:
     multinomial rows its bootstrap, by the same code. `count` gives the number of truths a score rests on.
     `rankings` holds each class's detections per area range ("" where a protocol has none; empty where a protocol
     ranks otherwise). `curves` are a protocol's own curves by name, ready for JSON. `notes` are sentences that
-    belong beside the scores: what of the official rule could not be followed, and why.
+    belong beside the scores: what of the official rule could not be followed, and why. `absent_as_zero` says that
+    classes without truths lower the mean, as 0.
     """
 
     protocol: str
@@ -34,6 +35,7 @@ class Judgement:
     rule: AreaRule | None = None
     curves: Mapping[str, dict[str, list[float]]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    absent_as_zero: bool = False
 
     def values(self) -> dict[Key, float]:
         """The scores themselves; NaN where no truth counts."""

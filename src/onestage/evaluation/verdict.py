@@ -49,30 +49,39 @@ def truncation(
 ) -> tuple[float | None, str | None]:
     """The score floor, given or else the lowest score seen, and a note where it lies above 0.01.
 
-    The note bounds what is missing: the mAP there would be if every truth not found were the next detection.
+    The note bounds what is missing: the headline there would be if every truth not found were the next detection, and
+    nothing else came after. No detections below the floor could give more, and those very ones would give it, so
+    the bound cannot be lowered without seeing them (only COCO's limit of 100 per image can make it too high). Where a
+    protocol does not rank detections class by class, the note says that no bound is known.
     """
     floor = score_floor if score_floor is not None else (float(pool.score.min()) if len(pool.score) else None)
     if floor is None or floor <= LOWEST_FLOOR:
         return floor, None
-    bounds = [f"{most:.4f} of {name}'s mAP" for name, most in _missing(judged).items()]
-    cost = f"; at most {', '.join(bounds)} could be missing" if bounds else ""
-    how = "no detection" if score_floor is None else "none was kept"
-    return (
-        floor,
-        f"average precision is truncated: {how} below score {floor:.4g}, where {LOWEST_FLOOR} is expected{cost}",
-    )
+    bounds = _missing(judged)
+    told = [f"{most:.4f} of {name}'s" for name, most in bounds.items() if most is not None]
+    cost = f"; at most {', '.join(told)} mean AP could be missing" if told else ""
+    silent = [name for name, most in bounds.items() if most is None]
+    cost += f"; how much of {', '.join(silent)} could be missing is not known" if silent else ""
+    how = "the lowest score is" if score_floor is None else "nothing was kept below score"
+    return floor, f"average precision is truncated: {how} {floor:.4g}, and it needs detections down to {LOWEST_FLOOR}{cost}"
 
 
-def _missing(judged: Mapping[str, Judgement]) -> dict[str, float]:
-    result = {}
+def _missing(judged: Mapping[str, Judgement]) -> dict[str, float | None]:
+    """The most that each protocol's mean AP could gain by detections after its last; None where that is not known.
+
+    Without truths there is no AP to lack anything.
+    """
+    result: dict[str, float | None] = {}
     for name, judgement in judged.items():
         ranked = judgement.rankings.get("all") or judgement.rankings.get("") or []
-        if judgement.rule is None or not sum(ranking.n_truths for ranking in ranked):
-            continue
-        ones = np.ones((1, judgement.n_images), np.int64)
-        now = average_precisions(ranked, judgement.rule, ones)
-        best = average_precisions([_completed(ranking) for ranking in ranked], judgement.rule, ones)
-        result[name] = float(mean_present((best - now).ravel()))
+        if judgement.rule is None or not ranked:
+            result[name] = None
+        elif sum(ranking.n_truths for ranking in ranked):
+            ones = np.ones((1, judgement.n_images), np.int64)
+            now = average_precisions(ranked, judgement.rule, ones)
+            best = average_precisions([_completed(ranking) for ranking in ranked], judgement.rule, ones)
+            gain = np.nan_to_num(best - now) if judgement.absent_as_zero else best - now
+            result[name] = float(mean_present(gain.ravel()))
     return result
 
 

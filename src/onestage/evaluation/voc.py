@@ -38,14 +38,18 @@ def voc10(pool: Pool, thresholds: Sequence[float] = (0.5,), pixel_offset: float 
     return _judge(pool, "voc10", area_under_envelope, thresholds, pixel_offset)
 
 
-def rankings(pool: Pool, thresholds: Sequence[float] = (0.5,), pixel_offset: float = 0.0) -> list[Ranking]:
+def rankings(
+    pool: Pool, thresholds: Sequence[float] = (0.5,), pixel_offset: float = 0.0, difficult_counts: bool = False
+) -> list[Ranking]:
     """Each class's detections in order of score with the devkit's verdict at each threshold.
 
     A detection belongs to the truth of its class and image that it overlaps most (the first of equals), taken or
     not. At IoU >= threshold it is a hit if it is the first to claim that truth, false if a later one, and not
-    counted if that truth is difficult. Recall is over the truths that are not difficult.
+    counted if that truth is difficult. Recall is over the truths that are not difficult. With `difficult_counts`
+    difficult truths are truths like any other.
     """
-    counts = ~(pool.truth_difficult | pool.truth_ignore | pool.truth_crowd)
+    counts = ~(pool.truth_ignore | pool.truth_crowd)
+    counts = counts if difficult_counts else counts & ~pool.truth_difficult
     best, truth = _best_truth(pool, pixel_offset)
     result = []
     for rows, own in zip(pool.class_slices(pool.group), pool.class_slices(pool.truth_group), strict=True):
