@@ -5,6 +5,8 @@ from __future__ import annotations
 from onestage.cli.terminal import Terminal
 from onestage.evaluation.explanation import Account, Explanation
 
+ABREAST = 8  # protocols side by side in a line of 120 columns
+
 
 def show_explanation(terminal: Terminal, explanation: Explanation) -> None:
     """Print the numbers, then each gap's steps, then the probes. Gaps are in points: hundredths of AP."""
@@ -15,8 +17,8 @@ def show_explanation(terminal: Terminal, explanation: Explanation) -> None:
     else:
         terminal.table(
             ("protocol", "score", "tool", "value", f"from {told.reference}"),
-            [(a.protocol, a.headline, a.about, _share(a.value), "" if a.protocol == told.reference else _points(a.delta))
-             for a in told.accounts], left=3,
+            [(a.protocol, a.headline, a.about, _share(a.value),
+              "" if a.protocol == told.reference else _points(a.delta)) for a in told.accounts], left=3,
         )  # fmt: skip
         for account in told.accounts:
             _gap(terminal, account, told.reference)
@@ -46,14 +48,15 @@ def _probes(terminal: Terminal, told: Explanation) -> None:
     if not told.probes:
         return
     names = [account.protocol for account in told.accounts]
-    terminal.table(
-        ("points if", *names),
-        [(probe.name, *(_points(probe.deltas[name]) if name in probe.deltas else "–" for name in names))
-         for probe in told.probes], "\nwhat else would move the numbers",
-    )  # fmt: skip
+    for start in range(0, len(names), ABREAST):
+        some = names[start : start + ABREAST]
+        terminal.table(
+            ("points if", *some),
+            [(probe.name, *(_points(probe.deltas[name]) if name in probe.deltas else "–" for name in some))
+             for probe in told.probes], "" if start else "\nwhat else would move the numbers",
+        )  # fmt: skip
     for why in dict.fromkeys(probe.why for probe in told.probes):
-        names_of = [probe.name for probe in told.probes if probe.why == why]
-        terminal.say(f"{'; '.join(names_of)}: {why}")
+        terminal.say(f"{'; '.join(probe.name for probe in told.probes if probe.why == why)}: {why}")
 
 
 def _points(delta: float) -> str:

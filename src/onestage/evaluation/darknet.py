@@ -82,9 +82,7 @@ def darknet(pool: Pool, points: int = 0) -> Judgement:
     absent = n_truths.count(0)
     notes = [f"mAP50 counts {absent} of {len(n_truths)} classes as 0, for they have no truth"] if absent else []
     notes += [] if relative(pool) else ["boxes compared in pixels, for not all image sizes are known"]
-    return Judgement(
-        name, scores, count, len(pool.images), {"": ranked}, rule, notes=tuple(notes), absent_as_zero=True
-    )
+    return Judgement(name, scores, count, len(pool.images), {"": ranked}, rule, notes=tuple(notes), absent_as_zero=True)
 
 
 def rankings(pool: Pool, difficult_counts: bool = False, claims: Claims | None = None) -> list[Ranking]:

@@ -22,12 +22,12 @@ _Found = Mapping[ImageId, Detections]
 # Protocols whose gap is told in words, not computed: they judge another thing than the mean AP of plain boxes.
 # A protocol in neither table is shown with what its `about` says.
 DIFFERENCES: Mapping[str, str] = {
-    "visdrone": "drops what lies in ignored regions by area, takes the first 500 rows of an image over all classes, averages "
-    "IoU 0.5 to 0.95, and weights each class by the number of images that hold it",
-    "widerface": "scores are scaled to 0 to 1 over the whole set, faces outside the subset count neither way, and precision "
-    "is read at 1,000 score thresholds",
-    "fddb": "faces are ellipses assigned one to one at best total overlap; the number is a detection rate at so many false "
-    "faces, not an average precision",
+    "visdrone": "drops what lies in ignored regions by area, takes the first rows of an image's file over all classes, "
+    "averages IoU 0.5 to 0.95, and weights each class by the number of images that hold it",
+    "widerface": "scales scores to 0 to 1 over the whole set, faces outside the subset count neither way, and "
+    "precision is read at 1,000 score thresholds",
+    "fddb": "faces are ellipses, assigned one to one at the best total overlap; the number is the share of faces found "
+    "at so many false ones, not an average precision",
 }  # fmt: skip
 
 
@@ -101,10 +101,10 @@ def explain(
 ) -> Explanation:
     """Judge the same detections by every protocol that fits, or by those asked, and take the gaps apart.
 
-    The reference is the first protocol asked for that fits, else voc10, else the first that fits. The gap between VOC's,
-    COCO's and darknet's headline numbers becomes a chain of single-rule changes, each really judged, whose effects
-    add up to the gap; other protocols are told in words. Probes judge changed input: equal scores in the worst and best
-    order, detections below a score left out, the marks `ignore` and `crowd`, or `difficult`, not there.
+    The reference is the first protocol asked for that fits, else voc10, else the first that fits. The gap between
+    VOC's, COCO's and darknet's headline numbers becomes a chain of single-rule changes, each really judged, whose
+    effects add up to the gap; other protocols are told in words. Probes judge changed input: equal scores in the
+    worst and best order, detections below a score left out, the marks `ignore` and `crowd`, or `difficult`, not there.
 
     Raises UsageError for an unknown protocol, DataError as `evaluate` does for detections that do not fit the truth.
     """
@@ -125,7 +125,7 @@ def explain(
     judged = {name: protocol(pool) for name, protocol in fit.items()}
     values = {name: _headline(protocol, judged[name].values()) for name, protocol in fit.items()}
     judge = Judge(pool)
-    floor, note = truncation(pool, judged, score_floor)
+    _, note = truncation(pool, judged, score_floor)
     probes = [
         *_ties(judge, values), *_floors(truths, detections, classes, sizes, fit, values, pool),
         *_marks(truths, detections, classes, sizes, fit, values, pool),
@@ -133,7 +133,8 @@ def explain(
     return Explanation(
         reference,
         tuple(_account(name, fit[name], values, reference, judge) for name in fit),
-        tuple(probes), unfit, len(pool.images), sum(map(len, truths.values())), len(pool.group), (note,) if note else (),
+        tuple(probes), unfit, len(pool.images), sum(map(len, truths.values())), len(pool.group),
+        (note,) if note else (),
     )  # fmt: skip
 
 
@@ -156,7 +157,8 @@ def _account(
     steps, before = [], values[reference]
     for change in way(RULES_OF[reference], RULES_OF[name]):
         after = judge.value(change.rules)
-        steps.append(Step(NAMES[change.rule], change.before, change.after, after, after - before, change.why))
+        why = f"{change.why} (none here)" if judge.idle(change.rule) else change.why
+        steps.append(Step(NAMES[change.rule], change.before, change.after, after, after - before, why))
         before = after
     return replace(told, steps=tuple(steps))
 

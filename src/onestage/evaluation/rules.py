@@ -77,7 +77,10 @@ _WHY: Mapping[tuple[str, object], str] = {
     ("most", 100): "only the best 100 detections per class and image are looked at",
     ("most", 0): "all detections are looked at, not only the best 100 per class and image",
     ("area", "whole area"): "the exact area under the falling envelope",
-    ("area", "11 points"): "the envelope is read at 11 recalls: recall 0 earns a whole eleventh, ends are all or nothing",
+    (
+        "area",
+        "11 points",
+    ): "the envelope is read at 11 recalls: recall 0 earns a whole eleventh, ends are all or nothing",
     ("area", "101 points"): "the envelope is read at 101 recalls, which gives a little more than the area as a rule",
     ("absent", "as 0"): "a class of which there is no truth counts as AP 0 in the mean",
     ("absent", "left out"): "a class of which there is no truth has no AP and is left out of the mean",
@@ -138,6 +141,19 @@ class Judge:
             for first in (False, True)
         )  # fmt: skip
         return _mean(worst, rules), _mean(best, rules)
+
+    def idle(self, rule: str) -> bool:
+        """Whether the set holds nothing that the `rule` (a field of `Rules`) speaks of."""
+        pool = self._pool
+        if rule == "absent":
+            counts = ~(pool.truth_ignore | pool.truth_crowd)
+            there = np.unique(pool.truth_group[counts] // max(len(pool.images), 1))
+            return len(there) == len(pool.classes) and not pool.truth_difficult.any()
+        spoken_of = {
+            "difficult": pool.truth_difficult, "crowds": pool.truth_crowd,
+            "most": pool.rank >= coco.MAX_DETECTIONS[-1],
+        }  # fmt: skip
+        return rule in spoken_of and not spoken_of[rule].any()
 
     def _rankings(self, rules: Rules) -> Sequence[Ranking]:
         return self._ranked(replace(rules, area="whole area", absent="left out"))

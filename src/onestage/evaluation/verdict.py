@@ -63,7 +63,10 @@ def truncation(
     silent = [name for name, most in bounds.items() if most is None]
     cost += f"; how much of {', '.join(silent)} could be missing is not known" if silent else ""
     how = "the lowest score is" if score_floor is None else "nothing was kept below score"
-    return floor, f"average precision is truncated: {how} {floor:.4g}, and it needs detections down to {LOWEST_FLOOR}{cost}"
+    return (
+        floor,
+        f"average precision is truncated: {how} {floor:.4g}, and it needs detections down to {LOWEST_FLOOR}{cost}",
+    )
 
 
 def _missing(judged: Mapping[str, Judgement]) -> dict[str, float | None]:
