@@ -31,7 +31,7 @@ def line(text: str, start: str) -> str:
 
 def test_numbers_gaps_and_probes(capsys: pytest.CaptureFixture[str]) -> None:
     text = printed(capsys, ("voc10", "voc07", "darknet"), floor=0.005)
-    assert line(text, "2 detections") == "2 detections against 2 truths in 1 images"
+    assert line(text, "2 detections") == "2 detections against 2 truths in 1 image"
     assert line(text, "voc10 ") == "voc10 mAP50 VOC devkit, from 2010: whole area 0.5000"
     assert line(text, "voc07 ") == "voc07 mAP50 VOC devkit, 2007: 11 points 0.5455 +4.55"
     assert line(text, "voc10 → voc07") == "voc10 → voc07: +4.55 points"
@@ -39,7 +39,7 @@ def test_numbers_gaps_and_probes(capsys: pytest.CaptureFixture[str]) -> None:
     assert line(text, "area under").endswith("+4.55 0.5455")
     assert line(text, "voc10 → darknet") == "voc10 → darknet: -25.00 points"
     assert line(text, "classes without").endswith("-25.00 0.2500")
-    assert line(text, "detections below 0.05 left out 0") == "detections below 0.05 left out 0 0 0"
+    assert line(text, "detections below 0.05 left out  ") == "detections below 0.05 left out 0 0 0"
     assert "1 of 2 detections score less" in text
     assert "truncated" not in text
     assert all(len(row) <= 120 for row in text.splitlines() if "detections" not in row)

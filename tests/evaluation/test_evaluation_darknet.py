@@ -222,3 +222,11 @@ def test_evaluate_gives_rows_with_intervals_and_says_what_is_odd() -> None:
     assert any("as 0, for they have no truth" in note for note in evaluation.notes)
     row = next(row for row in evaluation.metrics if row.name == "mAP50")
     assert row.interval is not None
+
+
+def test_absurd_numbers_are_judged_without_a_warning() -> None:
+    box = np.array([[10.0, 10, 50, 50]])
+    found = Detections(np.array([[-1e300, 0, 1e300, 50], [10, 10, 50, 50]]), np.array([0, 0]), np.array([1e300, 0.9]))
+    for size in ((100, 100), (0, 0)):
+        pool = lay_out({1: Annotations(box, np.array([0]))}, {1: found}, ["a"], {1: size})
+        assert darknet(pool).values()["mAP50", None] == 0.5

@@ -11,7 +11,8 @@ ABREAST = 8  # protocols side by side in a line of 120 columns
 def show_explanation(terminal: Terminal, explanation: Explanation) -> None:
     """Print the numbers, then each gap's steps, then the probes. Gaps are in points: hundredths of AP."""
     told = explanation
-    terminal.say(f"{told.n_detections} detections against {told.n_truths} truths in {told.n_images} images")
+    images = f"{told.n_images} image{'' if told.n_images == 1 else 's'}"
+    terminal.say(f"{told.n_detections} detections against {told.n_truths} truths in {images}")
     if told.reference is None:
         terminal.say("no protocol fits this truth", style="yellow")
     else:

@@ -8,7 +8,8 @@ from typing import Any
 from onestage.cli.terminal import Terminal
 from onestage.records import Metric, Metrics
 
-OVERALL = ("mAP50", "mAP50-95", "mAP75", "precision", "recall", "F1")
+OVERALL = ("mAP50", "mAP50 present", "mAP50-95", "mAP75", "precision", "recall", "F1")
+DARKNETS = ("precision", "recall", "F1", "IoU", "TP", "FP", "FN")
 MOST_CLASSES = 40
 
 
@@ -21,7 +22,8 @@ def show_scores(terminal: Terminal, judged: Mapping[str, Any]) -> None:
         ("score", "protocol", "value", "95 % interval", "truths"),
         [(row.name, row.protocol, number(row), interval(row), str(row.n)) for row in aps], left=2,
     )  # fmt: skip
-    _rates(terminal, judged.get("operating_point") or {}, [row for row in rows if row not in aps])
+    _rates(terminal, judged.get("operating_point") or {}, [r for r in rows if r not in aps and r.protocol[:3] == "voc"])
+    _darknets_rates(terminal, metrics)
     _classes(terminal, metrics)
     for note in judged.get("notes") or ():
         terminal.say(f"note: {note}", style="yellow")
@@ -36,9 +38,24 @@ def _rates(terminal: Terminal, point: Mapping[str, Any], rates: list[Metric]) ->
     terminal.say(f"{at}: {said}")
 
 
+def _darknets_rates(terminal: Terminal, metrics: Metrics) -> None:
+    """The rates of the first darknet protocol; -points does not change them."""
+    first = next((row.protocol for row in metrics if row.protocol.startswith("darknet")), None)
+    rates = [row for row in metrics if row.protocol == first and row.class_name is None and row.name in DARKNETS]
+    if rates:
+        said = ", ".join(
+            f"{row.name} {row.value:g}" if len(row.name) == 2 and row.name != "F1"
+            else f"{row.name} {number(row)} {interval(row, '[{}]')}".rstrip() for row in rates
+        )  # fmt: skip
+        terminal.say(f"darknet, at confidence 0.25, all classes together: {said}")
+
+
 def _classes(terminal: Terminal, metrics: Metrics) -> None:
     protocols = {row.protocol for row in metrics if row.name == "AP50"}
-    base = next((name for name in ("voc10", "voc07", "voc10+1", "voc07+1", "coco") if name in protocols), None)
+    base = next(
+        (name for name in ("voc10", "voc07", "voc10+1", "voc07+1", "coco", *sorted(protocols)) if name in protocols),
+        None,
+    )
     rows = [row for row in metrics if row.name == "AP50" and row.protocol == base and row.class_name is not None]
     if len(rows) < 2 or base is None:
         return

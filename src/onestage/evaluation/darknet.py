@@ -117,7 +117,7 @@ def claimed(pool: Pool, difficult_counts: bool = False, threshold: float = 0.5) 
     for rows, candidates in pairs(pool, np.arange(len(pool.group))):
         iou = (
             paired_iou(pool.box[rows], pool.truth_box[candidates]) if singles is None
-            else _single_iou(singles[0][rows], singles[1][candidates]).astype(np.float64)
+            else _single_iou(singles[0][rows], singles[1][candidates])
         )  # fmt: skip
         near, plain = iou > threshold, counts[candidates]
         aside[rows[near & ~plain]] = True
@@ -138,23 +138,26 @@ def relative(pool: Pool) -> tuple[_Single, _Single] | None:
     None where the size of an image with boxes is not known.
     """
     image, truth_image = pool.image_of(pool.group), pool.image_of(pool.truth_group)
-    if not np.isfinite(pool.size[np.concatenate([image, truth_image])]).all():
+    if not (pool.size[np.concatenate([image, truth_image])] > 0).all():  # NaN and 0: not known
         return None
     return _relative(pool.box, pool.size[image]), _relative(pool.truth_box, pool.size[truth_image])
 
 
 def _relative(box: FloatArray, size: FloatArray) -> _Single:
     near, far = box[:, :2], box[:, 2:]
-    return np.concatenate([(near + far) / 2 / size, (far - near) / size], axis=1).astype(np.float32)
+    with np.errstate(over="ignore"):
+        return np.concatenate([(near + far) / 2 / size, (far - near) / size], axis=1).astype(np.float32)
 
 
-def _single_iou(a: _Single, b: _Single) -> _Single:
+@np.errstate(over="ignore", invalid="ignore", under="ignore")
+def _single_iou(a: _Single, b: _Single) -> FloatArray:
     """IoU of boxes (P, 4) of centre and size in single precision, operation by operation as darknet takes it."""
     half_a, half_b = a[:, 2:] / np.float32(2), b[:, 2:] / np.float32(2)
     side = np.minimum(a[:, :2] + half_a, b[:, :2] + half_b) - np.maximum(a[:, :2] - half_a, b[:, :2] - half_b)
     shared = np.where((side < 0).any(1), np.float32(0), side[:, 0] * side[:, 1])
     union = a[:, 2] * a[:, 3] + b[:, 2] * b[:, 3] - shared
-    result: _Single = np.divide(shared, union, out=np.zeros_like(shared), where=(shared != 0) & (union != 0))
+    iou = np.divide(shared, union, out=np.zeros_like(shared), where=(shared != 0) & (union != 0))
+    result: FloatArray = np.nan_to_num(iou.astype(np.float64), posinf=0.0)
     return result
 
 
@@ -180,7 +183,8 @@ class _Rates:
     @classmethod
     def of(cls, pool: Pool, claims: Claims) -> _Rates:
         shape = len(pool.classes), len(pool.images)
-        scored = pool.score.astype(np.float32)
+        with np.errstate(over="ignore", under="ignore"):
+            scored = pool.score.astype(np.float32)
         order = np.lexsort((pool.row, pool.image_of(pool.group)))
         near = order[(claims.truth[order] >= 0) & (scored[order] > 0)]
         first = np.zeros(len(pool.group), np.bool_)

@@ -13,9 +13,9 @@ from onestage.records import Metric, Metrics
 OVERALL: dict[str, tuple[tuple[str, str], ...]] = {
     "mAP50": (("voc10", "mAP50"), ("voc10", "mAP"), ("voc10", "AP"), ("coco", "AP50"), ("", "mAP50"), ("", "AP50")),
     "mAP50-95": (("coco", "mAP50-95"), ("coco", "mAP"), ("coco", "AP"), ("", "mAP50-95")),
-    "precision": (("", "precision"),),
-    "recall": (("", "recall"),),
-    "F1": (("", "F1"), ("", "f1")),
+    "precision": (("voc", "precision"), ("", "precision")),
+    "recall": (("voc", "recall"), ("", "recall")),
+    "F1": (("voc", "F1"), ("", "F1"), ("", "f1")),
 }
 PER_CLASS: dict[str, tuple[tuple[str, str], ...]] = {
     "AP50": (("voc10", "AP50"), ("voc10", "AP"), ("coco", "AP50"), ("", "AP50"), ("voc07", "AP")),
