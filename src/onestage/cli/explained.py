@@ -1,4 +1,4 @@
-"""One set of detections by every protocol, as tables: the numbers, what makes the gaps, what else would move them."""
+"""The numbers of every protocol, what makes the gaps between them, what else would move them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _probes(terminal: Terminal, told: Explanation) -> None:
 
 def _points(delta: float) -> str:
     """Hundredths with a sign; a dash where it is undefined."""
-    return "–" if delta != delta else "0" if delta == 0 else f"{100 * delta:+.2f}"
+    return "–" if delta != delta else "0" if abs(delta) < 1e-12 else f"{100 * delta:+.2f}"
 
 
 def _share(value: float) -> str:

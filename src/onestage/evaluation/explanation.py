@@ -1,4 +1,4 @@
-"""The same detections by every protocol that fits, and the gaps between the numbers taken apart rule by rule."""
+"""The same detections by every protocol that fits, and the gaps taken apart rule by rule."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def _ties(judge: Judge, values: Mapping[str, float]) -> list[Probe]:
     """Equal scores in the worst and in the best order, for protocols whose rules are known."""
     ranges = {name: judge.tie_range(RULES_OF[name]) for name in values if name in RULES_OF}
     why = "equal scores have no order of their own; each tool takes them as its sort leaves them"
-    if not ranges or all(low == high for low, high in ranges.values()):
+    if not ranges:
         return []
     return [
         Probe(f"equal scores, {word} order", why, {name: ends[i] - values[name] for name, ends in ranges.items()})

@@ -1,4 +1,4 @@
-"""VOC's, COCO's and darknet's headline numbers as points in one space of rules, and the way between two of them."""
+"""VOC's, COCO's and darknet's headline numbers as sets of rules, and the way from one to another."""
 
 from __future__ import annotations
 
