@@ -203,21 +203,22 @@ class _Rates:
 
     def scores(self, weights: IntArray, classes: tuple[str, ...]) -> dict[Key, FloatArray]:
         """The rates for each row of weights (B, I), all classes together; counts per class too."""
-        hits, false = (weights @ column.T for column in (self.hits, self.false))  # (B, C)
-        truths = (weights @ self.truths.T).sum(1)
+        many = weights.astype(np.float64)  # BLAS has no product of integers; these are exact up to 2**53
+        hits, false = many @ self.hits.T, many @ self.false.T  # (B, C)
+        truths = many @ self.truths.sum(0)
         tp, fp = hits.sum(1), false.sum(1)
         precision, recall = _ratio(tp, tp + fp), _ratio(tp, truths)
         result: dict[Key, FloatArray] = {
             ("precision", None): precision,
             ("recall", None): recall,
             ("F1", None): _ratio(2 * precision * recall, precision + recall),
-            ("IoU", None): np.nan_to_num(_ratio((weights @ self.overlap.T).sum(1), tp + fp)),
-            ("TP", None): tp.astype(np.float64),
-            ("FP", None): fp.astype(np.float64),
-            ("FN", None): (truths - tp).astype(np.float64),
+            ("IoU", None): np.nan_to_num(_ratio(many @ self.overlap.sum(0), tp + fp)),
+            ("TP", None): tp,
+            ("FP", None): fp,
+            ("FN", None): truths - tp,
         }
         for k, name in enumerate(classes):
-            result["TP", name], result["FP", name] = hits[:, k].astype(np.float64), false[:, k].astype(np.float64)
+            result["TP", name], result["FP", name] = hits[:, k], false[:, k]
         return result
 
 
