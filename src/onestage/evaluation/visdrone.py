@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from onestage.evaluation.average_precision import Ranking, area_under_envelope, average_precisions, mean_present, recalls
+from onestage.evaluation.average_precision import (
+    Ranking,
+    area_under_envelope,
+    average_precisions,
+    mean_present,
+    recalls,
+)
 from onestage.evaluation.coco_matching import Candidates, Outcome, assign, sides
 from onestage.evaluation.ignored_regions import inside_regions
 from onestage.evaluation.judgement import Judgement, Key
@@ -17,7 +20,9 @@ from onestage.evaluation.overlap import pairs
 from onestage.evaluation.pool import Pool
 from onestage.records import BoolArray, FloatArray, IntArray
 
-THRESHOLDS = 0.5 + np.arange(10) * 0.05  # as Octave's 0.5:0.05:0.95, whose 0.85 is a hair above 85/100
+THRESHOLDS: FloatArray = np.add(
+    0.5, np.arange(10) * 0.05, dtype=np.float64
+)  # as in Octave: 0.85 is a hair above 85/100
 MAX_DETECTIONS = (1, 10, 100, 500)
 OFFICIAL = ("AP", "AP50", "AP75", "AR1", "AR10", "AR100", "AR500")
 PLAIN = ("mAP50-95", "mAP50", "mAP75", "mAR1", "mAR10", "mAR100", "mAR500")
@@ -43,7 +48,7 @@ def visdrone(pool: Pool) -> Judgement:
     kept_truth, kept = _outside_regions(pool, truths, found)
     place = _places(pool, kept)
     per_image = np.bincount(pool.truth_group[kept_truth], minlength=len(pool.classes) * len(pool.images))
-    per_image = per_image.reshape(len(pool.classes), -1)
+    per_image = per_image.reshape(len(pool.classes), len(pool.images))
     aside = _aside(pool)
     candidates = _candidates(pool, truths, found, kept_truth, kept & (place < MAX_DETECTIONS[-1]), aside)
     order = _order(pool)
@@ -130,7 +135,7 @@ def _places(pool: Pool, kept: BoolArray) -> IntArray:
     order = np.lexsort((pool.row, image))
     gone = np.cumsum(~kept[order])
     starts = np.searchsorted(image[order], image[order])
-    before = gone - (gone - ~kept[order])[starts]
+    before: IntArray = gone - (gone - ~kept[order])[starts]
     result = np.empty(len(order), np.int64)
     result[order] = pool.row[order] - before
     return result
@@ -218,7 +223,8 @@ def _weighted(values: FloatArray, images: FloatArray) -> FloatArray:
     """Mean over classes of `values` (C, B), each as often as `images` (C, B) contain it: (B,), NaN where none does."""
     total = images.sum(0)
     summed = (np.where(images > 0, values, 0.0) * images).sum(0)
-    return np.divide(summed, total, out=np.full(len(total), np.nan), where=total > 0)
+    result: FloatArray = np.divide(summed, total, out=np.full(len(total), np.nan), where=total > 0)
+    return result
 
 
 def _notes(pool: Pool, place: IntArray, kept: BoolArray) -> tuple[str, ...]:
@@ -243,7 +249,7 @@ def _notes(pool: Pool, place: IntArray, kept: BoolArray) -> tuple[str, ...]:
 
 def _unsorted(pool: Pool, place: IntArray, kept: BoolArray) -> int:
     """How many images have a row that stands after one of lower score."""
-    rows: NDArray[Any] = np.flatnonzero(kept)
+    rows = np.flatnonzero(kept)
     image = pool.image_of(pool.group[rows])
     order = np.lexsort((place[rows], image))
     image, score = image[order], pool.score[rows][order]

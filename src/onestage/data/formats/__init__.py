@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from onestage.data.dataset import Dataset
-from onestage.data.formats import coco, voc, yolo
+from onestage.data.formats import coco, visdrone, voc, yolo
 from onestage.records import Finding
 
 
@@ -39,6 +39,7 @@ READERS: Mapping[str, Format] = {
     "coco": cast(Format, coco),
     "voc": cast(Format, voc),
     "yolo": cast(Format, yolo),
+    "visdrone": cast(Format, visdrone),
 }
 
 
