@@ -191,8 +191,8 @@ def _aside(
     """Rows that are kept for the judge but are no object to learn (N,), listed; and boxes cut at the border."""
     aside = np.zeros(len(xywh), np.bool_)
     written = _corners(xywh)
-    flat = (xywh[:, 2:] <= 0).any(1)
-    gone: BoolArray = ~flat & (boxes[:, 2:] <= boxes[:, :2]).any(1)
+    flat: BoolArray = np.any(xywh[:, 2:] <= 0, axis=1)
+    gone: BoolArray = ~flat & np.any(boxes[:, 2:] <= boxes[:, :2], axis=1)
     over: FloatArray = np.abs(written - boxes).max(1)
     size = f"the image of {image.width}x{image.height}"
 
