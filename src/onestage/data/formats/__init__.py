@@ -38,8 +38,8 @@ class Format(Protocol):
 READERS: Mapping[str, Format] = {
     "coco": cast(Format, coco),
     "voc": cast(Format, voc),
-    "yolo": cast(Format, yolo),
     "visdrone": cast(Format, visdrone),
+    "yolo": cast(Format, yolo),
 }
 
 

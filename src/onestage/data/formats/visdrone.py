@@ -147,7 +147,7 @@ def _truth(
     kept = [(line, values) for line, raw, values in rows if not _refused(line, raw, values, labels, listing, file)]
     if not kept:
         return Annotations.empty()
-    table = np.array([values[: len(COLUMNS)] for _, values in kept])
+    table = np.array([values for _, values in kept]) + 0.0  # no -0.0
     lines, xywh = np.array([line for line, _ in kept]), table[:, :4]
     score, category, truncation, occlusion = table[:, 4:].astype(np.int64).T
     region = (category == REGION) | (category == OTHERS)
@@ -180,7 +180,7 @@ def _refused(
     elif REGION < values[5] < OTHERS and (name := CLASSES[int(values[5]) - 1]) not in labels:
         code, what = "unknown-class", f"class {name!r} is not in the list{did_you_mean(name, labels)}"
     if what:
-        listing.add(code, what, file=file, line=line, image=file.stem)
+        listing.add(code, what, file=file, line=line, image=printable(file.stem))
     return bool(what)
 
 

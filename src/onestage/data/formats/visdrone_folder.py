@@ -77,7 +77,7 @@ def is_truth(words: Sequence[str]) -> bool:
 
 
 def looks_like(folder: Path, fits: Callable[[Sequence[str]], bool], commas: bool = True) -> bool:
-    """Whether more than half of the first rows of the first txt files of a folder (with commas, if so asked) fit."""
+    """Whether half or more of the first rows of the first txt files of a folder (with commas, if so asked) fit."""
     rows: list[str] = []
     for path in files_under(folder, {".txt"}, deep=False)[:_FILES]:
         with path.open("rb") as file:
@@ -86,7 +86,7 @@ def looks_like(folder: Path, fits: Callable[[Sequence[str]], bool], commas: bool
         if len(rows) >= _ROWS:
             break
     good = [row for row in rows if ("," in row or not commas) and fits(split_row(row))]
-    return 2 * len(good) > len(rows)
+    return bool(rows) and 2 * len(good) >= len(rows)
 
 
 def numbered_rows(path: Path) -> list[tuple[int, str, list[float]]]:
