@@ -103,6 +103,16 @@ def at_thresholds() -> Set:
     return made
 
 
+def equal_overlaps() -> Set:
+    """A detection midway between two truths, and one on either of them: it matters which the first one takes."""
+    made = Set({"e": (400, 400)}, {"e": []}, {"e": []})
+    for k in range(4):
+        top = 20 + 60 * k
+        made.truth["e"] += [(10, top, 20, 20, 1, 3, 0, 0), (14, top, 20, 20, 1, 3, 0, 0)]
+        made.found["e"] += [(12, top, 20, 20, 0.9, 3, -1, -1), (10 + 4 * (k % 2), top, 20, 20, 0.8, 3, -1, -1)]
+    return made
+
+
 def over_the_limit(seed: int) -> Set:
     """More rows than 500, unsorted, some in a region, some of a category that is none of the ten but takes a place."""
     dice, made = Dice(seed), Set()
@@ -153,6 +163,7 @@ def sets(folder: Path | None) -> Iterator[tuple[str, Set]]:
         yield f"crowded-{seed}", crowded(seed, 0 if seed % 2 else 3)
     yield "few-classes", crowded(20, 1, classes=3)
     yield "at-thresholds", at_thresholds()
+    yield "equal-overlaps", equal_overlaps()
     yield "over-the-limit", over_the_limit(1)
     yield "nothing-found", nothing_found()
     if folder is not None:
