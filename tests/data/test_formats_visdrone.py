@@ -89,6 +89,9 @@ def test_rows_that_cannot_be_trained_are_kept_aside_as_the_judge_counts_them(
     (finding,) = dataset.findings
     assert (finding.code, finding.where.line) == ("kept-aside", 2)
     assert said in finding.what
+    judged = module.read(tmp_path, None, probe_images=False)
+    assert only(judged).ignore.tolist() == [False, False]  # a judge takes them as they are
+    assert codes(judged) == ["kept-as-written"]
 
 
 def test_boxes_are_cut_at_the_border_where_it_is_known_and_kept_as_written(tmp_path: Path) -> None:
@@ -97,6 +100,9 @@ def test_boxes_are_cut_at_the_border_where_it_is_known_and_kept_as_written(tmp_p
     assert only(dataset).boxes.tolist() == [[50, 30, 60, 40], [0, 0, 60, 40]]
     assert only(dataset).extra["xywh"].tolist() == [[50, 30, 20, 20], [-5, -5, 100, 100]]
     assert codes(dataset) == ["box-clipped"]  # of a region nobody need know
+    to_judge = module.read(tmp_path, None, probe_images=False)
+    assert only(to_judge).boxes.tolist() == [[50, 30, 70, 50], [-5, -5, 95, 95]]
+    assert (to_judge.images[0].width, codes(to_judge)) == (60, ["kept-as-written"])
     (tmp_path / "images" / "a.jpg").unlink()
     without = module.read(tmp_path, None, probe_images=False)
     assert only(without).boxes.tolist() == [[50, 30, 70, 50], [-5, -5, 95, 95]]

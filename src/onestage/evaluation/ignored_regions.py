@@ -1,4 +1,4 @@
-"""VisDrone's ignored regions: which boxes lie in them by half, counted pixel by pixel as its toolkit does."""
+"""VisDrone's ignored regions: which boxes lie in them by half, in pixels as its toolkit counts them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""VisDrone DET: ignored regions, the first rows of each file, class means weighted by images and plain."""
+"""VisDrone DET: ignored regions, the first rows of a file, class means weighted by images and plain."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _as_written(pool: Pool) -> tuple[FloatArray, FloatArray]:
         plain = np.column_stack([box[:, :2], *sides(box)])
         if given is not None:
             # what was moved or cut after reading, by a tile or a resize, is no longer where the file has it
-            corners = np.hstack([given[:, :2], given[:, :2] + np.maximum(given[:, 2:], 0)])
+            corners = np.hstack([given[:, :2], given[:, :2] + given[:, 2:]])
             cut = np.clip(corners, 0, np.tile(sizes[pool.image_of(group)], 2))
             same = (corners == box).all(1) | (cut == box).all(1)
             plain = np.where(same[:, None], given, plain)

@@ -66,13 +66,15 @@ def read_splits(
     """Several sets of a VisDrone folder, with its ten classes in the official order unless `classes` says otherwise.
 
     A row is left, top, width, height, score, category, truncation, occlusion. Rows of category 0 (ignored regions) and
-    11 (others) are regions to ignore for every class, rows of score 0 are to be ignored for their own class. A row
-    that cannot be trained (a side of 0, outside the image, a repetition) is kept and ignored too, for the official
-    judge counts it. `extra` holds score, category, truncation, occlusion, line, region, and as "xywh" the box as
-    written: boxes themselves are cut at the border of the image.
+    11 (others) are regions to ignore for every class, rows of score 0 are to be ignored for their own class. Boxes are
+    cut at the border of the image. A row that cannot be trained (a side of 0, outside the image, a repetition) is kept
+    and ignored, for the official judge counts it. `extra` holds score, category, truncation, occlusion, line, region,
+    and as "xywh" the box as written.
 
-    `probe_images=False` needs no image files: an image that is not there, or cannot be read, is 0 x 0 and its boxes
-    are not cut. Raises DataError for an unknown split, for videos, and where images are asked for and there is none.
+    `probe_images=False` is for judging detections: boxes stay as written, all of them, and no image is needed; one that
+    is not there, or cannot be read, is 0 x 0.
+
+    Raises DataError for an unknown split, for videos, and where images are asked for and there is none.
     """
     sets = visdrone_sets(root)
     if not sets:
@@ -117,7 +119,7 @@ def _read(of: VisDroneSet, classes: tuple[str, ...], probe_images: bool) -> Data
         image = _image(stem, picture, of, probe_images, listing, file)
         if image is not None:
             images.append(image)
-            truths[stem] = _truth(rows, image, labels, listing, file)
+            truths[stem] = _truth(rows, image, labels, listing, file, not probe_images)
     known = len(files.keys() | pictures.keys())
     return Dataset(
         of.root, "visdrone", of.name, tuple(classes), tuple(images), truths, tuple(listing.findings), counted, known
@@ -142,7 +144,7 @@ def _image(
 
 
 def _truth(
-    rows: Sequence[_Numbered], image: ImageInfo, labels: dict[str, int], listing: Listing, file: Path
+    rows: Sequence[_Numbered], image: ImageInfo, labels: dict[str, int], listing: Listing, file: Path, as_written: bool
 ) -> Annotations:
     kept = [(line, values) for line, raw, values in rows if not _refused(line, raw, values, labels, listing, file)]
     if not kept:
@@ -154,7 +156,9 @@ def _truth(
     boxes = _corners(xywh)
     if image.width:
         boxes = np.clip(boxes, 0, [image.width, image.height] * 2)
-    aside = _aside(xywh, boxes, region, category, lines, image, listing, file)
+    aside = _aside(xywh, boxes, region, category, lines, image, listing, file, as_written)
+    if as_written:
+        boxes, aside = _corners(xywh), np.zeros_like(aside)
     names = ["", *CLASSES, ""]
     label = [0 if is_region else labels[names[number]] for number, is_region in zip(category, region, strict=True)]
     extra = {
@@ -186,7 +190,7 @@ def _refused(
 
 def _aside(
     xywh: FloatArray, boxes: FloatArray, region: BoolArray, category: IntArray, lines: IntArray, image: ImageInfo,
-    listing: Listing, file: Path,
+    listing: Listing, file: Path, as_written: bool,
 ) -> BoolArray:  # fmt: skip
     """Rows that are kept for the judge but are no object to learn (N,), listed; and boxes cut at the border."""
     aside = np.zeros(len(xywh), np.bool_)
@@ -198,7 +202,14 @@ def _aside(
 
     def say(code: str, i: int, what: str) -> None:
         raw, (x1, y1, x2, y2) = ",".join(f"{v:g}" for v in xywh[i]), written[i].tolist()
-        listing.add(code, f"{raw}: {what}", file=file, line=int(lines[i]), image=image.id, box=(x1, y1, x2, y2))
+        listing.add(
+            "kept-as-written" if as_written else code,
+            f"{raw}: {what}",
+            file=file,
+            line=int(lines[i]),
+            image=image.id,
+            box=(x1, y1, x2, y2),
+        )
 
     seen: set[tuple[float, ...]] = set()
     for i, key in enumerate(map(tuple, np.column_stack([category, xywh]).tolist())):
@@ -247,7 +258,8 @@ def _text(image: ImageInfo, truth: Annotations, classes: Sequence[str], listing:
     if "xywh" in extra:  # unless the boxes were moved since
         corners = _corners(extra["xywh"])
         cut = np.clip(corners, 0, [image.width, image.height] * 2) if image.width else corners
-        xywh = np.where((cut == boxes).all(1)[:, None], extra["xywh"], xywh)
+        same = (corners == boxes).all(1) | (cut == boxes).all(1)
+        xywh = np.where(same[:, None], extra["xywh"], xywh)
     for i in np.flatnonzero(truth.difficult):
         box = tuple(boxes[i].tolist())
         listing.add("lost-flag", "VisDrone has no flag for difficult: kept", file=image.path, image=image.id, box=box)
