@@ -8,7 +8,7 @@ from typing import Protocol, cast
 
 from onestage.data import samples
 from onestage.data.dataset import Dataset
-from onestage.data.formats import READERS, coco, recognise, voc, yolo
+from onestage.data.formats import READERS, coco, recognise, visdrone, voc, yolo
 from onestage.data.formats.splits import role
 from onestage.data.locate import existing, nothing_here
 from onestage.data.opening import open_dataset
@@ -29,6 +29,7 @@ class _Reader(Protocol):
 # Formats that can be read for judging detections: boxes as written, and (but for YOLO's shares) without the images.
 WITHOUT_IMAGES: dict[str, _Reader] = {
     "coco": cast(_Reader, coco),
+    "visdrone": cast(_Reader, visdrone),
     "voc": cast(_Reader, voc),
     "yolo": cast(_Reader, yolo),
 }

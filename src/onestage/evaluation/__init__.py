@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from onestage.errors import DataError, UsageError, did_you_mean
-from onestage.evaluation import coco, darknet, operating, uncertainty, voc
+from onestage.evaluation import coco, darknet, operating, uncertainty, visdrone, voc
 from onestage.evaluation.judgement import Judgement, Protocol
 from onestage.evaluation.pool import Pool, lay_out
 from onestage.evaluation.verdict import Evaluation, truncation
@@ -21,6 +21,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "darknet": Protocol(darknet.darknet, "mAP50", "AlexeyAB/darknet, detector map: whole area"),
     "darknet11": Protocol(partial(darknet.darknet, points=11), "mAP50", "AlexeyAB/darknet, detector map -points 11"),
     "darknet101": Protocol(partial(darknet.darknet, points=101), "mAP50", "AlexeyAB/darknet, detector map -points 101"),
+    "visdrone": Protocol(visdrone.visdrone, "AP", "VisDrone2018-DET toolkit"),
 }
 
 __all__ = ["PROTOCOLS", "Evaluation", "Judgement", "Pool", "Protocol", "evaluate", "lay_out"]

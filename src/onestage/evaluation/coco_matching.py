@@ -30,13 +30,20 @@ class Outcome:
 
 
 @dataclass(frozen=True, eq=False)
-class _Candidates:
+class Candidates:
     """Pairs at or above the lowest threshold, by turn, then detection, best pair last: all columns are (P,)."""
 
     detection: IntArray
     truth: IntArray
     overlap: FloatArray
     turn: IntArray
+
+    @classmethod
+    def ordered(cls, detection: IntArray, truth: IntArray, overlap: FloatArray, group: IntArray) -> Candidates:
+        """Pairs in the order they are played, from columns (P,) by detection; `group` (D,) is each detection's own."""
+        turn = _turns(group[detection], detection)
+        order = np.lexsort((truth, overlap, detection, turn))
+        return cls(detection[order], truth[order], overlap[order], turn[order])
 
 
 def match(pool: Pool, ignored: BoolArray, thresholds: FloatArray, max_detections: int) -> Outcome:
@@ -51,19 +58,26 @@ def match(pool: Pool, ignored: BoolArray, thresholds: FloatArray, max_detections
     overlap enough are kept, so the cost grows with them and not with detections x truths.
     """
     found = _candidates(pool, float(thresholds.min()), max_detections)
+    return assign(found, pool.truth_crowd, ignored, np.minimum(thresholds, 1 - 1e-10), len(pool.group))
+
+
+def assign(
+    found: Candidates, crowd: BoolArray, ignored: BoolArray, thresholds: FloatArray, detections: int
+) -> Outcome:  # fmt: skip
+    """Play the turns of the pairs found: `crowd` (G,) truths are never used up; else as `match`, for D detections."""
     columns = len(thresholds) * ignored.shape[1]
-    limit = np.minimum(np.repeat(thresholds, ignored.shape[1]), 1 - 1e-10)
+    limit = np.repeat(thresholds, ignored.shape[1])
     aside = np.tile(ignored, (1, len(thresholds)))
     taken = np.zeros((len(ignored), columns), np.bool_)
-    place = np.full(len(pool.group), -1, np.int64)
+    place = np.full(detections, -1, np.int64)
     place[found.detection] = 0
-    detections = np.flatnonzero(place == 0)
-    place[detections] = np.arange(len(detections))
-    state = np.zeros((len(detections), columns), np.int8)
+    paired = np.flatnonzero(place == 0)
+    place[paired] = np.arange(len(paired))
+    state = np.zeros((len(paired), columns), np.int8)
     edges = np.searchsorted(found.turn, np.arange(found.turn[-1] + 2 if len(found.turn) else 1))
     for first, last in pairwise(edges):
-        _play(found, slice(int(first), int(last)), pool.truth_crowd, aside, limit, taken, state, place)
-    return Outcome(place, state.reshape(len(detections), len(thresholds), ignored.shape[1]))
+        _play(found, slice(int(first), int(last)), crowd, aside, limit, taken, state, place)
+    return Outcome(place, state.reshape(len(paired), len(thresholds), ignored.shape[1]))
 
 
 def sides(boxes: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -79,7 +93,7 @@ def sides(boxes: FloatArray) -> tuple[FloatArray, FloatArray]:
     return size[:, 0], size[:, 1]
 
 
-def _candidates(pool: Pool, threshold: float, max_detections: int) -> _Candidates:
+def _candidates(pool: Pool, threshold: float, max_detections: int) -> Candidates:
     parts: list[tuple[IntArray, IntArray, FloatArray]] = []
     rows = np.flatnonzero(pool.rank < max_detections)
     area = np.multiply(*sides(pool.box))
@@ -92,11 +106,9 @@ def _candidates(pool: Pool, threshold: float, max_detections: int) -> _Candidate
         parts.append((detection[near], truth[near], overlap[near]))
     if not parts:
         empty = np.zeros(0, np.int64)
-        return _Candidates(empty, empty, np.zeros(0), empty)
+        return Candidates(empty, empty, np.zeros(0), empty)
     detection, truth, overlap = (np.concatenate(column) for column in zip(*parts, strict=True))
-    turn = _turns(pool.group[detection], detection)
-    order = np.lexsort((truth, overlap, detection, turn))
-    return _Candidates(detection[order], truth[order], overlap[order], turn[order])
+    return Candidates.ordered(detection, truth, overlap, pool.group)
 
 
 def _turns(group: IntArray, detection: IntArray) -> IntArray:
@@ -107,7 +119,7 @@ def _turns(group: IntArray, detection: IntArray) -> IntArray:
 
 
 def _play(
-    found: _Candidates, rows: slice, crowd: BoolArray, aside: BoolArray, limit: FloatArray, taken: BoolArray,
+    found: Candidates, rows: slice, crowd: BoolArray, aside: BoolArray, limit: FloatArray, taken: BoolArray,
     state: NDArray[np.int8], place: IntArray,
 ) -> None:  # fmt: skip
     """One turn of every image and class: writes `taken` (G, T x A) and `state` (N, T x A)."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from onestage.data.dataset import Dataset
-from onestage.data.formats import coco, voc, yolo
+from onestage.data.formats import coco, visdrone, voc, yolo
 from onestage.records import Finding
 
 
@@ -38,6 +38,7 @@ class Format(Protocol):
 READERS: Mapping[str, Format] = {
     "coco": cast(Format, coco),
     "voc": cast(Format, voc),
+    "visdrone": cast(Format, visdrone),
     "yolo": cast(Format, yolo),
 }
 

@@ -17,6 +17,11 @@ CODES: dict[str, tuple[Severity, str, str]] = {
     "inverted-box": ("warning", _LOST, "swap the corners, or draw the box again"),
     "box-outside": ("warning", _LOST, "check that the annotation belongs to this image and to this size of it"),
     "unknown-class": ("warning", _LOST, "add the class to the list, or rename it in the annotation file"),
+    "kept-aside": (
+        "warning", "it is kept as a region to ignore: not trained, yet counted by VisDrone's judge",
+        "correct the row, or delete it",
+    ),
+    "no-object-category": ("note", "these rows are left out; they keep their place in the file", ""),
     "duplicate-box": ("warning", "the first is kept, the repetition is left out", "delete the repeated row"),
     "orphan-annotation": ("warning", _LOST, "delete the annotation, or add its image to the list of images"),
     "box-clipped": ("note", "the box is cut at the border of the image", ""),
