@@ -111,3 +111,16 @@ def test_leaks_are_found_by_content(tmp_path: Path) -> None:
 
 def test_same_bytes_of_nothing() -> None:
     assert same_bytes([]) == []
+
+
+def test_regions_to_ignore_are_no_objects_of_a_class(tmp_path: Path) -> None:
+    """A region carries a label that says nothing: it must not count as its class when sets are divided."""
+    images = [ImageInfo(str(k), tmp_path / f"{k}.jpg", 10, 10) for k in range(20)]
+    for image in images:
+        image.path.write_bytes(str(image.id).encode())
+    region = Annotations(np.array([[0, 0, 5, 5.0]]), [0], ignore=[True], extra={"region": [True]})  # type: ignore[arg-type]
+    object_of_0 = Annotations(np.array([[0, 0, 5, 5.0]]), [0])  # type: ignore[arg-type]
+    truths = {image.id: object_of_0 if int(str(image.id)) < 4 else region for image in images}
+    whole = Dataset(tmp_path, "voc", "all", ("cat",), tuple(images), truths)
+    _, val = divided(whole, 0.25, 0)
+    assert sum(truths[image.id] is object_of_0 for image in val.images) == 1

@@ -220,7 +220,8 @@ def _check_names(classes: Sequence[str] | None, dataset: Dataset, path: Path) ->
 
 
 def _unused_classes(train: Dataset) -> list[Finding]:
-    used = {int(label) for image in train.images for label in train.annotations[image.id].labels}
+    truths = (train.annotations[image.id] for image in train.images)
+    used = {int(label) for truth in truths for label in truth.labels[~truth.ignore]}
     idle = [name for label, name in enumerate(train.classes) if label not in used]
     return [_finding("class-without-boxes", f"class {name!r} has no box in the training images") for name in idle]
 

@@ -66,7 +66,8 @@ def divided(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Data
     place = {head: i for i, head in enumerate(heads)}
     present = np.zeros((len(heads), len(dataset.classes)), bool)
     for index, image in enumerate(images):
-        present[place[first[index]], dataset.annotations[image.id].labels] = True
+        truth = dataset.annotations[image.id]
+        present[place[first[index]], truth.labels[~truth.ignore]] = True
     chosen = stratified(present, fraction, seed)
     val = {image.id for index, image in enumerate(images) if chosen[place[first[index]]]}
     train = {image.id for image in images} - val
