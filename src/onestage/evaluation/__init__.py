@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from onestage.errors import DataError, UsageError, did_you_mean
-from onestage.evaluation import coco, darknet, operating, uncertainty, visdrone, voc
+from onestage.evaluation import coco, darknet, fddb, operating, uncertainty, visdrone, voc
 from onestage.evaluation.judgement import Judgement, Protocol
 from onestage.evaluation.pool import Pool, lay_out
 from onestage.evaluation.verdict import Evaluation, truncation
@@ -22,6 +22,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "darknet11": Protocol(partial(darknet.darknet, points=11), "mAP50", "AlexeyAB/darknet, detector map -points 11"),
     "darknet101": Protocol(partial(darknet.darknet, points=101), "mAP50", "AlexeyAB/darknet, detector map -points 101"),
     "visdrone": Protocol(visdrone.visdrone, "AP", "VisDrone2018-DET toolkit"),
+    "fddb": Protocol(fddb.fddb, "disc@1000", "FDDB's evaluation code (UMass)", fddb.unfit),
 }
 
 __all__ = ["PROTOCOLS", "Evaluation", "Judgement", "Pool", "Protocol", "evaluate", "lay_out"]
