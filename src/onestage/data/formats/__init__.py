@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from onestage.data.dataset import Dataset
-from onestage.data.formats import coco, visdrone, voc, yolo
+from onestage.data.formats import coco, fddb, visdrone, voc, yolo
 from onestage.records import Finding
 
 
@@ -40,6 +40,7 @@ READERS: Mapping[str, Format] = {
     "voc": cast(Format, voc),
     "visdrone": cast(Format, visdrone),
     "yolo": cast(Format, yolo),
+    "fddb": cast(Format, fddb),
 }
 
 

@@ -45,6 +45,9 @@ CODES: dict[str, tuple[Severity, str, str]] = {
     "refused-xml": ("error", "the file is not read further and its image is left out", "remove the DOCTYPE"),
     "path-escape": ("error", "the file is not opened", "copy the file into the dataset's folder, or hard-link it"),
     "repeated-image": ("warning", "the first entry is kept", "delete the repeated entry"),
+    "count-mismatch": ("warning", "the rows that stand there are used", "correct the count, or get the whole file"),
+    "unlisted-image": ("warning", "it is used all the same", "add it to the list of images, or delete its block"),
+    "known-size": ("note", "the image files were not looked at", ""),
     "class-count": ("warning", "the list of names is used", "make the two agree"),
     "classes-differ": ("warning", "the classes of all sets are used, by name", "give every set the same class list"),
     "class-without-boxes": ("warning", "it cannot be learnt or judged", "check the spelling of the class"),
@@ -57,6 +60,8 @@ CODES: dict[str, tuple[Severity, str, str]] = {
     ),
     "several-formats": ("note", "the first is read", "give the path of the annotation file itself"),
     "thin-box": ("warning", "the box is not written", "VOC cannot hold a box of one pixel or less; use COCO or YOLO"),
+    "lost-class": ("warning", "one class is written for all", "write COCO, which can hold them"),
+    "box-as-ellipse": ("note", "the ellipse that fills the box is written", ""),
     "lost-flag": ("warning", "", "write COCO, which can hold it"),
 }  # fmt: skip
 
