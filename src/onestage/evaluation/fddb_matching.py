@@ -1,4 +1,4 @@
-"""FDDB's one-to-one matching of faces and detections, made again at every score, as the official tool makes it."""
+"""FDDB's one-to-one matching of faces and detections, as the official solver leaves it."""
 
 from __future__ import annotations
 
