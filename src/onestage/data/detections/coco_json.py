@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import gc
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -81,7 +83,8 @@ def _columns(rows: Sequence[Any]) -> tuple[list[Any], list[Any], FloatArray, Flo
 
 
 def _listed(path: Path) -> list[Any]:
-    rows = read_json(path, str(path))
+    with _uncollected():
+        rows = read_json(path, str(path))
     if isinstance(rows, dict) and isinstance(rows.get("annotations"), list) and not {"images", "categories"} & {*rows}:
         rows = rows["annotations"]
     if not isinstance(rows, list):
@@ -89,6 +92,18 @@ def _listed(path: Path) -> list[Any]:
         got = "a truth file" if truth else "an object" if isinstance(rows, dict) else type(rows).__name__
         raise DataError(f"{path}: expected a COCO results list, got {got}", hint=LOOKED_FOR)
     return rows
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without Python's search for cycles, which takes two thirds of the time to read half a million rows."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
 
 
 def _wrong(row: Any) -> str | None:
