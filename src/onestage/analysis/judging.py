@@ -62,8 +62,8 @@ def judge_detections(
     `evaluation.PROTOCOLS`; without them those that fit the data (`fitting_protocols`). `format` is a name in
     `data.detections.FORMATS`, by default as the content says. `categories` says what class numbers mean: "coco" the
     category ids of the truth's file, "labels" places from 1, "indices" places from 0. `score` is the floor below
-    which rows are left out, `at` the score of the operating point. With `allow_loss` rows that cannot be judged are left
-    out and listed.
+    which rows are left out, `at` the score of the operating point. With `allow_loss` rows that cannot be judged are
+    left out and listed.
 
     Raises DataError for data or detections that cannot be used, with every kind of problem, UsageError for a word
     that is not known.

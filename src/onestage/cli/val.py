@@ -33,12 +33,12 @@ EXAMPLES = (
 KEYS = (
     ("data", "the run's own", "a dataset folder or file, or the name of a sample"),
     ("split", "val", "train, val, test, a set's own name, or all; a COCO file of one set is taken whole"),
-    ("protocol", "the run's, or all that fit", "voc07, voc10, voc07+1, voc10+1, coco, or the data's own; several with commas"),
+    ("protocol", "the run's, or all that fit", "voc07, voc10, voc07+1, voc10+1, coco, …; several with commas"),
     ("format", "by content", "detection files: coco, comp4, yolo, darknet, cartucho, csv, or the data's own"),
     ("score", "0.01", "score floor: detections below it are not judged (a file: none is left out)"),
     ("iou", "0.5", "IoU of non-maximum suppression within a class; not for detection files"),
     ("at", "best mean F1", "score of the operating point, at which precision, recall and F1 are given"),
-    ("categories", "automatic", "numbers of classes: coco (ids of the truth's file), labels (from 1), indices (from 0)"),
+    ("categories", "automatic", "class numbers: coco (ids of the truth's file), labels (from 1), indices (from 0)"),
     ("model", "the file's own", "model the weights belong to, where they do not say so"),
     ("classes", "the file's own", "class names in order, where the weights do not say them"),
     ("weights", "best", "of a run: best or last"),
@@ -192,10 +192,10 @@ def _judge_weights(terminal: Terminal, path: Path, given: Mapping[str, Any], own
 def _holds_detections(path: Path, keys: Mapping[str, Any]) -> bool:
     """Whether detection files are meant: any file or folder that is neither weights nor a run."""
     from onestage.data.detections import recognise
-    from onestage.experiments.naming import run_names, runs_root
+    from onestage.experiments.naming import run_names
 
     if path.is_dir():
-        return not (path / "run.json").is_file() and path.name not in ({str(path)} & {*run_names(runs_root())})
+        return not (path / "run.json").is_file() and str(path) not in run_names()
     if path.suffix.lower() in (".json", ".txt", ".csv", ".tsv"):
         return True
     return path.is_file() and path.suffix.lower() not in WEIGHTS and ("format" in keys or bool(recognise(path)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -240,9 +241,9 @@ def _by_image(
     order = np.flatnonzero(kept)[np.argsort(image[kept], kind="stable")]
     columns = {name: np.asarray(column)[order] for name, column in ({"row": places(image)} | dict(rows.extra)).items()}
     whose, box, score, kind = image[order], boxes[order], rows.scores[order], label[order]
-    starts = np.flatnonzero(np.diff(whose, prepend=-1)).tolist()
+    edges = [*np.flatnonzero(np.diff(whose, prepend=-1)).tolist(), len(order)]
     result = {}
-    for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
+    for start, end in pairwise(edges):
         extra = {name: column[start:end] for name, column in columns.items()}
         found = Detections(box[start:end], kind[start:end], score[start:end], extra)
         result[dataset.images[int(whose[start])].id] = found

@@ -98,13 +98,13 @@ class Faults:
             for one in found[:LISTED]:
                 self.findings.append(Finding(
                     code, severity, one.where, one.what, one.consequence or consequence, one.remedy or remedy,
-                    {**one.evidence, "rows": 1},
+                    {**one.evidence, "count": 1},
                 ))  # fmt: skip
             if rest := found[LISTED:]:
                 places = [str(one.where) for one in rest[:LISTED]]
                 what = f"{len(rest)} more like these"
                 self.findings.append(Finding(
-                    code, severity, rest[0].where, what, consequence, remedy, {"rows": len(rest), "places": places}
+                    code, severity, rest[0].where, what, consequence, remedy, {"count": len(rest), "places": places}
                 ))  # fmt: skip
             if severity == "error":
                 self.counts[code] += len(found)
@@ -128,7 +128,7 @@ class Faults:
             self.lost[indices] = True
             self.counts[code] += max(len(indices), 1)
         if not len(indices):
-            self.findings.append(Finding(code, severity, Where(), what(-1), consequence, remedy, {"rows": 0}))
+            self.findings.append(Finding(code, severity, Where(), what(-1), consequence, remedy, {"count": 0}))
             return
         at = int(indices[0])
         image = rows.images[rows.image[at]]
@@ -138,7 +138,7 @@ class Faults:
         first = f", [{line - 1}]" if not rows.by_line else ""
         many = f" ({len(indices)} {unit}, the first {', '.join(places[:3])}{' …' * (len(indices) > 3)})"
         said = what(at) + (many if len(indices) > 1 else first)
-        evidence = {unit: len(indices), "places": places}
+        evidence = {"count": len(indices), "of": unit, "places": places}
         self.findings.append(Finding(code, severity, where, said, consequence, remedy, evidence))
 
     def place(self, index: int) -> str:
