@@ -6,7 +6,7 @@ from pathlib import Path
 
 from onestage.data.detections.comp4 import is_pixel_row, prefixed
 from onestage.data.detections.gathering import Gathering
-from onestage.data.detections.plain_text import lines_of, named, sample, table, text_files
+from onestage.data.detections.plain_text import lines_of, mostly, named, sample, table, text_files
 from onestage.data.detections.rows import Rows
 
 NAME = "Cartucho txt"
@@ -21,7 +21,7 @@ def recognise(path: Path) -> str | None:
     if not (path.is_dir() or path.suffix.lower() == ".txt") or prefixed(path):
         return None
     rows = sample(path)
-    if not rows or not all(is_pixel_row(row) for row in rows):
+    if not mostly(rows, is_pixel_row):
         return None
     return f"{NAME}: rows such as {' '.join(rows[0])}"
 

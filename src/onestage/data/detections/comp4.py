@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from onestage.data.detections.gathering import Gathering
-from onestage.data.detections.plain_text import is_number, lines_of, named, sample, table, text_files
+from onestage.data.detections.plain_text import is_number, lines_of, mostly, named, sample, table, text_files
 from onestage.data.detections.rows import Rows
 from onestage.data.formats.files import put_text
 from onestage.records import Detections, ImageId
@@ -20,11 +20,10 @@ _FILE = re.compile(r"comp\d+_det_[^_]+_(.+)")
 def recognise(path: Path) -> str | None:
     """Why `path` (a folder or one class's file) is taken for VOC results, in words; None where it is not."""
     files = text_files(path) if path.is_dir() or path.suffix.lower() == ".txt" else []
-    prefixed = [file for file in files if _FILE.fullmatch(file.stem)]
-    rows = sample(path) if files else []
-    if not (rows or prefixed) or not all(is_pixel_row(row) for row in rows):
+    own = [file for file in files if _FILE.fullmatch(file.stem)]
+    if not own and not (files and mostly(sample(path), is_pixel_row)):
         return None
-    return f"{NAME}: {', '.join(file.name for file in (prefixed or files)[:3])}{' …' * (len(files) > 3)}"
+    return f"{NAME}: {', '.join(file.name for file in (own or files)[:3])}{' …' * (len(files) > 3)}"
 
 
 def is_pixel_row(words: Sequence[str]) -> bool:
@@ -32,7 +31,7 @@ def is_pixel_row(words: Sequence[str]) -> bool:
     if len(words) != 6 or not all(map(is_number, words[1:])):
         return False
     x1, y1, x2, y2 = map(float, words[2:])
-    return not (x2 < x1 or y2 < y1) and (not is_number(words[0]) or max(x2, y2) > 1.5)
+    return not (x2 < x1 - 1 or y2 < y1 - 1) and (not is_number(words[0]) or max(x2, y2) > 1.5)
 
 
 def prefixed(path: Path) -> bool:

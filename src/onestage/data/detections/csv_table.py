@@ -34,8 +34,8 @@ def recognise(path: Path) -> str | None:
     if not path.is_file() or path.suffix.lower() not in (".csv", ".tsv", ".txt"):
         return None
     with path.open("rb") as stream:
-        first = stream.read(4096).decode("utf-8-sig", "replace").partition("\n")[0]
-    names = _header(first)
+        first = stream.read(4096).decode("utf-8-sig", "replace").splitlines()[:1]
+    names = _header(first[0] if first else "")
     known = sum(_place(names, choices) is not None for choices in WANTED.values())
     table = path.suffix.lower() != ".txt" and len(names) > 1 and not any(map(is_number, names))
     return f"{NAME} with columns {', '.join(names[:10])}" if known >= 4 or table else None
@@ -54,12 +54,7 @@ def read(path: Path) -> Rows:
     delimiter = _delimiter(lines[0])
     names = _header(lines[0])
     at, sized = _found(names, path)
-    reader = csv.reader(lines[1:], delimiter=delimiter)
-    rows, numbers_of_lines = [], []
-    for row in reader:
-        if row:
-            rows.append(row)
-            numbers_of_lines.append(reader.line_num + 1)
+    rows, numbers_of_lines = _cells(lines[1:], delimiter, path)
     gathered = Gathering()
     try:
         if any(len(row) != len(names) for row in rows):
@@ -83,12 +78,29 @@ def read(path: Path) -> Rows:
     return gathered.rows(numbering="coco" if names[at["class"]] == "category_id" else "indices")
 
 
+def _cells(lines: Sequence[str], delimiter: str, path: Path) -> tuple[list[list[str]], list[int]]:
+    """The rows that are not empty, and the line of the file on which each ends."""
+    reader = csv.reader(lines, delimiter=delimiter)
+    rows, ends = [], []
+    try:
+        for row in reader:
+            if row:
+                rows.append(row)
+                ends.append(reader.line_num + 1)
+    except csv.Error as error:
+        raise DataError(f"{path}:{reader.line_num + 1}: not a table: {error}") from error
+    return rows, ends
+
+
 def _delimiter(line: str) -> str:
     return max((",", ";", "\t"), key=line.count)
 
 
 def _header(line: str) -> list[str]:
-    cells = next(csv.reader([line.strip("\r\n")], delimiter=_delimiter(line)), [])
+    try:
+        cells = next(csv.reader([line], delimiter=_delimiter(line)), [])
+    except csv.Error:
+        return []
     return [cell.strip().lower().replace(" ", "_") for cell in cells]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -78,6 +78,11 @@ def sample(path: Path) -> list[list[str]]:
         if held == SAMPLED_FILES:
             break
     return found
+
+
+def mostly(rows: Sequence[Sequence[str]], fits: Callable[[Sequence[str]], bool]) -> bool:
+    """Whether more than half of the rows fit: a few bad rows do not make another format."""
+    return 2 * sum(map(fits, rows)) > len(rows)
 
 
 def named(file: Path, path: Path) -> str:

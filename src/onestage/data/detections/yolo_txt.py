@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from onestage.data.detections.gathering import Gathering
-from onestage.data.detections.plain_text import Table, is_number, lines_of, named, sample, table, text_files
+from onestage.data.detections.plain_text import Table, is_number, lines_of, mostly, named, sample, table, text_files
 from onestage.data.detections.rows import Rows
 from onestage.data.formats.files import file_stem, put_text
 from onestage.records import BoolArray, Detections, Finding, FloatArray, ImageId, ImageInfo, Where
@@ -26,7 +26,7 @@ def recognise(path: Path) -> str | None:
     if not rows:
         empty = files and not any(file.stem.startswith("comp") for file in files)
         return f"{NAME}: {len(files)} text files without a row" if empty else None
-    if not all(_is_share_row(row) for row in rows):
+    if not mostly(rows, _is_share_row):
         return None
     return f"{NAME}: {len(files)} file{'s' * (len(files) != 1)}, rows such as {' '.join(rows[0])}"
 
