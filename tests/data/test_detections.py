@@ -130,7 +130,8 @@ def test_numbers_of_classes_mean_what_is_said(tmp_path: Path) -> None:
 
 FAULTY = [
     entry(9), entry(9), entry(1, score=float("nan")), entry(1, score=float("inf")),
-    entry(1, box=(1, 2, float("inf"), 4)), entry(1, box=(1, 2, -3, 4)), entry(1, category=3), entry(1, score="high"), {"image_id": 1}, [],
+    entry(1, box=(1, 2, float("inf"), 4)), entry(1, box=(1, 2, -3, 4)),
+    entry(1, category=3), entry(1, score="high"), {"image_id": 1}, [],
 ]  # fmt: skip
 KINDS = {"unknown-image": 2, "not-a-score": 2, "not-a-box": 1, "inverted-box": 1, "unknown-class": 1, "bad-row": 3}
 

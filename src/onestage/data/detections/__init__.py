@@ -46,8 +46,6 @@ FORMATS: Mapping[str, DetectionFormat] = {
 }
 # Formats that name no class: theirs is the only one of the truth.
 ONE_CLASS = ("widerface", "fddb")
-# Formats whose class numbers begin with 1, whatever their reader says.
-FROM_ONE = ("visdrone",)
 
 __all__ = ["FORMATS", "Found", "coco_labels", "coco_results", "own_labels", "read_detections", "recognise"]
 
@@ -98,7 +96,7 @@ def read_detections(
     except OSError as error:
         raise DataError(f"{printable(str(error.filename or path))} cannot be read: {error.strerror}") from error
     classes = Classes(
-        dataset.classes, _numbers(name, rows, categories, len(dataset.classes)), tails=name == "comp4",
+        dataset.classes, _numbers(rows, categories, len(dataset.classes)), tails=name == "comp4",
         alone=name in ONE_CLASS,
     )  # fmt: skip
     faults = Faults(rows)
@@ -155,11 +153,9 @@ def _nothing_here(path: Path) -> DataError:
     )  # fmt: skip
 
 
-def _numbers(
-    name: str, rows: Rows, categories: Mapping[int, int] | Numbering | None, classes: int
-) -> Mapping[int, int]:
+def _numbers(rows: Rows, categories: Mapping[int, int] | Numbering | None, classes: int) -> Mapping[int, int]:
     """What class numbers mean: number → label."""
-    numbering = "labels" if name in FROM_ONE else rows.numbering
+    numbering = rows.numbering
     if isinstance(categories, str):
         numbering = categories
     elif categories is not None and numbering == "coco":
@@ -196,7 +192,8 @@ def _tell_of_silence(meant: Sequence[Sequence[int]], dataset: Dataset, faults: F
 
 def _looked_up_classes(rows: Rows, classes: Classes, dataset: Dataset, faults: Faults) -> IntArray:
     meant = [classes.find(name) for name in rows.classes]
-    unknown = [i for i, label in enumerate(meant) if label is None]
+    used = set(np.unique(rows.label).tolist())
+    unknown = [i for i, label in enumerate(meant) if label is None and i in used]
     if unknown:
         faults.subjects("unknown-class", rows.label, unknown, lambda i: classes.unknown(rows.classes[i]))
     other = [name for name, label in zip(rows.classes, meant, strict=True) if label == 0 and classes.assumed(name)]
@@ -212,14 +209,13 @@ def _taken(values: list[int], indices: IntArray) -> IntArray:
 
 def _stop(path: Path, rows: Rows, dataset: Dataset, faults: Faults, allow_loss: bool) -> None:
     """DataError that tells of all rows that cannot be judged, unless they may be lost and some are left."""
-    refused = faults.counts["bad-row"]
-    lost, total = int(faults.lost.sum()) + refused, len(rows) + refused
+    lost, total = int(faults.lost.sum()) + faults.refused, len(rows) + faults.refused
     if allow_loss and (lost < total or not total):
         return
     what = f"{lost} of {total} detections cannot be judged" if lost else "names that mean no image"
     raise DataError(
         f"{printable(path.name)}: {what} against {len(dataset)} images and {len(dataset.classes)} classes",
-        problems=faults.problems(), hint=faults.hint() + ("" if allow_loss else "; allow_loss=true leaves them out"),
+        problems=faults.problems(), hint=faults.hint() + ("" if allow_loss else " (allow_loss=true leaves the rows out)"),
     )  # fmt: skip
 
 

@@ -14,6 +14,8 @@ from onestage.data.formats.listing import in_words
 from onestage.records import BoolArray, Finding, FloatArray, ImageId, IntArray, Severity, Where
 
 LISTED = 10
+# What readers call rows that they could not read.
+REFUSED = ("bad-row", "not-a-number", "unknown-class")
 _STOPS = "nothing is judged; with allow_loss=true the rows are left out"
 FAULTS: dict[str, tuple[Severity, str, str]] = {
     # code: (severity, what it does, what to do)
@@ -43,6 +45,7 @@ FAULTS: dict[str, tuple[Severity, str, str]] = {
     ),
     "score-outside": ("note", "scores only rank: the order counts, not the range", ""),
     "silent-images": ("note", "they are judged as images in which nothing was found", "is the file complete?"),
+    "silent-classes": ("note", "nothing was found of them: their average precision is 0", "is a file missing?"),
     "file-passed-over": ("warning", "it is not read", "one format at a time: give the file itself"),
     "one-class": ("note", "it is taken for the only class of the data", ""),
     "coarse-scores": ("note", "many scores tie, and average precision with them", "use a format with more digits"),
@@ -58,6 +61,7 @@ class Faults:
         self._name = rows.files[0] if len(rows.files) == 1 else ""
         self.findings: list[Finding] = []
         self.lost: BoolArray = np.zeros(len(rows), np.bool_)
+        self.refused = 0
         self.counts: Counter[str] = Counter()
 
     def rows(self, code: str, which: NDArray[np.bool_], what: Callable[[int], str], unit: str = "rows") -> None:
@@ -83,29 +87,34 @@ class Faults:
             indices = np.sort(np.concatenate([group for group, _ in rest]))
             self._add(code, indices, lambda _: f"{len(rest)} more like these")
 
-    def tell(self, code: str, what: str, image: ImageId | None = None, file: str | None = None) -> None:
+    def tell(self, code: str, what: str, file: str | None = None, count: int = 1) -> None:
         """List something that is no matter of a row."""
         severity, consequence, remedy = FAULTS[code]
-        self.findings.append(Finding(code, severity, Where(file, None, image), what, consequence, remedy))
+        self.findings.append(Finding(code, severity, Where(file), what, consequence, remedy, {"count": count}))
 
     def take_over(self, findings: Sequence[Finding]) -> None:
-        """List what the reader of the format found: the first of each code, then how many more."""
-        by_code: dict[tuple[str, Severity], list[Finding]] = defaultdict(list)
+        """List what the reader of the format found, the first of each code, then how many more.
+
+        Codes of `REFUSED` are rows that could not be read, which stop as other errors do.
+        """
+        by_code: dict[str, list[Finding]] = defaultdict(list)
         for finding in findings:
-            by_code[finding.code, finding.severity].append(finding)
-        for (code, severity), found in by_code.items():
-            _, consequence, remedy = FAULTS.get(code, (severity, "", ""))
+            by_code[finding.code].append(finding)
+        for code, found in by_code.items():
+            lost = code in REFUSED
+            severity, consequence, remedy = FAULTS["bad-row"] if lost else (found[0].severity, "", "")
             for one in found[:LISTED]:
-                self.findings.append(Finding(
-                    code, severity, one.where, one.what, one.consequence or consequence, one.remedy or remedy,
-                    {**one.evidence, "count": 1},
-                ))  # fmt: skip
+                said = consequence if lost else one.consequence
+                evidence = {**one.evidence, "count": one.evidence.get("rows", 1)}
+                self.findings.append(Finding(code, severity, one.where, one.what, said, one.remedy or remedy, evidence))
             if rest := found[LISTED:]:
                 places = [str(one.where) for one in rest[:LISTED]]
                 what = f"{len(rest)} more like these"
                 self.findings.append(Finding(
                     code, severity, rest[0].where, what, consequence, remedy, {"count": len(rest), "places": places}
                 ))  # fmt: skip
+            if lost:
+                self.refused += len(found)
             if severity == "error":
                 self.counts[code] += len(found)
 
@@ -116,7 +125,8 @@ class Faults:
 
     def hint(self) -> str:
         """What to try against the most frequent error."""
-        return FAULTS[self.counts.most_common(1)[0][0]][2]
+        code = self.counts.most_common(1)[0][0]
+        return FAULTS[code if code in FAULTS else "bad-row"][2]
 
     def problems(self) -> list[str]:
         """The findings that stop, in words."""
@@ -136,7 +146,8 @@ class Faults:
         where = Where(file, line if rows.by_line else None, image if code != "unknown-image" else None)
         places = [self.place(int(i)) for i in indices[:LISTED]]
         first = f", [{line - 1}]" if not rows.by_line else ""
-        many = f" ({len(indices)} {unit}, the first {', '.join(places[:3])}{' …' * (len(indices) > 3)})"
+        several = f"also {', '.join(places[1:3])}" if rows.by_line else f"the first {', '.join(places[:3])}"
+        many = f" ({len(indices)} {unit}, {several}{' …' * (len(indices) > 3)})"
         said = what(at) + (many if len(indices) > 1 else first)
         evidence = {"count": len(indices), "of": unit, "places": places}
         self.findings.append(Finding(code, severity, where, said, consequence, remedy, evidence))
