@@ -44,9 +44,7 @@ class JudgedFile:
 
     def as_dict(self) -> dict[str, Any]:
         """The content of a metrics.json, with what was read and found."""
-        read = {"format": self.found.format, "rows": self.found.rows, "described": self.found.described}
-        findings = [finding.as_dict() for finding in self.findings]
-        return {**self.evaluation.as_dict(), "detections": read, "findings": findings}
+        return {**self.evaluation.as_dict(), **self.found.as_dict()}
 
 
 def judge_detections(

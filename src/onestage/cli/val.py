@@ -95,7 +95,6 @@ def val(words: Words = None, out: Out = None, as_json: Json = False) -> None:
     terminal = Terminal(as_json)
     judged = _judge(terminal, places[0], keys)
     split = judged.dataset.split
-    terminal.facts([("judged", judged.what), ("on", f"{judged.data}, {split}: {len(judged.dataset)} images")])
     said = judged.evaluation.as_dict() | _show_reading(terminal, judged)
     terminal.say()
     show_scores(terminal, said)
@@ -107,20 +106,21 @@ def val(words: Words = None, out: Out = None, as_json: Json = False) -> None:
 
 
 def _show_reading(terminal: Terminal, judged: Judged) -> dict[str, Any]:
-    """Print what was read of detection files and what was wrong with them and with the truth; the same for machines."""
+    """Print what was judged, and of detection files what was read and what was wrong; the same for machines."""
     from onestage.cli.findings import counted, show_findings
 
-    if judged.found is None:
-        return {}
     found, truth = judged.found, judged.dataset.findings
-    terminal.facts([("read", found.described)])
+    on = f"{judged.data}, {judged.dataset.split}: {len(judged.dataset)} images"
+    read = [] if found is None else [("read", found.described)]
+    terminal.facts([("judged", judged.what), *read, ("on", on)])
+    if found is None:
+        return {}
     if truth:
         terminal.say(f"truth: {counted(truth)}; `onestage data show` lists them", style="dim")
     if found.findings:
         terminal.say(f"detections: {counted(found.findings)}")
         show_findings(terminal, found.findings, most=20)
-    read = {"format": found.format, "rows": found.rows, "described": found.described}
-    return {"detections": read, "findings": [finding.as_dict() for finding in found.findings]}
+    return found.as_dict()
 
 
 def _check(keys: Mapping[str, Any]) -> None:

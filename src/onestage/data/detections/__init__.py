@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -65,6 +65,11 @@ class Found:
     described: str
     rows: int
 
+    def as_dict(self) -> dict[str, Any]:
+        """What was read and what was wrong, as JSON."""
+        read = {"format": self.format, "rows": self.rows, "described": self.described}
+        return {"detections": read, "findings": [finding.as_dict() for finding in self.findings]}
+
 
 def recognise(path: Path) -> list[tuple[str, str]]:
     """What the detections at `path` may be: (name in FORMATS, why, in words); [] where nothing fits."""
@@ -112,7 +117,7 @@ def read_detections(
         _stop(path, rows, dataset, faults, allow_loss)
     check_places(rows, image, label, boxes, size, faults)
     _tell_of_files(path, rows, faults)
-    _tell_of_silence(meant, dataset, faults)
+    _tell_of_silence(meant, label[~faults.lost], dataset, faults)
     kept = ~faults.lost & (rows.scores >= floor)
     detections = _by_image(dataset, rows, image, label, boxes, kept)
     findings = tuple(faults.left_out() if allow_loss else faults.findings)
@@ -182,12 +187,19 @@ def _looked_up_images(rows: Rows, meant: Sequence[Sequence[int]], images: Images
     return _taken([found[0] if len(found) == 1 else -1 for found in meant], rows.image)
 
 
-def _tell_of_silence(meant: Sequence[Sequence[int]], dataset: Dataset, faults: Faults) -> None:
-    """List that there are images of which no file speaks."""
+def _tell_of_silence(meant: Sequence[Sequence[int]], label: IntArray, dataset: Dataset, faults: Faults) -> None:
+    """List that there are images of which no file speaks, and classes with truths but without a detection."""
+    if len(label) and dataset.images:
+        there = np.unique(np.concatenate([dataset.annotations[image.id].labels for image in dataset.images]))
+        missed = [dataset.classes[i] for i in np.setdiff1d(there, label).tolist()]
+        if missed:
+            said = f"{len(missed)} of {len(there)} classes have no detection: {', '.join(missed[:8])}"
+            faults.tell("silent-classes", said + " …" * (len(missed) > 8), count=len(missed))
     named = {found[0] for found in meant if len(found) == 1}
     silent = [image.id for i, image in enumerate(dataset.images) if i not in named]
     if silent:
-        faults.tell("silent-images", f"{len(silent)} of {len(dataset)} images are named nowhere, first {silent[0]!r}")
+        said = f"{len(silent)} of {len(dataset)} images are named nowhere, first {silent[0]!r}"
+        faults.tell("silent-images", said, count=len(silent))
 
 
 def _looked_up_classes(rows: Rows, classes: Classes, dataset: Dataset, faults: Faults) -> IntArray:
@@ -215,7 +227,7 @@ def _stop(path: Path, rows: Rows, dataset: Dataset, faults: Faults, allow_loss: 
     what = f"{lost} of {total} detections cannot be judged" if lost else "names that mean no image"
     raise DataError(
         f"{printable(path.name)}: {what} against {len(dataset)} images and {len(dataset.classes)} classes",
-        problems=faults.problems(), hint=faults.hint() + ("" if allow_loss else " (allow_loss=true leaves the rows out)"),
+        problems=faults.problems(), hint=faults.hint() + " (allow_loss=true leaves the rows out)" * (not allow_loss),
     )  # fmt: skip
 
 
@@ -225,9 +237,8 @@ def _tell_of_files(path: Path, rows: Rows, faults: Faults) -> None:
         return
     read = {Path(name).suffix.lower() for name in rows.files}
     for file in files_under(path, {".txt", ".json", ".csv", ".tsv"} - read):
-        faults.tell(
-            "file-passed-over", f"a {file.suffix} file beside {', '.join(sorted(read))}", None, shown(file, path)
-        )
+        said = f"a {file.suffix} file beside {', '.join(sorted(read))}"
+        faults.tell("file-passed-over", said, shown(file, path))
 
 
 def _by_image(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from onestage.data.detections.rows import Rows
 from onestage.data.formats.listing import in_words
-from onestage.records import BoolArray, Finding, FloatArray, ImageId, IntArray, Severity, Where
+from onestage.records import BoolArray, Finding, FloatArray, IntArray, Severity, Where
 
 LISTED = 10
 # What readers call rows that they could not read.
