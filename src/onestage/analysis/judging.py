@@ -1,4 +1,4 @@
-"""Anyone's detection files judged against a dataset; needs neither torch nor, where sizes are written, images."""
+"""Anyone's detection files judged against a dataset, without torch."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def judge_detections(
 
 def fitting_protocols(dataset: Dataset, detections: Mapping[ImageId, Detections]) -> tuple[str, ...]:
     """The protocols to judge by where none is asked for: the dataset's own first, where it has one and it fits."""
-    own = PROTOCOLS.get(dataset.format)
+    own = None if dataset.format in DEFAULT_PROTOCOLS else PROTOCOLS.get(dataset.format)
     truths = {image.id: dataset.annotations[image.id] for image in dataset.images}
     if own is None or own.unfit(lay_out(truths, detections, dataset.classes, _sizes(dataset))) is not None:
         return DEFAULT_PROTOCOLS

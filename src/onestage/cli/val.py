@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from onestage.data.dataset import Dataset
     from onestage.data.detections import Found
     from onestage.evaluation import Evaluation
+    from onestage.records import Detections, ImageId
 
 EXAMPLES = (
     ("val ssd-lite0-trees-001", "a run's best weights, on the set it was judged on"),
@@ -70,6 +71,7 @@ class Judged:
     what: str
     data: str
     dataset: Dataset
+    detections: Mapping[ImageId, Detections]
     evaluation: Evaluation
     found: Found | None = None
 
@@ -185,8 +187,8 @@ def _judge_weights(terminal: Terminal, path: Path, given: Mapping[str, Any], own
         data, keys.get("split"), classes=classes, seed=keys.get("seed", 0), allow_loss=keys.get("allow_loss", False)
     )
     with terminal.waiting(f"judging {len(dataset)} images"):
-        evaluation, _ = judge(detector, dataset, protocols, **options)
-    return Judged(str(path), str(data), dataset, evaluation)
+        evaluation, found = judge(detector, dataset, protocols, **options)
+    return Judged(str(path), str(data), dataset, found, evaluation)
 
 
 def _holds_detections(path: Path, keys: Mapping[str, Any]) -> bool:
@@ -211,7 +213,7 @@ def _judge_file(path: Path, keys: Mapping[str, Any]) -> Judged:
     judged = judge_detections(
         path, keys.get("data"), protocols=_names(keys.get("protocol")), classes=_names(keys.get("classes")), **options
     )
-    return Judged(str(path), judged.data, judged.dataset, judged.evaluation, judged.found)
+    return Judged(str(path), judged.data, judged.dataset, judged.detections, judged.evaluation, judged.found)
 
 
 def _refuse_dead(keys: Mapping[str, Any], dead: Sequence[str], what: str) -> None:

@@ -77,8 +77,8 @@ def recognise(path: Path) -> list[tuple[str, str]]:
 
 
 def read_detections(
-    path: Path, dataset: Dataset, *, format: str | None = None,
-    categories: Mapping[int, int] | Numbering | None = None, floor: float = 0.0, allow_loss: bool = False,
+    path: Path, dataset: Dataset, categories: Mapping[int, int] | Numbering | None = None, *,
+    format: str | None = None, floor: float = 0.0, allow_loss: bool = False,
 ) -> Found:  # fmt: skip
     """The detections of a file or folder as those of `dataset`: images by id, name or path, classes by name or number.
 
@@ -121,7 +121,8 @@ def read_detections(
     kept = ~faults.lost & (rows.scores >= floor)
     detections = _by_image(dataset, rows, image, label, boxes, kept)
     findings = tuple(faults.left_out() if allow_loss else faults.findings)
-    return Found(name, detections, findings, _described(name, rows, kept, detections, dataset), len(rows))
+    total = len(rows) + faults.refused
+    return Found(name, detections, findings, _described(name, total, rows.scores[kept], detections, dataset), total)
 
 
 def _settled(path: Path, images: Images) -> str:
@@ -258,11 +259,10 @@ def _by_image(
 
 
 def _described(
-    name: str, rows: Rows, kept: np.ndarray, detections: Mapping[ImageId, Detections], dataset: Dataset
+    name: str, total: int, scores: FloatArray, detections: Mapping[ImageId, Detections], dataset: Dataset
 ) -> str:
-    scores = rows.scores[kept]
     within = f", scores {scores.min():.4g} to {scores.max():.4g}" if len(scores) else ""
-    left = f" ({len(rows) - len(scores)} more left out)" if len(scores) < len(rows) else ""
+    left = f" ({total - len(scores)} more left out)" if len(scores) < total else ""
     empty = len(dataset) - len(detections)
     return (
         f"{FORMATS[name].NAME}: {len(scores)} detections{left} in {len(detections)} images{within}; "

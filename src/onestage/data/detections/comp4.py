@@ -1,4 +1,4 @@
-"""VOC challenge results: one text file per class, `image score xmin ymin xmax ymax`; darknet valid writes them too."""
+"""VOC challenge results: one text file per class, as `darknet detector valid` writes them too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may be wrong with detections: every code with its weight, effect and remedy, and the list of what was found."""
+"""What may be wrong with detections: every code with its weight, effect and remedy."""
 
 from __future__ import annotations
 
