@@ -54,7 +54,7 @@ def test_a_file_is_judged_from_python(truth: Path) -> None:
 def test_the_floor_leaves_rows_out_and_is_known(truth: Path) -> None:
     judged = judge_detections(written(truth, (1, 0.9), (2, 0.5)), truth, score=0.6, intervals=False)
     assert judged.evaluation.score_floor == 0.6
-    assert "1 detections (1 more left out)" in judged.found.described
+    assert "1 detection (1 more left out)" in judged.found.described
     assert judged.evaluation.metrics.value("mAP50", "voc10") == 0.5
 
 

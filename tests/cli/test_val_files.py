@@ -271,7 +271,7 @@ def test_what_is_odd_is_printed_and_kept(here: Command, truth: Path) -> None:
     answer = here("val", path, f"data={truth}", "--out", out)
     assert answer.code == 0, answer.err
     assert (
-        "read    COCO results JSON: 3 detections in 1 images, scores 0.9 to 0.95; 1 of 2 images have none" in answer.out
+        "read    COCO results JSON: 3 detections in 1 image, scores 0.9 to 0.95; 1 of 2 images have none" in answer.out
     )
     for code in ("duplicate-row", "box-outside", "unsorted", "silent-images", "silent-classes"):
         assert f"[{code}]" in answer.out

@@ -206,6 +206,19 @@ def test_what_looks_wrong_is_kept_and_listed(tmp_path: Path) -> None:
     assert found.described.startswith("COCO results JSON: 7 detections in 2 images, scores 0.2 to 1.5; 1 of 3")
 
 
+def test_numbers_beyond_all_bounds_are_listed(tmp_path: Path) -> None:
+    data = dataset((1, "a.jpg"))
+    with pytest.raises(DataError, match="2 of 2") as caught:
+        judged(tmp_path, data, [entry(1, box=(1e308, 0, 1e308, 1)), entry(int("9" * 30))])
+    assert {"not-a-box", "unknown-image"} == {problem.rpartition("[")[2][:-1] for problem in caught.value.problems}
+    (tmp_path / "a.txt").write_text("1e30 0.5 0.5 0.1 0.1 0.9\n0 0.5 0.5 1e307 1e307 0.9\n0 0.5 0.5 0.1 0.1 0.9\n")
+    found = read_detections(tmp_path / "a.txt", dataset(("a", "a.jpg")), format="yolo", allow_loss=True)
+    assert codes(found)["bad-row"] == codes(found)["not-a-box"] == len(found.detections["a"]) == 1
+    (tmp_path / "d.json").write_text('[{"image_id": ' + "9" * 5000 + "}]")
+    with pytest.raises(DataError, match="not valid JSON"):
+        read_detections(tmp_path / "d.json", data)
+
+
 def test_boxes_that_are_shares_are_noticed(tmp_path: Path) -> None:
     found = judged(tmp_path, dataset((1, "a.jpg")), [entry(1, box=(0.1, 0.2, 0.3, 0.4))])
     assert codes(found) == {"boxes-in-shares": 1}

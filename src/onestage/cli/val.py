@@ -198,7 +198,7 @@ def _holds_detections(path: Path, keys: Mapping[str, Any]) -> bool:
 
     if path.is_dir():
         return not (path / "run.json").is_file() and str(path) not in run_names()
-    if path.suffix.lower() in (".json", ".txt", ".csv", ".tsv"):
+    if path.suffix.lower() in (".json", ".txt", ".csv", ".tsv") or ("format" in keys and not path.exists()):
         return True
     return path.is_file() and path.suffix.lower() not in WEIGHTS and ("format" in keys or bool(recognise(path)))
 

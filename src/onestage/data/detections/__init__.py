@@ -95,11 +95,20 @@ def read_detections(
     if format is not None and format not in FORMATS:
         raise UsageError(f"format {format!r} is not known{did_you_mean(format, FORMATS)}", hint=", ".join(FORMATS))
     images = Images(dataset)
-    try:
-        name = format or _settled(path, images)
-        rows = FORMATS[name].read(path)
-    except OSError as error:
-        raise DataError(f"{printable(str(error.filename or path))} cannot be read: {error.strerror}") from error
+    with np.errstate(over="ignore", invalid="ignore"):  # numbers beyond all bounds are listed
+        try:
+            name = format or _settled(path, images)
+            rows = FORMATS[name].read(path)
+        except OSError as error:
+            raise DataError(f"{printable(str(error.filename or path))} cannot be read: {error.strerror}") from error
+        return _found(path, name, rows, dataset, images, categories, floor, allow_loss)
+
+
+def _found(
+    path: Path, name: str, rows: Rows, dataset: Dataset, images: Images,
+    categories: Mapping[int, int] | Numbering | None, floor: float, allow_loss: bool,
+) -> Found:  # fmt: skip
+    """The rows as those of the dataset, checked."""
     classes = Classes(
         dataset.classes, _numbers(rows, categories, len(dataset.classes)), tails=name == "comp4",
         alone=name in ONE_CLASS,
@@ -265,6 +274,10 @@ def _described(
     left = f" ({total - len(scores)} more left out)" if len(scores) < total else ""
     empty = len(dataset) - len(detections)
     return (
-        f"{FORMATS[name].NAME}: {len(scores)} detections{left} in {len(detections)} images{within}; "
+        f"{FORMATS[name].NAME}: {_many(len(scores), 'detection')}{left} in {_many(len(detections), 'image')}{within}; "
         f"{empty} of {len(dataset)} images have none"
     )
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"

@@ -17,7 +17,7 @@ def check_values(rows: Rows, boxes: FloatArray, faults: Faults) -> None:
     scored = np.asarray(np.isfinite(score), np.bool_)
     if not scored.all():
         faults.rows("not-a-score", ~scored, lambda i: f"score {score[i]:g}")
-    sound = np.asarray(np.isfinite(given).all(1), np.bool_)
+    sound = np.asarray((np.isfinite(given) & ~np.isinf(boxes)).all(1), np.bool_)
     if not sound.all():
         faults.rows("not-a-box", ~sound, lambda i: text_of(given[i]))
     inverted: BoolArray = sound & (given[:, 2:] < given[:, :2]).any(1)

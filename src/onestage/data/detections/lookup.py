@@ -36,7 +36,7 @@ class Images:
                 self._names[name].append(i)
             for stem in {image.path.stem, last}:
                 self._stems[stem].append(i)
-            if image.path.stem.isdecimal():
+            if _is_count(image.path.stem):
                 self._numbers[int(image.path.stem)].append(i)
         self._strict = any(len(found) > 1 for found in self._stems.values()) or any(
             "/" in str(image.id) for image in dataset.images
@@ -55,7 +55,7 @@ class Images:
         for known in (self._names.get(path.name, []), self._stems.get(stem, [])):
             if chosen := self._nearest(known, folders):
                 return chosen
-        return self._numbers.get(int(text), []) if text.isdecimal() else []
+        return self._numbers.get(int(text), []) if _is_count(text) else []
 
     def _nearest(self, known: Sequence[int], folders: Sequence[str]) -> list[int]:
         agreed = {i: self._agreement(self._images[i], folders) for i in known}
@@ -80,6 +80,11 @@ class Images:
     def told(self, indices: Iterable[int]) -> str:
         """Where some images lie, for a message."""
         return " or ".join(printable(str(self._images[i].path)) for i in indices)
+
+
+def _is_count(text: str) -> bool:
+    """Whether `text` is a whole number of a length that ids and class numbers have."""
+    return text.isascii() and text.isdecimal() and len(text) <= 18
 
 
 def _common_end(first: Sequence[str], second: Sequence[str]) -> int:
@@ -111,7 +116,7 @@ class Classes:
         if isinstance(named, str):
             if named in self._labels:
                 return self._labels[named]
-            if named.isdecimal() and int(named) in self._numbers:
+            if _is_count(named) and int(named) in self._numbers:
                 return self._numbers[int(named)]
             parts = named.split("_")
             ends = ["_".join(parts[at:]) for at in range(1, len(parts))] if self._tails else []

@@ -96,7 +96,12 @@ def _are_boxes(shares: FloatArray, confidence: FloatArray) -> BoolArray:
 
 def _add(gathered: Gathering, name: str, image: str, rows: Table, second: bool) -> None:
     values = rows.numbers[:, [0, 2, 3, 4, 5, 1]] if second else rows.numbers
-    whole = np.isfinite(values[:, 0]) & (values[:, 0] == np.floor(values[:, 0])) & (values[:, 0] >= 0)
+    whole = (
+        np.isfinite(values[:, 0])
+        & (values[:, 0] == np.floor(values[:, 0]))
+        & (values[:, 0] >= 0)
+        & (values[:, 0] < 1e9)
+    )
     for at in np.flatnonzero(~whole):
         gathered.refuse(name, rows.lines[int(at)], f"class {values[at, 0]:g}: expected a whole number from 0", image)
     lines, values = np.asarray(rows.lines, np.int64)[whole], values[whole]
