@@ -80,3 +80,21 @@ def test_the_datas_own_protocol_comes_first_where_it_fits(monkeypatch: pytest.Mo
     assert fitting_protocols(replace(data, format="coco"), found) == DEFAULT_PROTOCOLS
     monkeypatch.setitem(PROTOCOLS, "own", Protocol(voc.voc10, "mAP50", "a test", lambda pool: "no lists"))
     assert fitting_protocols(data, found) == DEFAULT_PROTOCOLS
+
+
+def test_visdrones_own_protocol_is_the_headline(shared: Path, tmp_path: Path) -> None:
+    """The truth's own objects of ten real images as detections, by the layout of the official tool."""
+    truth, found = tmp_path / "VisDrone2019-DET-val" / "annotations", tmp_path / "found"
+    truth.mkdir(parents=True)
+    found.mkdir()
+    for file in sorted((shared / "visdrone" / "VisDrone2019-DET-val" / "annotations").glob("*.txt"))[:10]:
+        (truth / file.name).write_bytes(file.read_bytes())
+        rows = [line.split(",") for line in file.read_text().split()]
+        lines = [",".join([*row[:4], "0.9", row[5], "-1", "-1"]) for row in rows if row[5] not in ("0", "11")]
+        (found / file.name).write_text("\n".join(lines))
+    judged = judge_detections(found, truth.parent, intervals=False)
+    assert judged.found.format == "visdrone"
+    assert judged.evaluation.protocols == ("visdrone", *DEFAULT_PROTOCOLS)
+    assert judged.evaluation.metrics.rows[0].protocol == "visdrone"
+    assert judged.evaluation.metrics.value("mAP50-95", "coco") == pytest.approx(1, abs=2e-3)
+    assert not [one for one in judged.findings if one.severity == "error"]

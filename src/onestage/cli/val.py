@@ -29,13 +29,14 @@ EXAMPLES = (
     ),
     ("val results/ data=VOCdevkit/VOC2007 split=test", "a folder of VOC's class files, as darknet valid writes them"),
     ("val labels/ data=data.yaml protocol=coco", "YOLO txt with confidence, one file per image"),
+    ("val detections/ data=VisDrone2019-DET-val", "by the data's own protocol first"),
     ("val found.csv data=photos/ allow_loss=true", "a table; rows that cannot be judged are left out and listed"),
 )
 KEYS = (
     ("data", "the run's own", "a dataset folder or file, or the name of a sample"),
     ("split", "val", "train, val, test, a set's own name, or all; a COCO file of one set is taken whole"),
     ("protocol", "the run's, or all that fit", "voc07, voc10, voc07+1, voc10+1, coco, …; several with commas"),
-    ("format", "by content", "detection files: coco, comp4, yolo, darknet, cartucho, csv, or the data's own"),
+    ("format", "by content", "detection files: coco, comp4, yolo, darknet, cartucho, csv, visdrone, …"),
     ("score", "0.01", "score floor: detections below it are not judged (a file: none is left out)"),
     ("iou", "0.5", "IoU of non-maximum suppression within a class; not for detection files"),
     ("at", "best mean F1", "score of the operating point, at which precision, recall and F1 are given"),
