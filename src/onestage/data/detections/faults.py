@@ -25,7 +25,9 @@ FAULTS: dict[str, tuple[Severity, str, str]] = {
     "unknown-class": ("error", _STOPS, "rename the class; for numbers say what they mean: categories="),
     "not-a-score": ("error", _STOPS, "a score must be a finite number"),
     "not-a-box": ("error", _STOPS, "a box must be four finite numbers"),
-    "inverted-box": ("error", _STOPS, "are these x y width height where corners are expected, or the other way round?"),
+    "inverted-box": (
+        "error", _STOPS, "are these x y width height where corners are expected, or the other way round?",
+    ),
     "unknown-size": ("error", _STOPS, "boxes in shares of the image need the images beside their annotations"),
     "duplicate-row": (
         "warning", "both are judged, as the official tools do: the copy counts as a false positive",
