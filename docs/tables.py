@@ -103,6 +103,16 @@ def codes() -> str:
     )
 
 
+def detection_codes() -> str:
+    """What reading detection files may find: code, weight, effect and remedy."""
+    from onestage.data.detections.faults import FAULTS
+
+    return _table(
+        ("code", "weight", "what comes of it", "what to do"),
+        [(f"`{code}`", severity, effect, remedy) for code, (severity, effect, remedy) in FAULTS.items()],
+    )
+
+
 def _plain(value: object) -> str:
     return "none" if value is None else str(value)
 
@@ -117,6 +127,7 @@ PARTS: dict[str, tuple[str, Callable[[], str]]] = {
     "keys": ("docs/recipes.md", keys),
     "model-keys": ("docs/recipes.md", model_keys),
     "codes": ("docs/data.md", codes),
+    "detection-codes": ("docs/detections.md", detection_codes),
 }
 
 

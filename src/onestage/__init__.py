@@ -9,10 +9,13 @@ _FROM = {
     "Prediction": "onestage.deploy.predict",
     "Run": "onestage.experiments.run",
     "evaluate": "onestage.evaluation",
+    "judge_detections": "onestage.analysis.judging",
     "open_dataset": "onestage.data.opening",
 }
 
-__all__ = ["Detector", "Evaluation", "Prediction", "Run", "__version__", "evaluate", "open_dataset"]
+__all__ = [
+    "Detector", "Evaluation", "Prediction", "Run", "__version__", "evaluate", "judge_detections", "open_dataset",
+]  # fmt: skip
 
 
 def _version() -> str:

@@ -95,13 +95,14 @@ def test_everything_wrong_is_listed(here: Command, truth: Path) -> None:
     ]  # fmt: skip
     answer = here("val", detections(truth.parent, rows), f"data={truth}")
     assert answer.code == 3
-    assert "9 of 10 detections cannot be judged" in answer.err
+    assert "8 of 10 detections cannot be judged" in answer.err
     for said in (
-        "row 1 and 1 more: image 8 is not in the data", "row 3: category_id 91 is none of 12, 90", "row 4: score nan",
-        "row 5: score 1.5", "row 6: bbox [1, 2, 3]", "row 7: bbox [1, 2, -3, 4]", "row 8: no category_id, bbox, score",
-        "row 9: expected an object",
+        "image 8 is not in the data (2 rows, the first [1], [2])", "class 91 is none of 12, 90, [3]", "score nan, [4]",
+        "[6]: bbox [1, 2, 3]: expected four numbers", "box (1, 2, -2, 6) ends before it begins, [7]",
+        "[8]: no category_id, bbox, score", "[9]: expected an object",
     ):  # fmt: skip
         assert said in answer.err
+    assert "1.5" not in answer.err  # a score beyond 1 ranks as any other; it is listed where all is judged
 
 
 @pytest.mark.parametrize("content", ['{"a": 1}', "[1,", "", "\x00", "null"])
@@ -142,3 +143,165 @@ def test_a_voc_folder_is_judged_on_any_set(here: Command, folder: Path) -> None:
     whole = here("val", path, f"data={folder}", "split=all", "--json")
     assert (whole.code, whole.json["n_images"]) == (0, 12)
     assert here("val", path, f"data={folder}", "split=vall").code == 3
+
+
+# ---- any format, as a process would be called
+
+
+@pytest.fixture
+def photos(folder: Path) -> tuple[Path, list[tuple[str, list[tuple[float, float, float, float]]]]]:
+    """The disc folder and the boxes that its annotations hold, half-open, by image."""
+    from onestage.data.one_set import open_set
+
+    dataset = open_set(folder, "all")
+    return folder, [(str(i.id), [tuple(b) for b in dataset.annotations[i.id].boxes.tolist()]) for i in dataset.images]
+
+
+Photos = tuple[Path, list[tuple[str, list[tuple[float, float, float, float]]]]]
+
+
+def written(kind: str, folder: Path, truth: list[tuple[str, list[tuple[float, float, float, float]]]]) -> Path:
+    """The truth itself as detections of score 0.9, as programs of `kind` write them."""
+    folder.mkdir()
+    rows = [(name, box) for name, boxes in truth for box in boxes]
+    if kind == "coco":
+        listed = [row(name, 1, [x1, y1, x2 - x1, y2 - y1]) for name, (x1, y1, x2, y2) in rows]
+        return detections(folder, listed)
+    if kind == "comp4":
+        lines = [f"{name} 0.9 {x1 + 1} {y1 + 1} {x2} {y2}" for name, (x1, y1, x2, y2) in rows]
+        (folder / "comp4_det_test_disc.txt").write_text("\n".join(lines))
+        return folder
+    if kind == "csv":
+        lines = [f"{name}.jpg;disc;0.9;{x1};{y1};{x2};{y2}" for name, (x1, y1, x2, y2) in rows]
+        (folder / "found.csv").write_text("\n".join(["image;class;score;xmin;ymin;xmax;ymax", *lines]))
+        return folder / "found.csv"
+    if kind == "darknet":
+        frames = [
+            {"frame_id": at, "filename": f"data/{name}.jpg", "objects": [
+                {"class_id": 0, "name": "disc", "confidence": 0.9, "relative_coordinates": {
+                    "center_x": (x1 + x2) / 192, "center_y": (y1 + y2) / 192, "width": (x2 - x1) / 96,
+                    "height": (y2 - y1) / 96}} for x1, y1, x2, y2 in boxes]}
+            for at, (name, boxes) in enumerate(truth)
+        ]  # fmt: skip
+        (folder / "result.json").write_text(json.dumps(frames))
+        return folder / "result.json"
+    for name, boxes in truth:
+        if kind == "yolo":
+            lines = [
+                f"0 {(x1 + x2) / 192} {(y1 + y2) / 192} {(x2 - x1) / 96} {(y2 - y1) / 96} 0.9"
+                for x1, y1, x2, y2 in boxes
+            ]
+        else:
+            lines = [f"disc 0.9 {x1} {y1} {x2} {y2}" for x1, y1, x2, y2 in boxes]
+        (folder / f"{name}.txt").write_text("\n".join(lines))
+    return folder
+
+
+KINDS = ("coco", "comp4", "yolo", "darknet", "cartucho", "csv")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_format_is_recognised_and_judged_alike(here: Command, photos: Photos, tmp_path: Path, kind: str) -> None:
+    folder, truth = photos
+    path = written(kind, tmp_path / kind, truth)
+    answer = here("val", path, f"data={folder}", "split=all", "--json")
+    assert answer.code == 0, answer.err
+    said = answer.json
+    assert said["detections"]["format"] == kind
+    assert said["detections"]["rows"] == sum(len(boxes) for _, boxes in truth)
+    assert {r["name"]: r["value"] for r in said["rows"] if r["class"] is None and r["protocol"] == "coco"}[
+        "mAP50-95"
+    ] == pytest.approx(1)
+    assert {one["code"] for one in said["findings"]} <= {"unsorted", "box-across-border", "column-order"}
+
+
+def spoilt(kind: str, path: Path, fault: str) -> str:
+    """Spoil one row of `path`; returns the code that must be told."""
+    file = next(iter(sorted(path.glob("*.txt")))) if path.is_dir() else path
+    text = file.read_text()
+    score = {"coco": '"score": 0.9', "darknet": '"confidence": 0.9'}.get(kind, "0.9")
+    if fault == "nan":
+        bad = score.replace("0.9", "NaN" if kind in ("coco", "darknet") else "nan")
+        file.write_text(text.replace(score, bad, 1))
+        return "not-a-score"
+    if fault == "words":
+        bad = score.replace("0.9", '"high"') if kind in ("coco", "darknet") else "high"
+        file.write_text(text.replace(score, bad, 1))
+        return "bad-row"
+    if fault == "image" and kind in ("yolo", "cartucho"):
+        file.rename(file.with_name("dics00.txt"))
+    elif fault == "image":
+        file.write_text(text.replace("disc00", "dics00", 1))
+    elif fault == "class" and kind == "comp4":
+        file.rename(file.with_name("comp4_det_test_dics.txt"))
+    elif fault == "class":
+        old, new = {"coco": ('_id": 1,', '_id": 7,'), "yolo": ("0 ", "7 ")}.get(kind, ("disc", "dics"))
+        old, new = {"csv": (";disc;", ";dics;"), "darknet": ('"disc"', '"dics"')}.get(kind, (old, new))
+        file.write_text(text.replace(old, new, 1))
+    return "unknown-image" if fault == "image" else "unknown-class"
+
+
+@pytest.mark.parametrize("fault", ["nan", "words", "image", "class"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_fault_stops_or_is_left_out(
+    here: Command, photos: Photos, tmp_path: Path, kind: str, fault: str
+) -> None:  # fmt: skip
+    folder, truth = photos
+    path = written(kind, tmp_path / kind, truth)
+    code = spoilt(kind, path, fault)
+    said = here("val", path, f"data={folder}", "split=all")
+    assert (said.code, said.out) == (3, ""), said.err
+    assert f"[{code}]" in said.err
+    assert "allow_loss=true" in said.err
+    if fault in ("image", "class") and "7" not in said.err.split("[unknown")[0][-60:]:
+        assert "did you mean 'disc" in said.err
+    whole = fault == "class" and kind == "comp4"
+    again = here("val", path, f"data={folder}", "split=all", "allow_loss=true", "--json")
+    assert again.code == (3 if whole else 0), again.err
+    if not whole:
+        listed = {one["code"]: one for one in again.json["findings"]}
+        assert listed[code]["severity"] == "error"
+        assert listed[code]["evidence"]["count"] >= 1
+        assert listed[code]["consequence"] == "the rows are left out"
+
+
+def test_what_is_odd_is_printed_and_kept(here: Command, truth: Path) -> None:
+    path = detections(truth.parent, [row(7, 90, DOG), row(7, 90, DOG), row(7, 90, [200, 0, 5, 5], 0.95)])
+    out = truth.parent / "metrics.json"
+    answer = here("val", path, f"data={truth}", "--out", out)
+    assert answer.code == 0, answer.err
+    assert (
+        "read    COCO results JSON: 3 detections in 1 image, scores 0.9 to 0.95; 1 of 2 images have none" in answer.out
+    )
+    for code in ("duplicate-row", "box-outside", "unsorted", "silent-images", "silent-classes"):
+        assert f"[{code}]" in answer.out
+    kept = json.loads(out.read_text())
+    assert {one["code"] for one in kept["findings"]} >= {"duplicate-row", "box-outside"}
+    assert kept["detections"] == {**kept["detections"], "format": "coco", "rows": 3}
+
+
+def test_folders_that_are_no_runs(here: Command, truth: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    said = here("val", empty, f"data={truth}")
+    assert said.code == 3
+    assert "empty is empty" in said.err
+    assert "looked for comp4" in said.err
+    (empty / "a.txt").write_text("what is this\n")
+    said = here("val", empty, f"data={truth}")
+    assert (said.code, "neither a run nor detections" in said.err) == (3, True)
+    assert here("val", "nowhere", f"data={truth}").code == 2
+    assert here("val", tmp_path / "nowhere.csv", f"data={truth}").code == 3
+    assert "did you mean 'yolo'" in here("val", empty, f"data={truth}", "format=yollo").err
+
+
+def test_torch_is_not_needed_for_any_format(photos: Photos, tmp_path: Path) -> None:
+    folder, truth = photos
+    words = [
+        ["val", str(written(kind, tmp_path / kind, truth)), f"data={folder}", "split=all", "--json"] for kind in KINDS
+    ]
+    code = (
+        f"import sys\nfrom onestage.cli import run\nassert not any([run(w) for w in {words!r}])\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], env=environment(tmp_path), capture_output=True, text=True, check=True)

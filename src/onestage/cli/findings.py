@@ -11,8 +11,10 @@ from onestage.records import Finding
 
 
 def counted(findings: Sequence[Finding]) -> str:
-    """ "2 zero-area-box, 1 unreadable-image", the most frequent first."""
-    codes = Counter(finding.code for finding in findings)
+    """ "2 zero-area-box, 1 unreadable-image", the most frequent first; a finding may stand for several rows."""
+    codes: Counter[str] = Counter()
+    for finding in findings:
+        codes[finding.code] += finding.evidence.get("count", 1)
     return ", ".join(f"{count} {code}" for code, count in codes.most_common())
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from onestage.cli.terminal import Terminal
 from onestage.records import Metric, Metrics
 
-OVERALL = ("mAP50", "mAP50 present", "mAP50-95", "mAP75", "precision", "recall", "F1")
+# What is shown of the protocols that judge class by class; of others every score over all classes is.
+MEANS, RATES = ("mAP50", "mAP50 present", "mAP50-95", "mAP75"), ("precision", "recall", "F1")
 DARKNETS = ("precision", "recall", "F1", "IoU", "TP", "FP", "FN")
 MOST_CLASSES = 40
 
@@ -16,17 +17,33 @@ MOST_CLASSES = 40
 def show_scores(terminal: Terminal, judged: Mapping[str, Any]) -> None:
     """Print the content of a metrics.json: overall scores, rates at the operating point, AP per class, notes."""
     metrics = Metrics.from_list(judged.get("rows", []))
-    rows = [row for name in OVERALL for row in metrics if row.name == name and row.class_name is None]
-    aps = [row for row in rows if row.name.startswith("mAP")]
+    overall = [row for row in metrics if row.class_name is None]
+    usual = [row for row in overall if _by_class(row.protocol)]
+    rates = [row for name in RATES for row in usual if row.name == name and row.protocol.startswith("voc")]
+    aps = _headline_first([row for row in overall if row not in usual])
+    aps += [row for name in MEANS for row in usual if row.name == name]
     terminal.table(
         ("score", "protocol", "value", "95 % interval", "truths"),
         [(row.name, row.protocol, number(row), interval(row), str(row.n)) for row in aps], left=2,
     )  # fmt: skip
-    _rates(terminal, judged.get("operating_point") or {}, [r for r in rows if r not in aps and r.protocol[:3] == "voc"])
+    _rates(terminal, judged.get("operating_point") or {}, rates)
     _darknets_rates(terminal, metrics)
     _classes(terminal, metrics)
     for note in judged.get("notes") or ():
         terminal.say(f"note: {note}", style="yellow")
+
+
+def _by_class(protocol: str) -> bool:
+    return protocol == "coco" or protocol.startswith(("voc", "darknet"))
+
+
+def _headline_first(rows: list[Metric]) -> list[Metric]:
+    """Protocol after protocol, of each the row first that it is known by."""
+    from onestage.evaluation import PROTOCOLS
+
+    known = {name: protocol.headline for name, protocol in PROTOCOLS.items()}
+    order = list(dict.fromkeys(row.protocol for row in rows))
+    return sorted(rows, key=lambda row: (order.index(row.protocol), known.get(row.protocol) != row.name))
 
 
 def _rates(terminal: Terminal, point: Mapping[str, Any], rates: list[Metric]) -> None:
@@ -70,9 +87,11 @@ def _classes(terminal: Terminal, metrics: Metrics) -> None:
 
 
 def headline(judged: Mapping[str, Any]) -> str:
-    """mAP50 in one line, with interval and n."""
+    """mAP50, or what the protocol is known by, in one line, with interval and n."""
     metrics = Metrics.from_list(judged.get("rows", []))
     named = [row for row in metrics if row.name == "mAP50" and row.class_name is None]
+    if not named:
+        named = _headline_first([row for row in metrics if row.class_name is None])
     if not named:
         return "not judged"
     row = next((row for row in named if row.protocol == "voc10"), named[0])

@@ -14,8 +14,9 @@ from onestage.cli.verb import Json, verb
 if TYPE_CHECKING:
     from onestage.cli.terminal import Terminal
     from onestage.data.dataset import Dataset
+    from onestage.data.detections import Found
     from onestage.evaluation import Evaluation
-    from onestage.experiments.run import Run
+    from onestage.records import Detections, ImageId
 
 EXAMPLES = (
     ("val ssd-lite0-trees-001", "a run's best weights, on the set it was judged on"),
@@ -26,15 +27,20 @@ EXAMPLES = (
         "val detections.json data=instances_val.json",
         "a COCO results list of any detector; needs neither torch nor images",
     ),
+    ("val results/ data=VOCdevkit/VOC2007 split=test", "a folder of VOC's class files, as darknet valid writes them"),
+    ("val labels/ data=data.yaml protocol=coco", "YOLO txt with confidence, one file per image"),
+    ("val detections/ data=VisDrone2019-DET-val", "by the data's own protocol first"),
+    ("val found.csv data=photos/ allow_loss=true", "a table; rows that cannot be judged are left out and listed"),
 )
 KEYS = (
     ("data", "the run's own", "a dataset folder or file, or the name of a sample"),
     ("split", "val", "train, val, test, a set's own name, or all; a COCO file of one set is taken whole"),
-    ("protocol", "the run's, or all", "voc07, voc10, voc07+1, voc10+1, coco; several with commas"),
+    ("protocol", "the run's, or all that fit", "voc07, voc10, voc07+1, voc10+1, coco, …; several with commas"),
+    ("format", "by content", "detection files: coco, comp4, yolo, darknet, cartucho, csv, visdrone, …"),
     ("score", "0.01", "score floor: detections below it are not judged (a file: none is left out)"),
     ("iou", "0.5", "IoU of non-maximum suppression within a class; not for detection files"),
     ("at", "best mean F1", "score of the operating point, at which precision, recall and F1 are given"),
-    ("categories", "automatic", "detection files: coco (ids of the truth's file) or labels (1 is the first class)"),
+    ("categories", "automatic", "class numbers: coco (ids of the truth's file), labels (from 1), indices (from 0)"),
     ("model", "the file's own", "model the weights belong to, where they do not say so"),
     ("classes", "the file's own", "class names in order, where the weights do not say them"),
     ("weights", "best", "of a run: best or last"),
@@ -43,16 +49,18 @@ KEYS = (
     ("precision", "the run's, or fp32", "fp32 or bf16"),
     ("device", "automatic", "cpu, cuda, mps"),
     ("seed", "0", "of the split, where only one set is given"),
-    ("allow_loss", "false", "go on when more than 5 % of the boxes or images cannot be used"),
+    ("allow_loss", "false", "go on when more than 5 % of the data, or any row of a detection file, cannot be used"),
 )  # fmt: skip
 CHOICES = {
     "fit": ("squash", "letterbox"), "precision": ("fp32", "bf16"), "weights": ("best", "last"),
-    "categories": ("coco", "labels"), "allow_loss": (True, False),
+    "categories": ("coco", "labels", "indices"), "allow_loss": (True, False),
 }  # fmt: skip
-FOR_FILES = ("data", "split", "protocol", "score", "at", "categories", "classes", "seed", "allow_loss")
+FOR_FILES = ("data", "split", "protocol", "format", "score", "at", "categories", "classes", "seed", "allow_loss")
+ONLY_FOR_FILES = ("format", "categories")
+WEIGHTS = (".safetensors", ".pth", ".pt", ".weights", ".ckpt")
 
 Words = Annotated[
-    list[str] | None, typer.Argument(metavar="RUN|WEIGHTS|PREDICTIONS.json [data=…] [key=value …]", show_default=False)
+    list[str] | None, typer.Argument(metavar="RUN|WEIGHTS|DETECTIONS [data=…] [key=value …]", show_default=False)
 ]
 Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write metrics and curves here, as JSON.")]
 
@@ -64,7 +72,9 @@ class Judged:
     what: str
     data: str
     dataset: Dataset
+    detections: Mapping[ImageId, Detections]
     evaluation: Evaluation
+    found: Found | None = None
 
 
 @verb(EXAMPLES, KEYS)
@@ -87,16 +97,33 @@ def val(words: Words = None, out: Out = None, as_json: Json = False) -> None:
     _check(keys)
     terminal = Terminal(as_json)
     judged = _judge(terminal, places[0], keys)
-    metrics = judged.evaluation.as_dict()
     split = judged.dataset.split
-    terminal.facts([("judged", judged.what), ("on", f"{judged.data}, {split}: {len(judged.dataset)} images")])
+    said = judged.evaluation.as_dict() | _show_reading(terminal, judged)
     terminal.say()
-    show_scores(terminal, metrics)
+    show_scores(terminal, said)
     if out is not None:
-        write_bytes(out, json_text(metrics).encode())
+        write_bytes(out, json_text(said).encode())
         terminal.say(f"metrics and curves: {out}")
-    kept = {key: value for key, value in metrics.items() if key != "curves"}
+    kept = {key: value for key, value in said.items() if key != "curves"}
     terminal.result({"judged": judged.what, "data": judged.data, "split": split, **kept})
+
+
+def _show_reading(terminal: Terminal, judged: Judged) -> dict[str, Any]:
+    """Print what was judged, and of detection files what was read and what was wrong; the same for machines."""
+    from onestage.cli.findings import counted, show_findings
+
+    found, truth = judged.found, judged.dataset.findings
+    on = f"{judged.data}, {judged.dataset.split}: {len(judged.dataset)} images"
+    read = [] if found is None else [("read", found.described)]
+    terminal.facts([("judged", judged.what), *read, ("on", on)])
+    if found is None:
+        return {}
+    if truth:
+        terminal.say(f"truth: {counted(truth)}; `onestage data show` lists them", style="dim")
+    if found.findings:
+        terminal.say(f"detections: {counted(found.findings)}")
+        show_findings(terminal, found.findings, most=20)
+    return found.as_dict()
 
 
 def _check(keys: Mapping[str, Any]) -> None:
@@ -112,7 +139,7 @@ def _check(keys: Mapping[str, Any]) -> None:
             problems.append(f"{key}: expected a whole number, got {value!r}")
         elif key in CHOICES and value not in CHOICES[key]:
             problems.append(f"{key}: expected {' or '.join(map(str, CHOICES[key]))}, got {value!r}")
-        elif key in ("data", "split", "model", "device") and not isinstance(value, str):
+        elif key in ("data", "split", "model", "device", "format") and not isinstance(value, str):
             problems.append(f"{key}: expected text, got {value!r}")
     if problems:
         raise UsageError("val: values that cannot be used", problems=problems)
@@ -122,9 +149,10 @@ def _judge(terminal: Terminal, place: str, keys: dict[str, Any]) -> Judged:
     from onestage.experiments.run import Run
 
     path = Path(place)
-    if path.suffix.lower() == ".json" and not path.is_dir():
+    if _holds_detections(path, keys):
         return _judge_file(path, keys)
-    if path.is_file() or path.suffix in (".safetensors", ".pth", ".pt"):
+    _refuse_dead(keys, [key for key in keys if key in ONLY_FOR_FILES], "weights")
+    if path.is_file() or path.suffix in WEIGHTS:
         return _judge_weights(terminal, path, keys, {})
     run = Run.open(place)
     which = keys.pop("weights", "best")
@@ -160,61 +188,41 @@ def _judge_weights(terminal: Terminal, path: Path, given: Mapping[str, Any], own
         data, keys.get("split"), classes=classes, seed=keys.get("seed", 0), allow_loss=keys.get("allow_loss", False)
     )
     with terminal.waiting(f"judging {len(dataset)} images"):
-        evaluation, _ = judge(detector, dataset, protocols, **options)
-    return Judged(str(path), str(data), dataset, evaluation)
+        evaluation, found = judge(detector, dataset, protocols, **options)
+    return Judged(str(path), str(data), dataset, found, evaluation)
+
+
+def _holds_detections(path: Path, keys: Mapping[str, Any]) -> bool:
+    """Whether detection files are meant: any file or folder that is neither weights nor a run."""
+    from onestage.data.detections import recognise
+    from onestage.experiments.naming import run_names
+
+    if path.is_dir():
+        return not (path / "run.json").is_file() and str(path) not in run_names()
+    if path.suffix.lower() in (".json", ".txt", ".csv", ".tsv") or ("format" in keys and not path.exists()):
+        return True
+    return path.is_file() and path.suffix.lower() not in WEIGHTS and ("format" in keys or bool(recognise(path)))
 
 
 def _judge_file(path: Path, keys: Mapping[str, Any]) -> Judged:
     """Detections against the truth, without torch and, for COCO data, without images."""
-    from onestage.data.detections import read_detections
-    from onestage.data.one_set import open_set
-    from onestage.errors import UsageError
-    from onestage.evaluation import evaluate
+    from onestage.analysis.judging import judge_detections
 
-    dead = [f"{key} has no effect on a detection file" for key in keys if key not in FOR_FILES]
-    if dead:
-        raise UsageError("val: keys without effect", problems=dead, hint="leave them away")
-    run = _run_beside(path)
-    data = _needed(keys) if run is None or "data" in keys else run.folder / "validation.json"
-    dataset = open_set(
-        data, keys.get("split"), classes=_names(keys.get("classes")), seed=keys.get("seed", 0),
-        allow_loss=keys.get("allow_loss", False), images=False,
-    )  # fmt: skip
-    floor = keys.get("score")
-    if floor is None and run is not None:
-        floor = run.metrics.get("score_floor")
-    detections = read_detections(path, dataset, _categories(keys, data, dataset, run), floor or 0.0)
-    truths = {image.id: dataset.annotations[image.id] for image in dataset.images}
-    protocols = _protocols(keys)
-    evaluation = evaluate(truths, detections, dataset.classes, protocols, score_floor=floor, score=keys.get("at"))
-    return Judged(str(path), str(data), dataset, evaluation)
-
-
-def _categories(keys: Mapping[str, Any], data: Any, dataset: Dataset, run: Run | None) -> dict[int, int]:
-    """category_id → label: as the truth's COCO file numbers its categories, or by the order of classes."""
-    from onestage.data.detections import coco_labels, own_labels
-    from onestage.data.samples import SAMPLES
-    from onestage.errors import UsageError
-
-    asked = keys.get("categories")
-    ids = (
-        None
-        if asked == "labels"
-        else coco_labels(Path(dataset.root if str(data) in SAMPLES else data), dataset.classes)
+    _refuse_dead(keys, [key for key in keys if key not in FOR_FILES], "a detection file")
+    options = {key: keys[key] for key in ("split", "format", "categories", "score", "at", "seed", "allow_loss")
+               if key in keys}  # fmt: skip
+    judged = judge_detections(
+        path, keys.get("data"), protocols=_names(keys.get("protocol")), classes=_names(keys.get("classes")), **options
     )
-    if asked == "coco" and ids is None:
-        raise UsageError("categories=coco: the data is no COCO JSON", hint="categories=labels")
-    if run is not None and asked is None:
-        theirs = (run.info.get("data") or {}).get("classes")
-        return own_labels(theirs or dataset.classes, dataset.classes)
-    return own_labels(dataset.classes, dataset.classes) if ids is None else ids
+    return Judged(str(path), judged.data, judged.dataset, judged.detections, judged.evaluation, judged.found)
 
 
-def _run_beside(path: Path) -> Run | None:
-    """The run whose predictions.json this is; None for any other file."""
-    from onestage.experiments.run import Run
+def _refuse_dead(keys: Mapping[str, Any], dead: Sequence[str], what: str) -> None:
+    from onestage.errors import UsageError
 
-    return Run(path.parent) if (path.parent / "run.json").is_file() else None
+    if dead:
+        problems = [f"{key} has no effect on {what}" for key in dead]
+        raise UsageError("val: keys without effect", problems=problems, hint="leave them away")
 
 
 def _needed(keys: Mapping[str, Any]) -> Any:

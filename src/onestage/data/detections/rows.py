@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from numpy.typing import NDArray
 
 from onestage.records import Finding, FloatArray, IntArray
+
+# What a class number means: a place in the class list from 0, from 1, or the category id of the truth's COCO file.
+Numbering = Literal["indices", "labels", "coco"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +22,8 @@ class Rows:
     `classes` every class, by name or number. `image` and `label` (N,) are indices into them, `file` (N,) into
     `files`; `line` (N,) counts from 1. `boxes` (N, 4) are half-open xyxy, in pixels, or where `relative` in shares of
     the image's width and height. `scores` (N,) are as written. `extra` holds further columns for `Detections.extra`.
-    `findings` list the rows that could not be read; these are not among the N.
+    `findings` list the rows that could not be read; these are not among the N. `numbering` says what classes written
+    as numbers mean. Where not `by_line`, `line` counts the entries of a list instead.
     """
 
     images: tuple[int | str, ...]
@@ -34,6 +38,8 @@ class Rows:
     relative: bool = False
     extra: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+    numbering: Numbering = "indices"
+    by_line: bool = True
 
     def __len__(self) -> int:
         return len(self.boxes)

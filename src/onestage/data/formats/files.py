@@ -91,6 +91,8 @@ def read_json(path: Path, name: str) -> Any:
         raise DataError(f"{name}:{error.lineno}: not valid JSON: {error.msg} (column {error.colno})") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{name}: not UTF-8: {error.reason} at byte {error.start}") from error
+    except ValueError as error:  # a number of more digits than Python reads
+        raise DataError(f"{name}: not valid JSON: {error}") from error
     except RecursionError as error:
         raise DataError(f"{name}: nested too deeply to be an annotation file") from error
 

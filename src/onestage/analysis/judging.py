@@ -1,0 +1,122 @@
+"""Anyone's detection files judged against a dataset, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from onestage.data.dataset import Dataset
+from onestage.data.detections import Found, coco_labels, own_labels, read_detections
+from onestage.data.detections.rows import Numbering
+from onestage.data.one_set import open_set
+from onestage.data.samples import SAMPLES
+from onestage.errors import DataError, UsageError
+from onestage.evaluation import PROTOCOLS, Evaluation, evaluate, lay_out
+from onestage.experiments.run import Run
+from onestage.records import Detections, Finding, ImageId
+
+DEFAULT_PROTOCOLS = ("voc07", "voc10", "coco")
+# What `categories=` may say; "coco" is the ids of the truth's file.
+CATEGORIES = ("coco", "labels", "indices")
+
+
+@dataclass(frozen=True, eq=False)
+class JudgedFile:
+    """A detection file judged: on which set, what was read of it, what was wrong, and the scores."""
+
+    path: Path
+    data: str
+    dataset: Dataset
+    found: Found
+    evaluation: Evaluation
+
+    @property
+    def detections(self) -> Mapping[ImageId, Detections]:
+        """The detections by image; images without any are left out."""
+        return self.found.detections
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What was wrong or odd in the files."""
+        return self.found.findings
+
+    def as_dict(self) -> dict[str, Any]:
+        """The content of a metrics.json, with what was read and found."""
+        return {**self.evaluation.as_dict(), **self.found.as_dict()}
+
+
+def judge_detections(
+    path: str | Path, data: str | Path | None = None, *, split: str | None = None,
+    protocols: Sequence[str] | None = None, format: str | None = None, categories: str | None = None,
+    classes: Sequence[str] | None = None, score: float | None = None, at: float | None = None, seed: int = 0,
+    allow_loss: bool = False, intervals: bool = True,
+) -> JudgedFile:  # fmt: skip
+    """Judge the detections in a file or folder of any known format on a set of `data`.
+
+    `data` may be left away for a run's own predictions.json, which is judged on the run's validation images. `split`
+    and `seed` choose the set (`open_set`), `classes` their names and order. `protocols` are names in
+    `evaluation.PROTOCOLS`; without them those that fit the data (`fitting_protocols`). `format` is a name in
+    `data.detections.FORMATS`, by default as the content says. `categories` says what class numbers mean: "coco" the
+    category ids of the truth's file, "labels" places from 1, "indices" places from 0. `score` is the floor below
+    which rows are left out, `at` the score of the operating point. With `allow_loss` rows that cannot be judged are
+    left out and listed.
+
+    Raises DataError for data or detections that cannot be used, with every kind of problem, UsageError for a word
+    that is not known.
+    """
+    path = Path(path).expanduser()
+    run = run_beside(path)
+    if data is None and run is None:
+        raise UsageError("data= is missing", hint="a dataset folder or file, or the name of a sample (data ls)")
+    truth = run.folder / "validation.json" if data is None and run is not None else Path(str(data)).expanduser()
+    if format is None and not path.exists():
+        raise DataError(f"no such file or folder: {path}")
+    dataset = open_set(truth, split, classes=classes, seed=seed, allow_loss=allow_loss, images=False)
+    floor = run.metrics.get("score_floor") if score is None and run is not None else score
+    found = read_detections(
+        path, dataset, format=format, categories=_categories(categories, truth, dataset, run), floor=floor or 0.0,
+        allow_loss=allow_loss,
+    )  # fmt: skip
+    truths = {image.id: dataset.annotations[image.id] for image in dataset.images}
+    evaluation = evaluate(
+        truths, found.detections, dataset.classes, protocols or fitting_protocols(dataset, found.detections), intervals,
+        sizes=_sizes(dataset), score_floor=floor, score=at,
+    )  # fmt: skip
+    return JudgedFile(path, str(truth if data is None else data), dataset, found, evaluation)
+
+
+def fitting_protocols(dataset: Dataset, detections: Mapping[ImageId, Detections]) -> tuple[str, ...]:
+    """The protocols to judge by where none is asked for: the dataset's own first, where it has one and it fits."""
+    own = None if dataset.format in DEFAULT_PROTOCOLS else PROTOCOLS.get(dataset.format)
+    truths = {image.id: dataset.annotations[image.id] for image in dataset.images}
+    if own is None or own.unfit(lay_out(truths, detections, dataset.classes, _sizes(dataset))) is not None:
+        return DEFAULT_PROTOCOLS
+    return (dataset.format, *DEFAULT_PROTOCOLS)
+
+
+def _sizes(dataset: Dataset) -> dict[ImageId, tuple[int, int]]:
+    return {image.id: (image.width, image.height) for image in dataset.images if image.width and image.height}
+
+
+def run_beside(path: Path) -> Run | None:
+    """The run whose predictions.json this is; None for any other file."""
+    return Run(path.parent) if path.is_file() and (path.parent / "run.json").is_file() else None
+
+
+def _categories(
+    asked: str | None, data: Path, dataset: Dataset, run: Run | None
+) -> Mapping[int, int] | Numbering | None:
+    """What class numbers mean: as the truth's COCO file numbers its categories, or by the order of classes."""
+    if asked not in (None, *CATEGORIES):
+        raise UsageError(f"categories={asked}", hint=f"one of {', '.join(CATEGORIES)}")
+    if asked in ("labels", "indices"):
+        return "labels" if asked == "labels" else "indices"
+    if run is not None and asked is None:
+        theirs = (run.info.get("data") or {}).get("classes")
+        return own_labels(theirs or dataset.classes, dataset.classes)
+    ids = coco_labels(dataset.root if str(data) in SAMPLES else data, dataset.classes)
+    if asked == "coco" and ids is None:
+        raise UsageError("categories=coco: the data is no COCO JSON", hint="categories=labels")
+    return ids

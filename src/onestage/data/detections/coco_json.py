@@ -1,0 +1,162 @@
+"""COCO results lists, written and read; which label a category_id means."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onestage.data.detections.gathering import Gathering
+from onestage.data.detections.rows import Rows
+from onestage.data.formats import coco
+from onestage.data.formats.coco_folder import coco_files, load
+from onestage.data.formats.files import read_json
+from onestage.errors import DataError, did_you_mean
+from onestage.records import Detections, FloatArray, ImageId
+
+NAME = "COCO results JSON"
+LOOKED_FOR = '[{"image_id": …, "category_id": …, "bbox": [x, y, width, height], "score": …}, …]'
+KEYS = ("image_id", "category_id", "bbox", "score")
+
+
+def recognise(path: Path) -> str | None:
+    """Why `path` (a .json file) is taken for a COCO results list, in words; None where it is not."""
+    if not path.is_file() or path.suffix.lower() != ".json":
+        return None
+    with path.open("rb") as stream:
+        head = stream.read(8192).decode("utf-8-sig", "replace").lstrip()
+        if head.startswith("{") and '"annotations"' in head:
+            rest = stream.read()
+            annotated = b'"score"' in rest or '"score"' in head
+            truth = b'"categories"' in rest or '"categories"' in head
+            return f"{NAME} under annotations" if annotated and not truth else None
+    if not head.startswith("["):
+        return None
+    return NAME if '"image_id"' in head or not head[1:].strip("] \r\n\t") else None
+
+
+def read(path: Path) -> Rows:
+    """The rows of a COCO results list, or of the `annotations` of an object that holds nothing of a truth.
+
+    `image_id` may be an id or a name, `category_id` a number or a class's name; other keys are passed over. `line`
+    counts the list's entries from 1. Raises DataError for what is no such file.
+    """
+    rows = _listed(path)
+    gathered = Gathering()
+    columns = _columns(rows)
+    lines: Any = np.arange(1, len(rows) + 1)
+    if columns is None:
+        wrong = [_wrong(row) for row in rows]
+        for at, why in enumerate(wrong):
+            if why is not None:
+                gathered.refuse(path.name, None, f"[{at}]: {why}")
+        lines = lines[[why is None for why in wrong]]
+        columns = _columns([row for row, why in zip(rows, wrong, strict=True) if why is None])
+        assert columns is not None, "rows that are right by themselves have columns"  # noqa: S101
+    images, categories, boxes, scores = columns
+    boxes[:, 2:] += boxes[:, :2]
+    gathered.add(path.name, lines, images, categories, boxes, scores)
+    return gathered.rows(numbering="coco", by_line=False)
+
+
+def _columns(rows: Sequence[Any]) -> tuple[list[Any], list[Any], FloatArray, FloatArray] | None:
+    """Images, categories, boxes (N, 4) and scores (N,) of rows that all are as they should be; otherwise None."""
+    try:
+        images, categories, boxes, scores = ([row[key] for row in rows] for key in KEYS)
+        flat = list(chain.from_iterable(boxes))
+        if (
+            {*map(type, images), *map(type, categories)} <= {int, str}
+            and {*map(type, flat), *map(type, scores)} <= {int, float}
+            and set(map(type, boxes)) <= {list}
+            and set(map(len, boxes)) <= {4}
+        ):
+            values = np.fromiter(flat, np.float64, len(flat)).reshape(-1, 4)
+            return images, categories, values, np.fromiter(scores, np.float64, len(scores))
+    except (TypeError, KeyError, OverflowError):
+        pass
+    return None
+
+
+def _listed(path: Path) -> list[Any]:
+    with _uncollected():
+        rows = read_json(path, str(path))
+    if isinstance(rows, dict) and isinstance(rows.get("annotations"), list) and not {"images", "categories"} & {*rows}:
+        rows = rows["annotations"]
+    if not isinstance(rows, list):
+        truth = isinstance(rows, dict) and {"images", "annotations"} <= {*rows}
+        got = "a truth file" if truth else "an object" if isinstance(rows, dict) else type(rows).__name__
+        raise DataError(f"{path}: expected a COCO results list, got {got}", hint=LOOKED_FOR)
+    return rows
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without Python's search for cycles, which takes two thirds of the time to read half a million rows."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
+
+
+def _wrong(row: Any) -> str | None:
+    """What is wrong with a row by itself; None where nothing is."""
+    if not isinstance(row, dict):
+        return f"expected an object, got {str(row)[:60]!r}"
+    if missing := [key for key in KEYS if key not in row]:
+        return f"no {', '.join(missing)}"
+    if not {type(row["image_id"]), type(row["category_id"])} <= {int, str}:
+        return "image_id and category_id must be numbers or text"
+    box, score = row["bbox"], row["score"]
+    if not _is_number(score):
+        return f"score {score!r}: expected a number"
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+        return f"bbox {str(box)[:60]}: expected four numbers"
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is float or (type(value) is int and abs(value) < 1 << 53)
+
+
+def coco_results(detections: Mapping[ImageId, Detections]) -> list[dict[str, Any]]:
+    """Detections as a COCO results list; category_id is label + 1, boxes xywh.
+
+    Enough digits are kept that judging the list gives the scores of the detections themselves.
+    """
+    rows = []
+    for image_id, found in detections.items():
+        for box, label, score in zip(found.boxes, found.labels, found.scores, strict=True):
+            x1, y1, x2, y2 = (round(float(v), 6) for v in box)
+            bbox = [x1, y1, round(x2 - x1, 6), round(y2 - y1, 6)]
+            rows.append(
+                {"image_id": image_id, "category_id": int(label) + 1, "bbox": bbox, "score": float(f"{score:.9g}")}
+            )
+    return rows
+
+
+def own_labels(theirs: Sequence[str], ours: Sequence[str]) -> dict[int, int]:
+    """category_id → label for files of ours: the id is a class's place in `theirs`, from 1; matched by name."""
+    unknown = [f"{name!r}{did_you_mean(name, ours)}" for name in theirs if name not in ours]
+    if unknown:
+        raise DataError("classes of the detections that the data does not name", problems=unknown)
+    return {place: list(ours).index(name) for place, name in enumerate(theirs, 1)}
+
+
+def coco_labels(data: Path, classes: Sequence[str]) -> dict[int, int] | None:
+    """category_id → label by the ids that the COCO files of `data` give their categories; None where it has none."""
+    if coco.recognise(data) is None:
+        return None
+    ids: dict[int, int] = {}
+    for file in coco_files(data).values():
+        for category in load(file.path)["categories"]:
+            if category["name"] in classes:
+                ids[category["id"]] = list(classes).index(category["name"])
+    return ids
