@@ -11,7 +11,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from onestage.data.dataset import Dataset
-from onestage.data.detections import cartucho, coco_json, comp4, csv_table, darknet, visdrone, yolo_txt
+from onestage.data.detections import cartucho, coco_json, comp4, csv_table, darknet, fddb, visdrone, yolo_txt
 from onestage.data.detections.checks import check_places, check_values, places
 from onestage.data.detections.coco_json import coco_labels, coco_results, own_labels
 from onestage.data.detections.faults import Faults
@@ -44,6 +44,7 @@ FORMATS: Mapping[str, DetectionFormat] = {
     "cartucho": cast(DetectionFormat, cartucho),
     "csv": cast(DetectionFormat, csv_table),
     "visdrone": cast(DetectionFormat, visdrone),
+    "fddb": cast(DetectionFormat, fddb),
 }
 # Formats that name no class: theirs is the only one of the truth.
 ONE_CLASS = ("widerface", "fddb")
