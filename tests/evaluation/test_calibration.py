@@ -41,11 +41,11 @@ def test_the_table_by_hand() -> None:
     )
     rows = found["bins"]["equal_width"]
     assert [row["n"] for row in rows] == [1, 0, 0, 3, 0, 0, 0, 0, 0, 2]  # 0.3 opens the fourth bin, 1 is in the last
-    assert rows[3]["score"] == pytest.approx(0.95 / 3)
-    assert rows[3]["hits"] == pytest.approx(1 / 3)
+    assert rows[3]["mean_score"] == pytest.approx(0.95 / 3)
+    assert rows[3]["hit_share"] == pytest.approx(1 / 3)
     assert rows[3]["gap"] == pytest.approx(0.05 / 3)
     assert rows[3]["n_images"] == 2
-    assert rows[1]["hits"] is rows[1]["interval"] is rows[1]["gap"] is None
+    assert rows[1]["hit_share"] is rows[1]["interval"] is rows[1]["gap"] is None
     assert found["n"] == 6
     assert found["ECE"] == pytest.approx((0.05 + 0.05 + 0.05) / 6)
     assert found["classes"]["a"]["ECE"] == pytest.approx((0.35 + 0.05) / 4)
@@ -59,7 +59,7 @@ def test_what_does_not_count_is_left_out_and_kept_starts_at_the_score() -> None:
     assert found["n"] == 2
     assert found["kept"]["n"] == 1
     assert found["kept"]["ECE"] == pytest.approx(0.1)
-    assert found["kept"]["score"] == pytest.approx(0.9)
+    assert found["kept"]["mean_score"] == pytest.approx(0.9)
 
 
 def test_scores_that_are_no_shares_have_no_calibration() -> None:
@@ -122,7 +122,7 @@ def test_the_interval_of_a_share_covers(together: float) -> None:
     for seed in range(150):
         for row in calibration([calibrated(seed, 60, 12, together)], ["a"])["bins"]["equal_width"]:
             low, high = row["interval"]
-            inside += low <= row["score"] <= high
+            inside += low <= row["mean_score"] <= high
             total += 1
     assert 0.93 <= inside / total <= 0.985
 
@@ -163,7 +163,7 @@ def test_order_of_images_and_rows_changes_nothing(seed: int) -> None:
     for kind, rows in one["bins"].items():
         for row, again in zip(rows, other["bins"][kind], strict=True):
             assert row["n"] == again["n"]
-            assert row["hits"] == pytest.approx(again["hits"], abs=1e-12)
+            assert row["hit_share"] == pytest.approx(again["hit_share"], abs=1e-12)
             if row["interval"]:
                 assert row["interval"] == pytest.approx(again["interval"], abs=1e-9)
 

@@ -60,6 +60,11 @@ def test_json_has_the_shape_of_the_run_folder() -> None:
     assert len(curve["recall"]) == len(curve["precision"]) == len(curve["scores"]) == 12
     assert content["operating_point"]["score"] == 0.7
     assert content["operating_point"]["classes"]["cat"]["best"]["score"] == 0.9
+    assert content["operating_point"]["classes"]["cat"]["best"]["score_interval"] == [0.9, 0.9]
+    assert content["confusion"]["counts"] == [[6, 0, 0], [0, 12, 0], [0, 0, 0]]
+    assert content["confusion"]["score"] == content["calibration"]["kept"]["at"] == 0.7
+    assert content["calibration"]["n"] == 18
+    assert content["confidence"]["mean"]["F1"][70] == 1.0
 
 
 def test_nothing_to_judge_gives_defined_answers() -> None:

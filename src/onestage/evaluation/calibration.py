@@ -40,8 +40,8 @@ def calibration(
 
     Detections are those that count, of all classes and images; hits are the ranking's at its first threshold. "bins"
     holds two tables: "equal_width" (from k / bins up to, not including, the next; the last holds 1) and "equal_mass"
-    (about as many detections each; equal scores stay together). A bin tells n, n_images, the mean score, the share
-    of hits with a 95 % interval, and gap = share - mean score: below 0 the detector is too sure of itself. "ECE" is
+    (about as many detections each; equal scores stay together). A bin tells n, n_images, mean_score, hit_share
+    with a 95 % interval, and gap = hit_share - mean_score: below 0 the detector is too sure of itself. "ECE" is
     the sum over the bins of equal width of |gap| n / N, over all detections and per class (its own detections in the
     same bins), with `interval` from bootstrap `weights` (B, I) over images, of which the first 200 are used.
     "max_error" is the largest |gap| of a bin with at least 30 detections, None where no bin has so many. `at` adds
@@ -77,7 +77,7 @@ def calibration(
     if at is not None:
         keep = rows.score >= at
         kept = _Rows(rows.score[keep], rows.hit[keep], rows.image[keep], rows.label[keep])
-        result["kept"] = {"score": at} | _errors(kept, width[keep], len(classes), bins, weights, n_images)[0]
+        result["kept"] = {"at": at} | _errors(kept, width[keep], len(classes), bins, weights, n_images)[0]
     result["classes"] = dict(zip(classes, each, strict=True))
     return result
 
@@ -164,9 +164,14 @@ def _table(rows: _Rows, place: IntArray, edges: Sequence[tuple[float, float]], n
         row: dict[str, Any] = {"low": low, "high": high, "n": total, "n_images": int((n[k] > 0).sum())}
         if total:
             share, score = float(hits[k].sum()) / total, float(said[k]) / total
-            row |= {"score": score, "hits": share, "interval": share_interval(hits[k], n[k]), "gap": share - score}
+            row |= {
+                "mean_score": score,
+                "hit_share": share,
+                "interval": share_interval(hits[k], n[k]),
+                "gap": share - score,
+            }
         else:
-            row |= {"score": None, "hits": None, "interval": None, "gap": None}
+            row |= {"mean_score": None, "hit_share": None, "interval": None, "gap": None}
         table.append(row)
     return table
 
@@ -199,13 +204,13 @@ def _error(n: FloatArray, hits: FloatArray, said: FloatArray) -> dict[str, Any]:
     """Of the sums in each bin (bins,): n, mean score, share of hits, ECE with its level of chance, maximum error."""
     total = float(n.sum())
     if not total:
-        nothing = dict.fromkeys(("score", "hits", "ECE", "interval", "by_chance", "max_error"))
+        nothing = dict.fromkeys(("mean_score", "hit_share", "ECE", "interval", "by_chance", "max_error"))
         return {"n": 0, **nothing}
     expected = by_chance(n, np.divide(said, n, out=np.zeros_like(said), where=n > 0))
     many = n >= FEWEST
     gaps = np.abs(hits[many] - said[many]) / n[many]
     return {
-        "n": int(total), "score": float(said.sum() / total), "hits": float(hits.sum() / total),
+        "n": int(total), "mean_score": float(said.sum() / total), "hit_share": float(hits.sum() / total),
         "ECE": float(np.abs(hits - said).sum() / total), "interval": None,
         "by_chance": float(expected.sum() / total), "max_error": float(gaps.max()) if len(gaps) else None,
     }  # fmt: skip

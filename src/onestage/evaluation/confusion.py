@@ -34,7 +34,8 @@ class Confusion:
     def shares(self) -> FloatArray:
         """Each row by its sum: what becomes of the truths of a class; rows without any are 0."""
         total = self.counts.sum(1, keepdims=True)
-        return np.divide(self.counts, total, out=np.zeros(self.counts.shape), where=total > 0)
+        result: FloatArray = np.divide(self.counts, total, out=np.zeros(self.counts.shape), where=total > 0)
+        return result
 
     def most_confused(self, most: int = MOST_NAMED) -> list[dict[str, Any]]:
         """Per class of truth the `most` classes it is taken for most often, the surest confusions first of all."""
@@ -84,8 +85,8 @@ def confusion(pool: Pool, score: float | None, iou: float = 0.5, pixel_offset: f
 
     Truths that are difficult, ignored, crowds or regions are in no row; a detection whose best truth of its own class
     is such a one is in no column. Row sums are therefore the truths that count, column sums the detections that
-    count, as in the protocol: diagonal over row sum is recall, over column sum precision. Equal scores: image, then
-    row; equal overlaps: the first truth.
+    count, as in the protocol: diagonal over row sum is recall, over column sum precision. Equal scores go by class,
+    then row; equal overlaps to the first truth.
 
     Differences from ConfusionMatrix of Ultralytics 8.3: it pairs by overlap alone, whatever class and score, so
     that of two boxes on a truth the closer one counts even where it names the wrong class, and its diagonal is not the

@@ -154,8 +154,8 @@ def best_intervals(ranking: Ranking, weights: IntArray) -> dict[str, Any]:
     if not known.any():
         return nothing
     best = np.argmax(f1[:, known].round(12), axis=0)
-    whole = 2 * np.cumsum(np.bincount(cell[hit], minlength=len(tried)))
-    whole = whole / (np.cumsum(np.bincount(cell, minlength=len(tried))) + ranking.n_truths)
+    all_hits, all_counted = (np.cumsum(np.bincount(rows, minlength=len(tried))) for rows in (cell[hit], cell))
+    whole = 2 * all_hits / (all_counted + ranking.n_truths)
     n_images = len(ranking.truths)
     ends = interval(np.where(known, f1[np.flatnonzero(tried == own_best)[0]], np.nan), n_images)
     scores = interval(tried[best], n_images) if 2 * known.sum() >= len(known) else None

@@ -23,7 +23,8 @@ class Evaluation:
     """Detections judged: rows of metrics, curves per class, the operating point, and what to keep in mind.
 
     `score_floor` is the score below which nothing was kept (None: nothing known, nothing found). `truncated` says
-    that it lies above 0.01, so that average precisions may lack the end of their curves; `notes` says by how much. `details` is reckoned when first asked for.
+    that it lies above 0.01, so that average precisions may lack the end of their curves; `notes` says by how much.
+    `details` is reckoned when first asked for.
     """
 
     metrics: Metrics
