@@ -13,7 +13,7 @@ from run_factory import bccd_images, decode, make_run, painted_images
 from onestage.errors import UsageError
 from onestage.experiments.run import Run
 from onestage.experiments.truth import write_truth
-from onestage.report import page
+from onestage.report import page, template
 from onestage.report.page import render, write_report
 
 EVIL = '<b onclick="x">&'
@@ -92,7 +92,7 @@ def test_it_needs_nothing_else(text: str) -> None:
     assert all(link.startswith("data:") for link in parts.links)
     assert not {"link", "iframe", "object", "embed", "base"} & set(parts.tags)
     assert "default-src 'none'" in text
-    css = page._part("page.css") + page._part("page.js")
+    css = template.part("page.css") + template.part("page.js")
     assert "http" not in css
     assert "@import" not in css
     assert "url(" not in css
