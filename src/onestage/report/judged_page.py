@@ -18,6 +18,7 @@ from onestage.report.scores import PER_CLASS, Scores, operating_score, spoken
 from onestage.report.template import embedded, fill, library
 
 MOST_TILES = 6
+MOST_OPEN = 30  # classes whose table is shown without being asked for
 
 
 def write_judged_page(
@@ -60,7 +61,8 @@ def judged_page(
         "remarks": list(map(str, metrics.get("notes") or [])),
         "headline": _headline(metrics, scores, names, what, data),
         "tiles": _tiles(scores, metrics), "table": class_table(scores, names) if scores.classes() else [],
-        "words": list(PER_CLASS), "cut": cut, "cut_known": operating_score(metrics, -1.0) >= 0, "look": look,
+        "long": len(scores.classes()) > MOST_OPEN, "words": list(PER_CLASS), "cut": cut,
+        "cut_known": operating_score(metrics, -1.0) >= 0, "look": look,
         "drawn": drawn, "scores": _by_protocol(scores), "finding_counts": counts, "findings": listed,
         "figures": embedded(figures), "library": library(),
     }  # fmt: skip
@@ -91,14 +93,13 @@ def _tiles(scores: Scores, metrics: Mapping[str, Any]) -> list[dict[str, str]]:
     """The usual numbers, then what each other protocol is known by; alone, a protocol shows its first rows."""
     tiles = facts.tiles(scores)
     said = {tile["protocol"] for tile in tiles}
-    others = [name for name in metrics.get("protocols") or [] if name not in said]
+    others = [name for name in metrics.get("protocols") or [] if name not in said and not (said and name[:3] == "voc")]
     for protocol in others:
         rows = [row for row in scores.metrics if row.protocol == protocol and row.class_name is None]
         head = _headline_row(scores, protocol)
         for row in rows[:MOST_TILES] if not said and len(others) == 1 else [head] if head else []:
             value, _, interval = spoken(row, 3).partition(" (95 % ")
-            name = row.name
-            tiles.append({"word": name, "value": value, "interval": interval.rstrip(")"), "protocol": protocol})
+            tiles.append({"word": row.name, "value": value, "interval": interval.rstrip(")"), "protocol": protocol})
     return tiles
 
 
@@ -138,16 +139,17 @@ def _curves(
     metrics: Mapping[str, Any], scores: Scores, classes: list[str], cut: float
 ) -> tuple[dict[str, Any], list[dict[str, str]]]:
     """Figures of precision and recall by class and of each protocol's own curves, with their titles."""
-    figures, parts = {}, []
+    figures: dict[str, Any] = {}
+    parts: list[dict[str, str]] = []
     kept = metrics.get("curves") or {}
     ours = next((name for name in kept if name.endswith("@0.5")), None)
     if ours is not None and any(name in PROTOCOLS for name in metrics.get("protocols") or []):
         curves = class_curves({"curves": {ours: kept[ours]}}, scores)
         figures["curves"] = plots.precision_recall(curves, classes, cut)
         hidden = len(curves) - len(plots.drawable_curves(curves))
-        about = "IoU 0.5, matching of VOC. The dot is the operating point." + (
-            f" The classes with most truths; {hidden} more are in the JSON." if hidden else ""
-        )
+        about = "IoU 0.5, matching of VOC. The dot is the operating point."
+        about += " Point at a curve for its class." if len(curves) > plots.MOST_NAMED else ""
+        about += f" The classes with most truths; {hidden} more are in the JSON." if hidden else ""
         parts.append({"name": "curves", "title": "Precision and recall", "about": about})
     for number, (protocol, curves) in enumerate((name, own) for name, own in kept.items() if name != ours):
         rates = {name: curve for name, curve in curves.items() if "false_positives" in curve}

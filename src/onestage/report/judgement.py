@@ -8,7 +8,7 @@ from typing import Any
 import onestage.report.colours as colours
 import onestage.report.judgement_plots as plots
 from onestage.evaluation.confusion import Confusion
-from onestage.report.plots import MOST_CURVES
+from onestage.report.plots import MOST_CURVES, MOST_NAMED
 from onestage.report.scores import operating_score
 
 MOST_LISTED = 12
@@ -34,12 +34,12 @@ def closer_look(metrics: Mapping[str, Any], classes: Sequence[str]) -> tuple[dic
     if confusion is not None:
         figures["confusion"] = plots.confusion_map(confusion)
     look = {
-        "cut": point.get("score"), "f1_said": _f1_said(point), "calibration_said": calibration_said(calibration or {}),
+        "cut": point.get("score"), "f1_said": _f1_said(point, len((confidence or {}).get("classes") or {})), "calibration_said": calibration_said(calibration or {}),
         "kept_said": _kept_said(calibration or {}),
         "confused": [] if confusion is None else confusion.most_confused()[:MOST_LISTED],
         "small_map": confusion is not None and len(confusion.classes) <= 6,
         "folded": confusion is not None and len(confusion.classes) > plots.MOST_CELLS,
-        "folded_to": plots.MOST_CELLS - 6, "errors": _errors(confusion),
+        "folded_to": plots.MOST_CELLS - 6, "errors": confusion_said(metrics.get("confusion")),
         "rows": _rows(point, calibration or {}, classes),
         "f1_left_out": max(0, len((confidence or {}).get("classes") or {}) - MOST_CURVES),
     }  # fmt: skip
@@ -76,27 +76,26 @@ def _kept_said(calibration: Mapping[str, Any]) -> str:
     )
 
 
-def _f1_said(point: Mapping[str, Any]) -> str:
+def _f1_said(point: Mapping[str, Any], classes: int) -> str:
     score, f1 = point.get("score"), point.get("F1")
     if score is None:
         return "There is no operating point: nothing was found."
     chosen = "where the mean F1 is highest" if point.get("chosen") == "best mean F1" else str(point.get("chosen"))
     said = "" if f1 is None else f": F1 {f1:.2f}"
-    return f"The dotted line is the operating point, score {score:.2f} ({chosen}){said}."
+    named = " Thick: the mean; point at a curve for its class." if classes > MOST_NAMED else ""
+    return f"The dotted line is the operating point, score {score:.2f} ({chosen}){said}.{named}"
 
 
-def _errors(confusion: Confusion | None) -> str:
-    """How the truths and the detections of the matrix divide, in a sentence."""
-    if confusion is None:
+def confusion_said(content: Mapping[str, Any] | None) -> str:
+    """How the truths and the detections of a confusion matrix divide, in a sentence; "" for none."""
+    if not content:
         return ""
+    confusion = Confusion.from_dict(content)
     n = len(confusion.classes)
     own, whole = int(confusion.counts[:n, :n].trace()), int(confusion.counts[:n].sum())
     missed, nothing = int(confusion.counts[:n, n].sum()), int(confusion.counts[n].sum())
-    parts = [
-        f"{own:,} found",
-        f"{whole - own - missed:,} taken for another class" if n > 1 else "",
-        f"{missed:,} missed",
-    ]
+    other = f"{whole - own - missed:,} taken for another class" if n > 1 else ""
+    parts = [f"{own:,} found", other, f"{missed:,} missed"]
     twice = int(confusion.twice.sum())
     second = f", {twice:,} of them second boxes on a truth already found" if twice else ""
     return f"Of {whole:,} truths {', '.join(filter(None, parts))}; {nothing:,} detections on background{second}."

@@ -18,7 +18,17 @@ from onestage.report.plots import GRID, INK, MOST_CURVES, MOST_NAMED, blank, cut
 MOST_CELLS = 30  # classes in a matrix; of more only the most confused are shown
 MOST_COUNTED = 12  # classes whose counts are written into the matrix
 _DASHES = ("solid", "dot", "dash", "dashdot")
-OTHERS = "all other classes"
+OTHERS = "all others"
+
+
+def _clear(colour: str, opacity: float) -> str:
+    return f"rgba({','.join(map(str, colours.rgb(colour)))},{opacity})"
+
+
+_SCALE = (  # red for errors below the middle, blue above, both clear where there is little
+    (0.0, colours.WRONG), (0.499, _clear(colours.WRONG, 0.03)), (0.5, "rgba(128,128,128,0.07)"),
+    (0.501, _clear(colours.CLASSES[0], 0.03)), (1.0, colours.CLASSES[0]),
+)  # fmt: skip
 
 
 def f1_by_score(
@@ -55,7 +65,7 @@ def f1_by_score(
     if at:
         figure.update_xaxes(range=[at[0], at[-1]])
     figure.update_yaxes(range=[0, 1.05])
-    figure.update_layout(hovermode="closest", showlegend=1 < len(order) <= MOST_NAMED)
+    figure.update_layout(height=420, hovermode="closest", showlegend=1 < len(order) <= MOST_NAMED)
     return figure
 
 
@@ -131,21 +141,25 @@ def confusion_map(confusion: Confusion) -> go.Figure:
     if names[-1:] == [OTHERS]:
         sign[n - 1, n - 1] = 0.0
     depth = sign * np.sqrt(shares)  # the root, so that small shares can be seen
-    written = [[f"{v:,}" if v else "" for v in row] for row in counts.tolist()] if n <= MOST_COUNTED else None
     figure.add_heatmap(
         z=depth.round(4).tolist(), x=list(range(n + 1)), y=list(range(n + 1)), zmin=-1, zmax=1, showscale=False,
-        xgap=1, ygap=1, text=written, texttemplate="%{text}" if written else None,
-        colorscale=[[0, colours.WRONG], [0.5, "rgba(128,128,128,0.08)"], [1, colours.CLASSES[0]]],
+        xgap=1, ygap=1, colorscale=_SCALE,
         customdata=[[[html.escape(r), html.escape(c), int(counts[i, j]), short(float(shares[i, j]))]
                      for j, c in enumerate(columns)] for i, r in enumerate(rows)],
         hovertemplate="truth %{customdata[0]}<br>said %{customdata[1]}<br>%{customdata[2]:,}, "
         "%{customdata[3]:.1%} of the row<extra></extra>",
     )  # fmt: skip
+    for i, j in np.argwhere(counts).tolist() if n <= MOST_COUNTED else ():
+        strong = {"color": "white"} if abs(depth[i, j]) > 0.6 else {}  # else the page's own ink
+        figure.add_annotation(x=j, y=i, text=f"{counts[i, j]:,}", showarrow=False, font=strong)
     for axis, ticks in ((figure.update_xaxes, columns), (figure.update_yaxes, rows)):
         axis(
             tickvals=list(range(n + 1)), ticktext=[html.escape(cut(name, 16)) for name in ticks], showgrid=False,
             zeroline=False, automargin=True,
         )  # fmt: skip
+    for line in ({"x0": n - 0.5, "x1": n - 0.5, "y0": -0.5, "y1": n + 0.5},
+                 {"x0": -0.5, "x1": n + 0.5, "y0": n - 0.5, "y1": n - 0.5}):  # fmt: skip
+        figure.add_shape(type="line", line={"color": INK, "width": 1.5}, **line)
     figure.update_xaxes(side="bottom", tickangle=0 if n <= 4 else -50)
     figure.update_yaxes(autorange="reversed")
     figure.update_layout(
@@ -157,7 +171,7 @@ def confusion_map(confusion: Confusion) -> go.Figure:
 
 def found_by_false(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> go.Figure:
     """Share of truths found against the number of false detections, one curve per name: FDDB's ROC."""
-    figure = blank("false detections in the whole set", "share of faces found")
+    figure = blank("false detections in the whole set", "share of truths found")
     for index, (name, curve) in enumerate(curves.items()):
         if not len(curve.get("false_positives", [])):
             continue
@@ -191,10 +205,6 @@ def _folded(confusion: Confusion) -> tuple[IntArray, list[str]]:
 
 def _decades(rows: Sequence[Mapping[str, Any]]) -> int:
     return max(1, round(math.log10(max(int(row["n"]) for row in rows)) / 3))
-
-
-def _clear(colour: str, opacity: float) -> str:
-    return f"rgba({','.join(map(str, colours.rgb(colour)))},{opacity})"
 
 
 def _shortened(values: Sequence[float] | FloatArray) -> list[float | None]:
