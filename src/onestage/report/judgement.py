@@ -34,7 +34,8 @@ def closer_look(metrics: Mapping[str, Any], classes: Sequence[str]) -> tuple[dic
     if confusion is not None:
         figures["confusion"] = plots.confusion_map(confusion)
     look = {
-        "cut": point.get("score"), "f1_said": _f1_said(point, len((confidence or {}).get("classes") or {})), "calibration_said": calibration_said(calibration or {}),
+        "cut": point.get("score"), "f1_said": _f1_said(point, len((confidence or {}).get("classes") or {})),
+        "calibration_said": calibration_said(calibration or {}),
         "kept_said": _kept_said(calibration or {}),
         "confused": [] if confusion is None else confusion.most_confused()[:MOST_LISTED],
         "small_map": confusion is not None and len(confusion.classes) <= 6,
