@@ -21,7 +21,7 @@ def show_details(terminal: Terminal, judged: Mapping[str, Any]) -> None:
 def _calibration(terminal: Terminal, calibration: Mapping[str, Any]) -> None:
     if not calibration:
         return
-    from onestage.report.judgement import calibration_said
+    from onestage.report.judgement import calibration_said, kept_said
 
     rows = [row for row in (calibration.get("bins") or {}).get("equal_width") or [] if row["n"]]
     if rows:
@@ -36,6 +36,8 @@ def _calibration(terminal: Terminal, calibration: Mapping[str, Any]) -> None:
             title="Calibration (share of detections that are hits, IoU 0.5)",
         )  # fmt: skip
     terminal.say(calibration_said(calibration))
+    if kept := kept_said(calibration):
+        terminal.say(kept)
 
 
 def _confusion(terminal: Terminal, confusion: Mapping[str, Any]) -> None:

@@ -36,7 +36,7 @@ def closer_look(metrics: Mapping[str, Any], classes: Sequence[str]) -> tuple[dic
     look = {
         "cut": point.get("score"), "f1_said": _f1_said(point, len((confidence or {}).get("classes") or {})),
         "calibration_said": calibration_said(calibration or {}),
-        "kept_said": _kept_said(calibration or {}),
+        "kept_said": kept_said(calibration or {}),
         "confused": [] if confusion is None else confusion.most_confused()[:MOST_LISTED],
         "small_map": confusion is not None and len(confusion.classes) <= 6,
         "folded": confusion is not None and len(confusion.classes) > plots.MOST_CELLS,
@@ -67,7 +67,8 @@ def calibration_said(calibration: Mapping[str, Any]) -> str:
     )
 
 
-def _kept_said(calibration: Mapping[str, Any]) -> str:
+def kept_said(calibration: Mapping[str, Any]) -> str:
+    """Mean score and share of hits of the detections from the operating point on; "" where there are none."""
     kept = calibration.get("kept") or {}
     if not kept.get("n"):
         return ""
@@ -81,7 +82,8 @@ def _f1_said(point: Mapping[str, Any], classes: int) -> str:
     score, f1 = point.get("score"), point.get("F1")
     if score is None:
         return "There is no operating point: nothing was found."
-    chosen = "where the mean F1 is highest" if point.get("chosen") == "best mean F1" else str(point.get("chosen"))
+    best = f"where {'the mean F1' if classes > 1 else 'F1'} is highest"
+    chosen = best if point.get("chosen") == "best mean F1" else str(point.get("chosen"))
     said = "" if f1 is None else f": F1 {f1:.2f}"
     named = " Thick: the mean; point at a curve for its class." if classes > MOST_NAMED else ""
     return f"The dotted line is the operating point, score {score:.2f} ({chosen}){said}.{named}"

@@ -95,13 +95,15 @@ def reliability(calibration: Mapping[str, Any]) -> go.Figure:
         hovertemplate="%{customdata[0]} detections in %{customdata[1]} images<br>mean score %{customdata[2]:.2f}"
         "<br>share of hits %{y:.2f}<br>gap %{customdata[3]:+.2f}<extra></extra>",
     )  # fmt: skip
-    for sign, name, colour in ((-1, "too sure", colours.WRONG), (1, "too unsure", colours.CLASSES[2])):
+    for sign, name, colour, depth in (
+        (-1, "too sure", colours.WRONG, 0.22), (1, "too unsure", colours.CLASSES[2], 0.55),
+    ):  # fmt: skip
         here = np.sign(share - said) == sign
         if here.any():
             figure.add_bar(
                 x=np.array(middle)[here].tolist(), y=_shortened(np.abs(share - said)[here]), width=width, name=name,
                 base=_shortened(np.minimum(share, said)[here]), hoverinfo="skip",
-                marker={"color": _clear(colour, 0.22), "line": {"color": colour, "width": 1.5},
+                marker={"color": _clear(colour, depth), "line": {"color": colour, "width": 1.5},
                         "pattern": {"shape": "/", "fgcolor": colour, "size": 6, "solidity": 0.25}},
             )  # fmt: skip
     figure.add_scatter(
@@ -204,7 +206,7 @@ def _folded(confusion: Confusion) -> tuple[IntArray, list[str]]:
 
 
 def _decades(rows: Sequence[Mapping[str, Any]]) -> int:
-    return max(1, round(math.log10(max(int(row["n"]) for row in rows)) / 3))
+    return max(1, math.ceil(math.ceil(math.log10(max(int(row["n"]) for row in rows))) / 3))
 
 
 def _shortened(values: Sequence[float] | FloatArray) -> list[float | None]:
