@@ -1,4 +1,4 @@
-"""What a page says beyond the scores: how far scores can be trusted, what is taken for what, where to cut."""
+"""What a page says beyond the scores: how far to trust them, what is taken for what, where to cut."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures of what a score does not say: F1 by score, reliability, confusion, hits against false detections."""
+"""Figures beyond the scores: F1 by score, reliability, confusion, hits against false detections."""
 
 from __future__ import annotations
 
