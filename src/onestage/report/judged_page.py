@@ -52,6 +52,7 @@ def judged_page(
     scores, names = Scores.of(metrics), list(classes)
     cut = operating_score(metrics)
     look, figures = closer_look(metrics, names)
+    rates = scores.overall("precision")
     own, drawn = _curves(metrics, scores, names, cut)
     bars = [row for name in scores.classes() if (row := scores.per_class("AP50", name))]
     figures |= own | {"bars": plots.class_bars(bars if len(bars) > 1 else [], names)}
@@ -62,7 +63,7 @@ def judged_page(
         "headline": _headline(metrics, scores, names, what, data),
         "tiles": _tiles(scores, metrics), "table": class_table(scores, names) if scores.classes() else [],
         "long": len(scores.classes()) > MOST_OPEN, "words": list(PER_CLASS), "cut": cut,
-        "cut_known": operating_score(metrics, -1.0) >= 0, "look": look,
+        "cut_known": operating_score(metrics, -1.0) >= 0 and rates is not None and rates.protocol.startswith("voc"), "look": look,
         "drawn": drawn, "scores": _by_protocol(scores), "finding_counts": counts, "findings": listed,
         "figures": embedded(figures), "library": library(),
     }  # fmt: skip
@@ -71,10 +72,11 @@ def judged_page(
 
 
 def verdict(scores: Scores, metrics: Mapping[str, Any], classes: Sequence[str]) -> str:
-    """The judgement in one sentence: mAP50 where there is one, else what the first protocol is known by."""
-    if scores.overall("mAP50") is not None:
+    """The judgement in one sentence: what the first protocol is known by; mAP50 in the words of a run's page."""
+    protocols = metrics.get("protocols") or []
+    if protocols and protocols[0] in PROTOCOLS and PROTOCOLS[protocols[0]].headline == "mAP50":
         return facts.verdict({}, scores, [], classes)
-    for protocol in metrics.get("protocols") or []:
+    for protocol in protocols:
         if row := _headline_row(scores, protocol):
             n = scores.n_images
             where = "" if n is None else f" on {n:,} image{'' if n == 1 else 's'}"
@@ -91,7 +93,8 @@ def _headline_row(scores: Scores, protocol: str) -> Metric | None:
 
 def _tiles(scores: Scores, metrics: Mapping[str, Any]) -> list[dict[str, str]]:
     """The usual numbers, then what each other protocol is known by; alone, a protocol shows its first rows."""
-    tiles = facts.tiles(scores)
+    own = {row.protocol for row in scores.metrics if row.class_name is None and row.name in ("mAP50", "mAP50-95")}
+    tiles = [tile for tile in facts.tiles(scores) if tile["protocol"] in own]
     said = {tile["protocol"] for tile in tiles}
     others = [name for name in metrics.get("protocols") or [] if name not in said and not (said and name[:3] == "voc")]
     for protocol in others:
