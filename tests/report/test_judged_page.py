@@ -55,6 +55,23 @@ def test_protocols_with_curves_of_their_own_are_drawn(content: dict[str, Any]) -
     assert {"own0recall", "own1found"} <= figures(text)
 
 
+@pytest.mark.parametrize(
+    ("protocols", "sentence"),
+    [
+        (("voc07", "coco"), r"mAP50 1\.00 \(95 % 1\.00–1\.00\) on 6 images, 6 cats\."),
+        (("coco", "voc10"), r"coco mAP50-95 1\.000 \(95 % 1\.000–1\.000\) on 6 images\."),
+        (("visdrone",), r"visdrone AP 1\.000 \(95 % 1\.000–1\.000\) on 6 images\."),
+    ],
+)
+def test_the_verdict_is_what_the_first_protocol_is_known_by(protocols: tuple[str, ...], sentence: str) -> None:
+    truth = {i: Annotations([[0, 0, 40, 40]], [0]) for i in range(6)}
+    found = {i: Detections(t.boxes, t.labels, [0.9]) for i, t in truth.items()}
+    judged = evaluate(truth, found, ["cat"], protocols, sizes=dict.fromkeys(truth, (90, 90)), resamples=20)
+    text = judged_page(judged.as_dict(), ["cat"], "d.json", "data")
+    assert re.search(sentence, text)
+    assert ("Precision, recall and F1 at score" in text) == (protocols != ("visdrone",))
+
+
 def test_names_are_text(content: dict[str, Any]) -> None:
     truth = {0: Annotations([[0, 0, 9, 9]], [0])}
     found = {0: Detections([[0, 0, 9, 9]], [0], [0.9])}

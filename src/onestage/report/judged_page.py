@@ -53,6 +53,7 @@ def judged_page(
     cut = operating_score(metrics)
     look, figures = closer_look(metrics, names)
     rates = scores.overall("precision")
+    at_cut = operating_score(metrics, -1.0) >= 0 and rates is not None and rates.protocol.startswith("voc")
     own, drawn = _curves(metrics, scores, names, cut)
     bars = [row for name in scores.classes() if (row := scores.per_class("AP50", name))]
     figures |= own | {"bars": plots.class_bars(bars if len(bars) > 1 else [], names)}
@@ -63,7 +64,7 @@ def judged_page(
         "headline": _headline(metrics, scores, names, what, data),
         "tiles": _tiles(scores, metrics), "table": class_table(scores, names) if scores.classes() else [],
         "long": len(scores.classes()) > MOST_OPEN, "words": list(PER_CLASS), "cut": cut,
-        "cut_known": operating_score(metrics, -1.0) >= 0 and rates is not None and rates.protocol.startswith("voc"), "look": look,
+        "cut_known": at_cut, "look": look,
         "drawn": drawn, "scores": _by_protocol(scores), "finding_counts": counts, "findings": listed,
         "figures": embedded(figures), "library": library(),
     }  # fmt: skip
