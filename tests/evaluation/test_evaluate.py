@@ -49,6 +49,13 @@ def test_rows_are_complete_and_named() -> None:
     assert len(judged.metrics.rows) == len(expected)
 
 
+def test_the_matrix_follows_the_protocol_that_adds_a_pixel() -> None:
+    truth, found = {0: Annotations([[0, 0, 9, 9]], [0])}, {0: Detections([[0, 0, 9, 4.1]], [0], [0.9])}
+    plain, added = (evaluate(truth, found, ["cat"], (name,), score=0.5) for name in ("voc10", "voc10+1"))
+    assert plain.details["confusion"]["counts"] == [[0, 1], [1, 0]]
+    assert added.details["confusion"]["counts"] == [[1, 0], [0, 0]]
+
+
 def test_json_has_the_shape_of_the_run_folder() -> None:
     judged = evaluate(TRUTH, PERFECT, NAMES, resamples=20)
     content = json.loads(json.dumps(judged.as_dict(), allow_nan=False))
@@ -60,6 +67,11 @@ def test_json_has_the_shape_of_the_run_folder() -> None:
     assert len(curve["recall"]) == len(curve["precision"]) == len(curve["scores"]) == 12
     assert content["operating_point"]["score"] == 0.7
     assert content["operating_point"]["classes"]["cat"]["best"]["score"] == 0.9
+    assert content["operating_point"]["classes"]["cat"]["best"]["score_interval"] == [0.9, 0.9]
+    assert content["confusion"]["counts"] == [[6, 0, 0], [0, 12, 0], [0, 0, 0]]
+    assert content["confusion"]["score"] == content["calibration"]["kept"]["at"] == 0.7
+    assert content["calibration"]["n"] == 18
+    assert content["confidence"]["mean"]["F1"][70] == 1.0
 
 
 def test_nothing_to_judge_gives_defined_answers() -> None:

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 
+from onestage.evaluation import evaluate
 from onestage.experiments.run import Run
 from onestage.experiments.truth import write_truth
 from onestage.records import Annotations, Detections, ImageInfo
@@ -198,9 +199,12 @@ def judged(images: Labelled, found: dict, classes: Sequence[str], whole: float, 
     ):  # fmt: skip
         rows.append({"protocol": protocol, "name": word, "class": None, "value": value, "n": objects,
                      "interval": [value - 0.05, value + 0.04]})  # fmt: skip
+    real = evaluate({image.id: truth for image, truth in images}, found, classes, ("voc10",), score=cut, resamples=40)
+    closer = {key: value for key, value in real.as_dict().items() if key in ("calibration", "confusion", "confidence")}
     return {
         "protocols": ["voc07", "voc10", "coco"], "n_images": n_images, "score_floor": 0.01, "rows": rows,
-        "curves": {"voc10@0.5": curves}, "operating_point": {"score": cut, "chosen": "best mean F1"}, "notes": [],
+        "curves": {"voc10@0.5": curves}, "notes": [], **closer,
+        "operating_point": {**real.as_dict()["operating_point"], "chosen": "best mean F1"},
     }  # fmt: skip
 
 

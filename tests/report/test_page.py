@@ -13,7 +13,7 @@ from run_factory import bccd_images, decode, make_run, painted_images
 from onestage.errors import UsageError
 from onestage.experiments.run import Run
 from onestage.experiments.truth import write_truth
-from onestage.report import page
+from onestage.report import page, template
 from onestage.report.page import render, write_report
 
 EVIL = '<b onclick="x">&'
@@ -76,6 +76,22 @@ def test_it_tells_the_whole_run(text: str) -> None:
         assert part in words, part
 
 
+def test_it_says_what_the_scores_do_not(text: str) -> None:
+    words = _Parts(text).words
+    for part in ("F1 by score", "Calibration", "Expected calibration error 0.", "What is taken for what",
+                 "on background", "Best score and calibration of each class"):  # fmt: skip
+        assert part in words, part
+    assert {"f1", "reliability", "confusion"} <= set(re.findall(r'data-figure="(\w+)"', text))
+
+
+def test_results_of_earlier_versions_have_a_page_too(run: Run) -> None:
+    old = {key: value for key, value in run.metrics.items() if key not in ("calibration", "confusion", "confidence")}
+    run.write_metrics(old)
+    text = render(run, decode)
+    assert "What is taken for what" not in text
+    assert 'data-figure="curves"' in text
+
+
 def test_the_recipe_marks_what_was_asked_for(text: str) -> None:
     asked = re.findall(r'<tr class="asked"><th scope="row">([^<]+)</th>', text)
     assert asked == ["model", "data", "train.epochs"]
@@ -92,7 +108,7 @@ def test_it_needs_nothing_else(text: str) -> None:
     assert all(link.startswith("data:") for link in parts.links)
     assert not {"link", "iframe", "object", "embed", "base"} & set(parts.tags)
     assert "default-src 'none'" in text
-    css = page._part("page.css") + page._part("page.js")
+    css = template.part("page.css") + template.part("page.js")
     assert "http" not in css
     assert "@import" not in css
     assert "url(" not in css
@@ -104,7 +120,7 @@ def test_names_are_text_never_markup(text: str) -> None:
     assert EVIL in _Parts(text).words
     assert "b" not in _Parts(text).tags or "<b onclick" not in text
     figures = re.findall(r'<script type="application/json" data-figure="\w+">(.*?)</script>', text, re.DOTALL)
-    assert len(figures) == 5
+    assert len(figures) == 8
     assert not [figure for figure in figures if "<" in figure]
     assert any("\\u0026lt;b" in figure for figure in figures)  # plotly reads a little HTML itself
 
@@ -235,9 +251,9 @@ def test_a_browser_draws_it_offline_without_a_complaint(tmp_path: Path, shared: 
             lambda request: heard.append(request.url) if not request.url.startswith(("data:", path.as_uri())) else None,
         )
         tab.goto(path.as_uri())
-        tab.wait_for_function("document.documentElement.dataset.figures === '5'", timeout=30_000)
+        tab.wait_for_function("document.documentElement.dataset.figures === '8'", timeout=30_000)
         assert heard == []
-        assert tab.locator(".figure .main-svg").count() >= 5
+        assert tab.locator(".figure .main-svg").count() >= 8
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
         assert tab.evaluate("[...document.images].every((image) => image.naturalWidth > 0)")
         opened.close()

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from onestage.errors import DataError, UsageError, did_you_mean
-from onestage.evaluation import coco, darknet, fddb, operating, uncertainty, visdrone, voc
+from onestage.evaluation import coco, darknet, details, fddb, operating, uncertainty, visdrone, voc
 from onestage.evaluation.judgement import Judgement, Protocol
 from onestage.evaluation.pool import Pool, lay_out
 from onestage.evaluation.verdict import Evaluation, truncation
@@ -51,6 +51,8 @@ def evaluate(
 
     `sizes` are width and height of the images, where known (VisDrone's rule asks for them).
 
+    Calibration, confusion and curves by score are reckoned when `Evaluation.details` or `as_dict` asks for them.
+
     Raises DataError for detections that do not fit the truth or a truth that lacks what a protocol needs, UsageError
     for an unknown protocol; each names all.
     """
@@ -89,4 +91,5 @@ def evaluate(
         score_floor=floor,
         truncated=bool(note),
         notes=tuple(notes),
+        look_closer=partial(details.details, laid_out, ranked, point["score"], weights, base or "voc10"),
     )

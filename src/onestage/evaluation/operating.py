@@ -1,4 +1,4 @@
-"""Precision, recall and F1 at a score, the score of best F1, and curves for a report."""
+"""Precision, recall and F1 at a score and by score, the score of best F1 and how sure it is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ import numpy as np
 
 from onestage.evaluation.average_precision import Ranking, mean_present, per_image_count, precision_recall
 from onestage.evaluation.judgement import Judgement, Key
+from onestage.evaluation.resampling import resampled_sums
+from onestage.evaluation.uncertainty import interval
 from onestage.records import FloatArray, IntArray
+
+DRAWS = 200
+_TRIED = 200  # scores of a class among which a resample seeks its best
 
 Curve = dict[str, list[float]]
 
@@ -67,6 +72,99 @@ def curves(rankings: Sequence[Ranking], classes: Sequence[str], points: int = 50
             "scores": scores[keep].tolist(),
         }
     return result
+
+
+def confidence_curves(rankings: Sequence[Ranking], classes: Sequence[str], points: int = 101) -> dict[str, Any]:
+    """Precision, recall and F1 by the score from which on detections are kept, per class and as their mean, as JSON.
+
+    "scores" are `points` even steps from 0 to 1, or over the scores there are where some lie outside. The rest as in
+    `operating_points`: a class of which nothing is kept has precision 0, classes without truths are left out.
+    """
+    rows = [ranking.score[ranking.counted[0]] for ranking in rankings]
+    every = np.concatenate(rows) if rows else np.zeros(0)
+    low, high = (0.0, 1.0) if not len(every) else (float(every.min()), float(every.max()))
+    at = np.linspace(0, 1, points) if low >= 0 and high <= 1 else np.linspace(low, high, points)
+    at = at.round(12)
+    each: dict[str, tuple[FloatArray, FloatArray, FloatArray]] = {}
+    for name, ranking, score in zip(classes, rankings, rows, strict=True):
+        if ranking.n_truths:
+            kept = np.searchsorted(-score, -at, side="right")
+            hits = np.concatenate([[0], np.cumsum(ranking.hit[0][ranking.counted[0]])])[kept]
+            each[name] = _rates(hits, kept, np.array(ranking.n_truths))
+    names = ("precision", "recall", "F1")
+    means = {key: np.mean([rates[i] for rates in each.values()], axis=0) for i, key in enumerate(names)} if each else {}
+    return {
+        "scores": at.tolist(),
+        "mean": {key: values.round(5).tolist() for key, values in means.items()},
+        "classes": {c: {key: r[i].round(5).tolist() for i, key in enumerate(names)} for c, r in each.items()},
+    }
+
+
+def reaching(ranking: Ranking, *, precision: float | None = None, recall: float | None = None) -> dict[str, Any] | None:
+    """The score that reaches a wanted `precision` with the most recall, or a wanted `recall` with the most precision.
+
+    Give one of the two, in (0, 1]; ValueError otherwise. Returns score, precision, recall and F1 as JSON, None where
+    no score reaches it. Among equals the highest score. Detections of equal score are kept or dropped together.
+    """
+    if (precision is None) == (recall is None):
+        raise ValueError("reaching: expected either precision or recall")
+    rows = np.flatnonzero(ranking.counted[0])
+    ends = np.flatnonzero(np.diff(ranking.score[rows], append=-np.inf))
+    if not ranking.n_truths or not len(ends):
+        return None
+    hits = np.cumsum(ranking.hit[0][rows])[ends]
+    rates = hits / (ends + 1), hits / ranking.n_truths
+    wanted, free, least = (*rates, precision) if precision is not None else (rates[1], rates[0], recall)
+    fit = np.flatnonzero(wanted >= (least or 0.0))
+    if not len(fit):
+        return None
+    best = int(fit[np.argmax(free[fit])])
+    score = float(ranking.score[rows][ends[best]])
+    return {"score": score} | _plain(ranking, score)
+
+
+def best_intervals(ranking: Ranking, weights: IntArray) -> dict[str, Any]:
+    """How sure a class's score of best F1 is, from bootstrap `weights` (B, I) over images, of which 200 are used.
+
+    "score_interval" is where the best score of a resample lies in 95 % of them: a wide one says that the score may
+    be moved without harm, or that there are too few images to know it. "F1_interval" is that of F1 at the score found
+    on the whole set, kept fixed. "F1_optimism" is how much that F1 is too high on average because score and F1 come
+    from the same images: best F1 of a resample, less F1 of the whole set at the resample's best score. All None where
+    nothing was found. Resamples seek among at most 200 scores of hits, for F1 is highest at a hit.
+
+    Source of the optimism: Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 17.6.
+    """
+    nothing = dict.fromkeys(("score_interval", "F1_interval", "F1_optimism"))
+    own_best = best_score([ranking])
+    found = np.unique(ranking.score[ranking.hit[0]])[::-1]
+    if own_best is None or not len(found) or not len(weights):
+        return nothing
+    if len(found) > _TRIED:
+        found = found[np.linspace(0, len(found) - 1, _TRIED).round().astype(np.int64)]
+    tried = np.union1d(found, [own_best])[::-1]
+    few = weights[:DRAWS]
+    rows = np.flatnonzero(ranking.counted[0] & (ranking.score >= tried[-1]))
+    cell = np.searchsorted(-tried, -ranking.score[rows])  # the highest score tried that keeps the row
+    hit = ranking.hit[0][rows]
+    counted = np.cumsum(resampled_sums(few, ranking.image[rows], cell, len(tried)), axis=0)
+    hits = np.cumsum(resampled_sums(few, ranking.image[rows[hit]], cell[hit], len(tried)), axis=0)
+    truths = few @ ranking.truths
+    f1 = np.where(truths > 0, 2 * hits / np.maximum(counted + truths, 1), np.nan)
+    known = truths > 0
+    if not known.any():
+        return nothing
+    best = np.argmax(f1[:, known].round(12), axis=0)
+    all_hits, all_counted = (np.cumsum(np.bincount(rows, minlength=len(tried))) for rows in (cell[hit], cell))
+    whole = 2 * all_hits / (all_counted + ranking.n_truths)
+    n_images = len(ranking.truths)
+    ends = interval(np.where(known, f1[np.flatnonzero(tried == own_best)[0]], np.nan), n_images)
+    scores = interval(tried[best], n_images) if 2 * known.sum() >= len(known) else None
+    optimism = f1[:, known][best, np.arange(len(best))] - whole[best]
+    return {
+        "score_interval": None if scores is None else list(scores),
+        "F1_interval": None if ends is None else list(ends),
+        "F1_optimism": float(optimism.mean()),
+    }
 
 
 def at_score(

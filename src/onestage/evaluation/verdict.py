@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ class Evaluation:
 
     `score_floor` is the score below which nothing was kept (None: nothing known, nothing found). `truncated` says
     that it lies above 0.01, so that average precisions may lack the end of their curves; `notes` says by how much.
+    `details` is reckoned when first asked for.
     """
 
     metrics: Metrics
@@ -33,14 +35,24 @@ class Evaluation:
     score_floor: float | None
     truncated: bool = False
     notes: tuple[str, ...] = ()
+    look_closer: Callable[[], dict[str, Any]] = field(default=dict, repr=False)
+
+    @cached_property
+    def details(self) -> dict[str, Any]:
+        """What the scores do not say, as JSON: "calibration", "confusion", "confidence" (curves by score), "best"."""
+        return self.look_closer()
 
     def as_dict(self) -> dict[str, Any]:
         """The content of metrics.json."""
+        point, more = dict(self.operating_point), dict(self.details)
+        for name, row in more.pop("best", {}).items():
+            own = point["classes"][name]
+            point["classes"] = point["classes"] | {name: own | {"best": own["best"] | row}}
         return {
             "protocols": list(self.protocols), "n_images": self.n_images, "score_floor": self.score_floor,
             "truncated": self.truncated, "notes": list(self.notes), "rows": self.metrics.as_list(),
             "curves": {name: dict(classes) for name, classes in self.curves.items()},
-            "operating_point": dict(self.operating_point),
+            "operating_point": point, **more,
         }  # fmt: skip
 
 

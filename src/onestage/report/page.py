@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
-import json
 from collections.abc import Callable, Mapping
-from functools import lru_cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
-
-import jinja2
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 import onestage.data.images as images
 import onestage.report.colours as colours
@@ -26,7 +17,9 @@ from onestage.experiments.truth import Truth, read_truth
 from onestage.records import Detections, ImageId
 from onestage.report.draw import class_tag
 from onestage.report.examples import Decode, Example, choose, detections_by_image, picture
+from onestage.report.judgement import closer_look
 from onestage.report.scores import PER_CLASS, Scores, operating_score, spoken
+from onestage.report.template import embedded, fill, library
 
 T = TypeVar("T")
 Rows = list[dict[str, Any]]
@@ -68,21 +61,21 @@ def render(run: Run, decode: Decode | None = None) -> str:
         "run": run.name, "status": str(info.get("status", "unknown")), "status_kind": facts.status_kind(info),
         "verdict": facts.verdict(info, scores, steps, classes), "remarks": remarks,
         "headline": facts.headline(info, len(steps), results), "tiles": facts.tiles(scores), "problems": problems,
-        "table": _table(scores, classes), "words": list(PER_CLASS), "pictures": pictures,
+        "table": class_table(scores, classes), "words": list(PER_CLASS), "pictures": pictures,
         "cut": cut, "cut_known": operating_score(metrics, -1.0) >= 0, "legend": _legend(classes, pictures),
         "recipe": recipe, "finding_counts": findings[0], "findings": findings[1],
         "environment": facts.flat(info.get("environment")), "provenance": facts.provenance(info),
         "times": facts.times(info, steps), "every": facts.all_scores(scores), "protocols": metrics.get("protocols", []),
-        "css": Markup(_part("page.css")), "script": Markup(_part("page.js")), "library": library(),  # noqa: S704
+        "library": library(),
     }  # fmt: skip
-    curves: dict[str, Any] = read(lambda: _curves(metrics, scores), {})
+    curves: dict[str, Any] = read(lambda: class_curves(metrics, scores), {})
     drawn = read(lambda: len(plots.drawable_curves(curves)), len(curves))
     context |= {"curves_left_out": len(curves) - drawn, "curves_unnamed": drawn > plots.MOST_NAMED}
     figures: dict[str, Any] = read(lambda: _figures(info, steps, results, metrics, scores, classes, cut), {})
-    context["figures"] = {
-        name: Markup(_script_json(figure.to_json())) for name, figure in figures.items() if figure.data  # noqa: S704
-    }  # fmt: skip
-    return _template().render(context)
+    nothing: tuple[dict[str, Any] | None, dict[str, Any]] = (None, {})
+    context["look"], more = read(lambda: closer_look(metrics, classes), nothing)
+    context["figures"] = embedded({**figures, **more})
+    return fill("page.html.j2", context)
 
 
 class _Reader:
@@ -110,7 +103,7 @@ def _figures(
     classes: list[str],
     cut: float,
 ) -> dict[str, Any]:
-    curves = _curves(metrics, scores)
+    curves = class_curves(metrics, scores)
     bars = [row for name in scores.classes() if (row := scores.per_class("AP50", name))]
     return {
         "losses": plots.losses(steps, results),
@@ -121,7 +114,7 @@ def _figures(
     }
 
 
-def _curves(metrics: Mapping[str, Any], scores: Scores) -> dict[str, Any]:
+def class_curves(metrics: Mapping[str, Any], scores: Scores) -> dict[str, Any]:
     """The curves at IoU 0.5 by class, those with most truths first; empty ones are left out."""
     kept = metrics.get("curves") or {}
     curves: dict[str, Any] = kept.get("voc10@0.5") or next(iter(kept.values()), {})
@@ -130,7 +123,7 @@ def _curves(metrics: Mapping[str, Any], scores: Scores) -> dict[str, Any]:
     return {name: curves[name] for name in sorted(drawable, key=lambda name: -counts.get(name, 0))}
 
 
-def _table(scores: Scores, classes: list[str]) -> Rows:
+def class_table(scores: Scores, classes: list[str]) -> Rows:
     """Per class its count, colour and numbers; classes in order of labels."""
     there = scores.classes()
     rows: Rows = []
@@ -179,27 +172,3 @@ def _card(example: Example, classes: tuple[str, ...], decode: Decode) -> dict[st
         "missed": int(outcome.missed.sum()), "uncounted": int(outcome.uncounted.sum()),
         "width": example.image.width, "height": example.image.height, "labels": set(example.detections.labels.tolist()),
     }  # fmt: skip
-
-
-def _script_json(text: str) -> str:
-    """JSON that no browser can take for the end of its script element."""
-    parts = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
-    json.loads(text)
-    return "".join(parts.get(letter, letter) for letter in text)
-
-
-@lru_cache(maxsize=1)
-def library() -> str:
-    """plotly.js, gzipped and in base64: 2 MB instead of 4.8; the page unpacks it itself."""
-    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), 9, mtime=0)).decode()
-
-
-def _part(name: str) -> str:
-    return (files("onestage.report") / name).read_text(encoding="utf-8")
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.from_string(_part("page.html.j2"))

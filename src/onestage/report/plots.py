@@ -20,7 +20,7 @@ _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif
 _DASHES = ("solid", "dot", "dash", "dashdot")
 
 # Grey that reads on white and on black; the page puts the scheme's own text colour in its place.
-_INK, _GRID = "#777777", "rgba(128,128,128,0.22)"
+INK, GRID = "#777777", "rgba(128,128,128,0.22)"
 
 
 def losses(steps: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, Any]] = ()) -> go.Figure:
@@ -29,7 +29,7 @@ def losses(steps: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, An
     `steps` are rows of steps.jsonl, `results` those of results.csv, whose val/<part> are dotted. Steps whose loss is
     not finite are marked at the lower edge.
     """
-    figure = _figure("optimiser step", "loss (weighted)")
+    figure = blank("optimiser step", "loss (weighted)")
     parts = list(dict.fromkeys(part for step in steps for part in _parts(step)))
     series = {"total": [step.get("loss") for step in steps]} if steps else {}
     series |= {part: [_parts(step).get(part) for step in steps] for part in parts if part != "total"}
@@ -40,7 +40,7 @@ def losses(steps: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, An
         judged = [(row["step"], row[f"val/{name}"]) for row in results if _finite(row.get(f"val/{name}"))]
         if judged:
             figure.add_scatter(
-                x=[step for step, _ in judged], y=[_short(value) for _, value in judged], mode="lines+markers",
+                x=[step for step, _ in judged], y=[short(value) for _, value in judged], mode="lines+markers",
                 line={"color": colour, "width": 1.5, "dash": "dot"}, marker={"size": 5},
                 name=html.escape(f"{name}, validation"),
             )  # fmt: skip
@@ -56,7 +56,7 @@ def losses(steps: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, An
 
 def learning_rates(steps: Sequence[Mapping[str, Any]]) -> go.Figure:
     """The learning rate of each parameter group by step."""
-    figure = _figure("optimiser step", "learning rate")
+    figure = blank("optimiser step", "learning rate")
     groups = list(dict.fromkeys(group for step in steps for group in _mapping(step.get("lr"))))
     at = _numbers([step["step"] for step in steps])
     for index, group in enumerate(groups):
@@ -80,7 +80,7 @@ def scores(
     `best` is its mAP50 with an interval, drawn as an error bar where the two agree to 0.005: after a later judgement
     by other data or weights they need not.
     """
-    figure = _figure("epoch", "score")
+    figure = blank("epoch", "score")
     names = {"mAP50": "metrics/mAP50", "mAP50-95": "metrics/mAP50-95", "precision": "", "recall": ""}
     for name, column in names.items():
         column = column or f"metrics/{name}"
@@ -89,7 +89,7 @@ def scores(
             continue
         minor = name in ("precision", "recall")
         figure.add_scatter(
-            x=[row.get("epoch", row["step"]) for row in rows], y=[_short(row[column]) for row in rows],
+            x=[row.get("epoch", row["step"]) for row in rows], y=[short(row[column]) for row in rows],
             mode="lines" if minor else "lines+markers", name=name, marker={"size": 6},
             visible="legendonly" if minor else True,
             line={"color": colours.CLASSES[list(names).index(name)], "width": 2, "dash": "dot" if minor else "solid"},
@@ -103,7 +103,7 @@ def scores(
             "arrayminus": [max(0.0, value - interval[0])], "thickness": 1.5, "width": 5,
         }  # fmt: skip
         figure.add_scatter(
-            x=[star.get("epoch", star["step"])], y=[_short(value)], mode="markers", name="best", error_y=bar,
+            x=[star.get("epoch", star["step"])], y=[short(value)], mode="markers", name="best", error_y=bar,
             marker={"symbol": "star", "size": 15, "color": colours.CLASSES[0], "line": {"color": "white", "width": 1}},
         )  # fmt: skip
     figure.update_yaxes(range=[0, 1.02])
@@ -127,7 +127,7 @@ def precision_recall(
     and of many only the first MOST_CURVES are drawn; more than MOST_NAMED have no legend. `classes` in order of labels
     gives each the colour that it has on pictures.
     """
-    figure = _figure("recall", "precision")
+    figure = blank("recall", "precision")
     drawable = drawable_curves(curves)
     for index, (name, curve) in enumerate(drawable.items()):
         label = list(classes).index(name) if name in classes else index
@@ -144,7 +144,7 @@ def precision_recall(
         if at:
             dot = {"color": colour, "size": 10, "line": {"color": "white", "width": 1.5}}
             figure.add_scatter(
-                x=[_short(recall[at[-1]])], y=[_short(precision[at[-1]])], mode="markers", showlegend=False,
+                x=[short(recall[at[-1]])], y=[short(precision[at[-1]])], mode="markers", showlegend=False,
                 legendgroup=html.escape(name), marker=dot,
                 hovertemplate="operating point<br>recall %{x:.2f}<br>precision %{y:.2f}", name=html.escape(name),
             )  # fmt: skip
@@ -161,7 +161,7 @@ def drawable_curves(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> dict
 
 def class_bars(rows: Sequence[Metric], classes: Sequence[str] = ()) -> go.Figure:
     """AP of each class as a bar, the best on top, with its interval; undefined ones are left out."""
-    figure = _figure("AP at IoU 0.5", None)
+    figure = blank("AP at IoU 0.5", None)
     rows = sorted((row for row in rows if _finite(row.value)), key=lambda row: row.value)
     if not rows:
         return figure
@@ -169,19 +169,19 @@ def class_bars(rows: Sequence[Metric], classes: Sequence[str] = ()) -> go.Figure
     ends = [row.interval or (row.value, row.value) for row in rows]
     labels = [list(classes).index(name) if name in classes else index for index, name in enumerate(names)]
     figure.add_bar(
-        x=[_short(row.value) for row in rows], y=list(range(len(rows))), orientation="h", width=0.62,
+        x=[short(row.value) for row in rows], y=list(range(len(rows))), orientation="h", width=0.62,
         marker={"color": [colours.of_class(label) for label in labels]},
         error_x={
-            "type": "data", "symmetric": False, "thickness": 1.5, "width": 4, "color": _INK,
-            "array": [_short(max(0.0, end[1] - row.value)) for end, row in zip(ends, rows, strict=True)],
-            "arrayminus": [_short(max(0.0, row.value - end[0])) for end, row in zip(ends, rows, strict=True)],
+            "type": "data", "symmetric": False, "thickness": 1.5, "width": 4, "color": INK,
+            "array": [short(max(0.0, end[1] - row.value)) for end, row in zip(ends, rows, strict=True)],
+            "arrayminus": [short(max(0.0, row.value - end[0])) for end, row in zip(ends, rows, strict=True)],
         },
         customdata=[[html.escape(name), row.n] for name, row in zip(names, rows, strict=True)],
         hovertemplate="%{customdata[0]}: %{x:.3f}<br>%{customdata[1]} truths<extra></extra>",
     )  # fmt: skip
     figure.update_xaxes(range=[0, 1.02])
     figure.update_yaxes(
-        tickvals=list(range(len(rows))), ticktext=[html.escape(_cut(name)) for name in names], showgrid=False,
+        tickvals=list(range(len(rows))), ticktext=[html.escape(cut(name)) for name in names], showgrid=False,
         zeroline=False, automargin=True,
     )  # fmt: skip
     figure.update_layout(
@@ -190,13 +190,14 @@ def class_bars(rows: Sequence[Metric], classes: Sequence[str] = ()) -> go.Figure
     return figure
 
 
-def _figure(x_title: str, y_title: str | None) -> go.Figure:
-    axis = {"gridcolor": _GRID, "zerolinecolor": _GRID, "linecolor": _GRID, "automargin": True, "ticks": ""}
+def blank(x_title: str, y_title: str | None) -> go.Figure:
+    """An empty figure in the house's style, its axes named."""
+    axis = {"gridcolor": GRID, "zerolinecolor": GRID, "linecolor": GRID, "automargin": True, "ticks": ""}
     return go.Figure(
         layout=go.Layout(
             template=None, height=340, margin={"l": 56, "r": 14, "t": 34, "b": 46},
             paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
-            font={"family": _FONT, "size": 13, "color": _INK},
+            font={"family": _FONT, "size": 13, "color": INK},
             xaxis={**axis, "title": {"text": x_title, "standoff": 8}},
             yaxis={**axis, "title": {"text": y_title or "", "standoff": 8}},
             legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "xanchor": "left"},
@@ -242,7 +243,8 @@ def _thinned(values: FloatArray) -> IntArray:
     return np.unique(np.array([0, *kept, len(values) - 1], np.int64))
 
 
-def _cut(name: str, most: int = 24) -> str:
+def cut(name: str, most: int = 24) -> str:
+    """A name of at most `most` letters."""
     return name if len(name) <= most else f"{name[: most - 1].rstrip()}…"
 
 
@@ -262,10 +264,10 @@ def _numbers(values: Sequence[Any]) -> FloatArray:
     return np.array([value if isinstance(value, int | float) else np.nan for value in values], np.float64)
 
 
-def _short(value: float) -> float:
+def short(value: float) -> float:
     """Five digits: what a screen shows."""
     return float(f"{value:.5g}")
 
 
 def _list(values: FloatArray) -> list[float | None]:
-    return [_short(value) if math.isfinite(value) else None for value in values.tolist()]
+    return [short(value) if math.isfinite(value) else None for value in values.tolist()]

@@ -1,0 +1,35 @@
+"""What a score does not say, put together: calibration, confusion, curves by score, best scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from onestage.evaluation import operating
+from onestage.evaluation.average_precision import Ranking
+from onestage.evaluation.calibration import calibration
+from onestage.evaluation.confusion import confusion
+from onestage.evaluation.pool import Pool
+from onestage.records import IntArray
+
+
+def details(
+    pool: Pool, rankings: Sequence[Ranking], score: float | None, weights: IntArray | None, protocol: str
+) -> dict[str, Any]:
+    """Calibration, confusion matrix, curves by score and the sureness of each class's best score, as JSON.
+
+    `rankings` are those of the VOC protocol `protocol` at IoU 0.5, `score` is the operating point (None: nothing
+    found), `weights` (B, I) the bootstrap's (None: no intervals).
+    """
+    origin = {"protocol": protocol, "iou": 0.5}
+    offset = 1.0 if protocol.endswith("+1") else 0.0
+    best = {} if weights is None else {
+        name: operating.best_intervals(ranking, weights)
+        for name, ranking in zip(pool.classes, rankings, strict=True) if ranking.n_truths
+    }  # fmt: skip
+    return {
+        "calibration": origin | calibration(rankings, pool.classes, weights, at=score),
+        "confusion": confusion(pool, score, 0.5, offset).as_dict() | {"protocol": protocol},
+        "confidence": origin | operating.confidence_curves(rankings, pool.classes),
+        "best": best,
+    }
