@@ -79,10 +79,10 @@ def judge_detections(
         path, dataset, format=format, categories=_categories(categories, truth, dataset, run), floor=floor or 0.0,
         allow_loss=allow_loss,
     )  # fmt: skip
-    truths = {image.id: dataset.annotations[image.id] for image in dataset.images}
     evaluation = evaluate(
-        truths, found.detections, dataset.classes, protocols or fitting_protocols(dataset, found.detections), intervals,
-        sizes=_sizes(dataset), score_floor=floor, score=at,
+        dataset.truths, found.detections, dataset.classes,
+        protocols or fitting_protocols(dataset, found.detections), intervals,
+        sizes=dataset.sizes, score_floor=floor, score=at,
     )  # fmt: skip
     return JudgedFile(path, str(truth if data is None else data), dataset, found, evaluation)
 
@@ -90,14 +90,9 @@ def judge_detections(
 def fitting_protocols(dataset: Dataset, detections: Mapping[ImageId, Detections]) -> tuple[str, ...]:
     """The protocols to judge by where none is asked for: the dataset's own first, where it has one and it fits."""
     own = None if dataset.format in DEFAULT_PROTOCOLS else PROTOCOLS.get(dataset.format)
-    truths = {image.id: dataset.annotations[image.id] for image in dataset.images}
-    if own is None or own.unfit(lay_out(truths, detections, dataset.classes, _sizes(dataset))) is not None:
+    if own is None or own.unfit(lay_out(dataset.truths, detections, dataset.classes, dataset.sizes)) is not None:
         return DEFAULT_PROTOCOLS
     return (dataset.format, *DEFAULT_PROTOCOLS)
-
-
-def _sizes(dataset: Dataset) -> dict[ImageId, tuple[int, int]]:
-    return {image.id: (image.width, image.height) for image in dataset.images if image.width and image.height}
 
 
 def run_beside(path: Path) -> Run | None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,11 +11,8 @@ import typer
 from onestage.cli.verb import Json, verb
 
 if TYPE_CHECKING:
+    from onestage.cli.judging import Judged
     from onestage.cli.terminal import Terminal
-    from onestage.data.dataset import Dataset
-    from onestage.data.detections import Found
-    from onestage.evaluation import Evaluation
-    from onestage.records import Detections, ImageId
 
 EXAMPLES = (
     ("val ssd-lite0-trees-001", "a run's best weights, on the set it was judged on"),
@@ -30,6 +26,8 @@ EXAMPLES = (
     ("val results/ data=VOCdevkit/VOC2007 split=test", "a folder of VOC's class files, as darknet valid writes them"),
     ("val labels/ data=data.yaml protocol=coco", "YOLO txt with confidence, one file per image"),
     ("val detections/ data=VisDrone2019-DET-val", "by the data's own protocol first"),
+    ("val detections.json data=instances_val.json --explain-protocol", "the same by every protocol, gaps explained"),
+    ("val detections.json data=instances_val.json --details --page judged.html", "calibration, confusions, a page"),
     ("val found.csv data=photos/ allow_loss=true", "a table; rows that cannot be judged are left out and listed"),
 )
 KEYS = (
@@ -55,31 +53,28 @@ CHOICES = {
     "fit": ("squash", "letterbox"), "precision": ("fp32", "bf16"), "weights": ("best", "last"),
     "categories": ("coco", "labels", "indices"), "allow_loss": (True, False),
 }  # fmt: skip
-FOR_FILES = ("data", "split", "protocol", "format", "score", "at", "categories", "classes", "seed", "allow_loss")
-ONLY_FOR_FILES = ("format", "categories")
-WEIGHTS = (".safetensors", ".pth", ".pt", ".weights", ".ckpt")
 
 Words = Annotated[
     list[str] | None, typer.Argument(metavar="RUN|WEIGHTS|DETECTIONS [data=…] [key=value …]", show_default=False)
 ]
 Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write metrics and curves here, as JSON.")]
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What was judged on what."""
-
-    what: str
-    data: str
-    dataset: Dataset
-    detections: Mapping[ImageId, Detections]
-    evaluation: Evaluation
-    found: Found | None = None
+Page = Annotated[Path | None, typer.Option("--page", metavar="FILE.html", help="Write a page with figures here.")]
+Explain = Annotated[
+    bool, typer.Option("--explain-protocol", help="Judge by every protocol that fits, and say where gaps come from.")
+]
+Details = Annotated[
+    bool, typer.Option("--details", help="Print calibration, confusions and each class's best score, too.")
+]
 
 
 @verb(EXAMPLES, KEYS)
-def val(words: Words = None, out: Out = None, as_json: Json = False) -> None:
+def val(
+    words: Words = None, out: Out = None, page: Page = None, explain_protocol: Explain = False,
+    details: Details = False, as_json: Json = False,
+) -> None:  # fmt: skip
     """Judge a run, weights, or anyone's detection file, with 95 % intervals."""
+    from onestage.cli.judged_tables import show_details
+    from onestage.cli.judging import judge
     from onestage.cli.scores import show_scores
     from onestage.cli.terminal import Terminal
     from onestage.cli.words import at_most, known_only, split_words
@@ -96,16 +91,52 @@ def val(words: Words = None, out: Out = None, as_json: Json = False) -> None:
         )
     _check(keys)
     terminal = Terminal(as_json)
-    judged = _judge(terminal, places[0], keys)
+    judged = judge(terminal, places[0], keys)
     split = judged.dataset.split
     said = judged.evaluation.as_dict() | _show_reading(terminal, judged)
     terminal.say()
     show_scores(terminal, said)
+    if details:
+        show_details(terminal, said)
+    if explain_protocol:
+        said["explanation"] = _explain(terminal, judged)
     if out is not None:
         write_bytes(out, json_text(said).encode())
         terminal.say(f"metrics and curves: {out}")
-    kept = {key: value for key, value in said.items() if key != "curves"}
+    if page is not None:
+        _write_page(terminal, page, judged, said)
+    kept = {key: value for key, value in said.items() if key not in ("curves", "confidence")}
     terminal.result({"judged": judged.what, "data": judged.data, "split": split, **kept})
+
+
+def _explain(terminal: Terminal, judged: Judged) -> dict[str, Any]:
+    """Print where the gaps between the protocols come from, seen from the first one judged by; the same as JSON."""
+    from onestage.cli.explained import show_explanation
+    from onestage.evaluation import PROTOCOLS
+    from onestage.evaluation.explanation import explain
+
+    dataset, evaluation = judged.dataset, judged.evaluation
+    first = evaluation.protocols[0]
+    with terminal.waiting("judging by every protocol"):
+        told = explain(
+            dataset.truths, judged.detections, dataset.classes, dataset.sizes,
+            (first, *(name for name in PROTOCOLS if name != first)), evaluation.score_floor,
+        )  # fmt: skip
+    terminal.say()
+    show_explanation(terminal, told)
+    return told.as_dict()
+
+
+def _write_page(terminal: Terminal, page: Path, judged: Judged, said: Mapping[str, Any]) -> None:
+    from onestage.report.judged_page import write_judged_page
+
+    findings = [*judged.dataset.findings, *(judged.found.findings if judged.found else ())]
+    with terminal.waiting("writing the page"):
+        write_judged_page(
+            page, said, judged.dataset.classes, judged.what, f"{judged.data}, {judged.dataset.split}",
+            findings=[finding.as_dict() for finding in findings],
+        )  # fmt: skip
+    terminal.say(f"page: {page}")
 
 
 def _show_reading(terminal: Terminal, judged: Judged) -> dict[str, Any]:
@@ -143,104 +174,3 @@ def _check(keys: Mapping[str, Any]) -> None:
             problems.append(f"{key}: expected text, got {value!r}")
     if problems:
         raise UsageError("val: values that cannot be used", problems=problems)
-
-
-def _judge(terminal: Terminal, place: str, keys: dict[str, Any]) -> Judged:
-    from onestage.experiments.run import Run
-
-    path = Path(place)
-    if _holds_detections(path, keys):
-        return _judge_file(path, keys)
-    _refuse_dead(keys, [key for key in keys if key in ONLY_FOR_FILES], "weights")
-    if path.is_file() or path.suffix in WEIGHTS:
-        return _judge_weights(terminal, path, keys, {})
-    run = Run.open(place)
-    which = keys.pop("weights", "best")
-    recipe = run.recipe
-    validation = recipe.get("validation") or {}
-    own = {
-        "data": recipe.get("data"), "classes": recipe.get("classes"), "seed": recipe.get("seed", 0),
-        "allow_loss": recipe.get("allow_loss", False), "protocol": validation.get("protocols"),
-        "score": validation.get("score"), "iou": validation.get("iou"), "fit": recipe.get("fit"),
-        "precision": recipe.get("precision"),
-    }  # fmt: skip
-    return _judge_weights(terminal, run.weights_dir / f"{which}.safetensors", keys, own)
-
-
-def _judge_weights(terminal: Terminal, path: Path, given: Mapping[str, Any], own: Mapping[str, Any]) -> Judged:
-    from onestage.data.one_set import open_set
-    from onestage.errors import ModelError
-
-    if not path.is_file():
-        raise ModelError(f"there are no weights at {path}", hint="the run may have been stopped before it was judged")
-    known = {key: value for key, value in own.items() if value is not None}
-    keys = {**known, **given}
-    data = _needed(keys)
-    protocols = _protocols(keys)
-    with terminal.waiting("loading torch"):
-        from onestage.models.weights import load_detector, read_card
-        from onestage.training.judge import judge
-    named = _names(given.get("classes"))
-    detector, classes = load_detector(path, given.get("model"), named or ())
-    keys.setdefault("fit", read_card(path).get("fit", "squash") if given.get("model") is None else "squash")
-    options = {key: keys[key] for key in ("score", "iou", "fit", "precision", "batch", "device", "at") if key in keys}
-    dataset = open_set(
-        data, keys.get("split"), classes=classes, seed=keys.get("seed", 0), allow_loss=keys.get("allow_loss", False)
-    )
-    with terminal.waiting(f"judging {len(dataset)} images"):
-        evaluation, found = judge(detector, dataset, protocols, **options)
-    return Judged(str(path), str(data), dataset, found, evaluation)
-
-
-def _holds_detections(path: Path, keys: Mapping[str, Any]) -> bool:
-    """Whether detection files are meant: any file or folder that is neither weights nor a run."""
-    from onestage.data.detections import recognise
-    from onestage.experiments.naming import run_names
-
-    if path.is_dir():
-        return not (path / "run.json").is_file() and str(path) not in run_names()
-    if path.suffix.lower() in (".json", ".txt", ".csv", ".tsv") or ("format" in keys and not path.exists()):
-        return True
-    return path.is_file() and path.suffix.lower() not in WEIGHTS and ("format" in keys or bool(recognise(path)))
-
-
-def _judge_file(path: Path, keys: Mapping[str, Any]) -> Judged:
-    """Detections against the truth, without torch and, for COCO data, without images."""
-    from onestage.analysis.judging import judge_detections
-
-    _refuse_dead(keys, [key for key in keys if key not in FOR_FILES], "a detection file")
-    options = {key: keys[key] for key in ("split", "format", "categories", "score", "at", "seed", "allow_loss")
-               if key in keys}  # fmt: skip
-    judged = judge_detections(
-        path, keys.get("data"), protocols=_names(keys.get("protocol")), classes=_names(keys.get("classes")), **options
-    )
-    return Judged(str(path), judged.data, judged.dataset, judged.detections, judged.evaluation, judged.found)
-
-
-def _refuse_dead(keys: Mapping[str, Any], dead: Sequence[str], what: str) -> None:
-    from onestage.errors import UsageError
-
-    if dead:
-        problems = [f"{key} has no effect on {what}" for key in dead]
-        raise UsageError("val: keys without effect", problems=problems, hint="leave them away")
-
-
-def _needed(keys: Mapping[str, Any]) -> Any:
-    from onestage.errors import UsageError
-
-    if not keys.get("data"):
-        raise UsageError("val: data=… is missing", hint="a dataset folder or file, or the name of a sample (data ls)")
-    return keys["data"]
-
-
-def _protocols(keys: Mapping[str, Any]) -> tuple[str, ...]:
-    return _names(keys.get("protocol")) or ("voc07", "voc10", "coco")
-
-
-def _names(value: Any) -> tuple[str, ...] | None:
-    """A list of words, written [a,b] or a,b."""
-    if value is None:
-        return None
-    return tuple(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else tuple(
-        word.strip() for word in str(value).split(",") if word.strip()
-    )  # fmt: skip

@@ -45,6 +45,16 @@ class Dataset:
         """How many boxes the images of this split carry."""
         return sum(len(self.annotations[image.id]) for image in self.images)
 
+    @property
+    def truths(self) -> dict[ImageId, Annotations]:
+        """The annotations of the images of this split, by id."""
+        return {image.id: self.annotations[image.id] for image in self.images}
+
+    @property
+    def sizes(self) -> dict[ImageId, tuple[int, int]]:
+        """Width and height of the images whose size is known."""
+        return {image.id: (image.width, image.height) for image in self.images if image.width and image.height}
+
     def only(self, ids: set[ImageId], split: str) -> Dataset:
         """The images of `ids`, in the same order, under the name `split`; findings stay with the whole."""
         images = tuple(image for image in self.images if image.id in ids)

@@ -254,8 +254,9 @@ class _Session:
         if keep:
             self.run.write_predictions(coco_results(found))
         return evaluate(
-            val.annotations, found, self.plan.opened.classes, protocols, intervals, score_floor=selection.score
-        )
+            val.truths, found, self.plan.opened.classes, protocols, intervals, sizes=val.sizes,
+            score_floor=selection.score,
+        )  # fmt: skip
 
     def _final(self) -> Evaluation:
         """Judge the best weights by every protocol, with intervals; keep predictions and metrics."""

@@ -44,5 +44,7 @@ def judge(
     predictor = TorchPredictor(detector, precision)
     with Loader(dataset, detector.size, "none", batch=batch, shuffle=False, fit=fit) as loader:
         found = detect_dataset(lambda batch: predictor(batch.images), dataset, loader, selection, progress)
-    truths = {image.id: dataset.annotations[image.id] for image in dataset.images}
-    return evaluate(truths, found, dataset.classes, protocols, score_floor=score, score=at), found
+    evaluation = evaluate(
+        dataset.truths, found, dataset.classes, protocols, sizes=dataset.sizes, score_floor=score, score=at
+    )
+    return evaluation, found

@@ -1,0 +1,136 @@
+"""What `onestage val` judges: a run, weights, or detection files, and with which values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from onestage.cli.terminal import Terminal
+    from onestage.data.dataset import Dataset
+    from onestage.data.detections import Found
+    from onestage.evaluation import Evaluation
+    from onestage.records import Detections, ImageId
+
+FOR_FILES = ("data", "split", "protocol", "format", "score", "at", "categories", "classes", "seed", "allow_loss")
+ONLY_FOR_FILES = ("format", "categories")
+WEIGHTS = (".safetensors", ".pth", ".pt", ".weights", ".ckpt")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What was judged on what."""
+
+    what: str
+    data: str
+    dataset: Dataset
+    detections: Mapping[ImageId, Detections]
+    evaluation: Evaluation
+    found: Found | None = None
+
+
+def judge(terminal: Terminal, place: str, keys: dict[str, Any]) -> Judged:
+    """Judge what stands at `place`: a run's folder or name, weights, or detections in a file or folder.
+
+    Raises UsageError for keys that have no effect on it, and whatever reading and judging raise.
+    """
+    from onestage.experiments.run import Run
+
+    path = Path(place)
+    if _holds_detections(path, keys):
+        return _judge_file(path, keys)
+    _refuse_dead(keys, [key for key in keys if key in ONLY_FOR_FILES], "weights")
+    if path.is_file() or path.suffix in WEIGHTS:
+        return _judge_weights(terminal, path, keys, {})
+    run = Run.open(place)
+    which = keys.pop("weights", "best")
+    recipe = run.recipe
+    validation = recipe.get("validation") or {}
+    own = {
+        "data": recipe.get("data"), "classes": recipe.get("classes"), "seed": recipe.get("seed", 0),
+        "allow_loss": recipe.get("allow_loss", False), "protocol": validation.get("protocols"),
+        "score": validation.get("score"), "iou": validation.get("iou"), "fit": recipe.get("fit"),
+        "precision": recipe.get("precision"),
+    }  # fmt: skip
+    return _judge_weights(terminal, run.weights_dir / f"{which}.safetensors", keys, own)
+
+
+def _judge_weights(terminal: Terminal, path: Path, given: Mapping[str, Any], own: Mapping[str, Any]) -> Judged:
+    from onestage.data.one_set import open_set
+    from onestage.errors import ModelError
+
+    if not path.is_file():
+        raise ModelError(f"there are no weights at {path}", hint="the run may have been stopped before it was judged")
+    known = {key: value for key, value in own.items() if value is not None}
+    keys = {**known, **given}
+    data = _needed(keys)
+    protocols = _protocols(keys)
+    with terminal.waiting("loading torch"):
+        from onestage.models.weights import load_detector, read_card
+        from onestage.training.judge import judge as judge_detector
+    named = _names(given.get("classes"))
+    detector, classes = load_detector(path, given.get("model"), named or ())
+    keys.setdefault("fit", read_card(path).get("fit", "squash") if given.get("model") is None else "squash")
+    options = {key: keys[key] for key in ("score", "iou", "fit", "precision", "batch", "device", "at") if key in keys}
+    dataset = open_set(
+        data, keys.get("split"), classes=classes, seed=keys.get("seed", 0), allow_loss=keys.get("allow_loss", False)
+    )
+    with terminal.waiting(f"judging {len(dataset)} images"):
+        evaluation, found = judge_detector(detector, dataset, protocols, **options)
+    return Judged(str(path), str(data), dataset, found, evaluation)
+
+
+def _holds_detections(path: Path, keys: Mapping[str, Any]) -> bool:
+    """Whether detection files are meant: any file or folder that is neither weights nor a run."""
+    from onestage.data.detections import recognise
+    from onestage.experiments.naming import run_names
+
+    if path.is_dir():
+        return not (path / "run.json").is_file() and str(path) not in run_names()
+    if path.suffix.lower() in (".json", ".txt", ".csv", ".tsv") or ("format" in keys and not path.exists()):
+        return True
+    return path.is_file() and path.suffix.lower() not in WEIGHTS and ("format" in keys or bool(recognise(path)))
+
+
+def _judge_file(path: Path, keys: Mapping[str, Any]) -> Judged:
+    """Detections against the truth, without torch and, for COCO data, without images."""
+    from onestage.analysis.judging import judge_detections
+
+    _refuse_dead(keys, [key for key in keys if key not in FOR_FILES], "a detection file")
+    options = {key: keys[key] for key in ("split", "format", "categories", "score", "at", "seed", "allow_loss")
+               if key in keys}  # fmt: skip
+    judged = judge_detections(
+        path, keys.get("data"), protocols=_names(keys.get("protocol")), classes=_names(keys.get("classes")), **options
+    )
+    return Judged(str(path), judged.data, judged.dataset, judged.detections, judged.evaluation, judged.found)
+
+
+def _refuse_dead(keys: Mapping[str, Any], dead: Sequence[str], what: str) -> None:
+    from onestage.errors import UsageError
+
+    if dead:
+        problems = [f"{key} has no effect on {what}" for key in dead]
+        raise UsageError("val: keys without effect", problems=problems, hint="leave them away")
+
+
+def _needed(keys: Mapping[str, Any]) -> Any:
+    from onestage.errors import UsageError
+
+    if not keys.get("data"):
+        raise UsageError("val: data=… is missing", hint="a dataset folder or file, or the name of a sample (data ls)")
+    return keys["data"]
+
+
+def _protocols(keys: Mapping[str, Any]) -> tuple[str, ...]:
+    return _names(keys.get("protocol")) or ("voc07", "voc10", "coco")
+
+
+def _names(value: Any) -> tuple[str, ...] | None:
+    """A list of words, written [a,b] or a,b."""
+    if value is None:
+        return None
+    return tuple(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else tuple(
+        word.strip() for word in str(value).split(",") if word.strip()
+    )  # fmt: skip
