@@ -8,7 +8,7 @@ from typing import Protocol, cast
 
 from onestage.data import samples
 from onestage.data.dataset import Dataset
-from onestage.data.formats import READERS, coco, fddb, recognise, visdrone, voc, yolo
+from onestage.data.formats import READERS, coco, fddb, recognise, visdrone, voc, widerface, yolo
 from onestage.data.formats.splits import role
 from onestage.data.locate import existing, nothing_here
 from onestage.data.opening import open_dataset
@@ -33,6 +33,7 @@ WITHOUT_IMAGES: dict[str, _Reader] = {
     "voc": cast(_Reader, voc),
     "yolo": cast(_Reader, yolo),
     "fddb": cast(_Reader, fddb),
+    "widerface": cast(_Reader, widerface),
 }
 # Formats whose file or folder of a single set is judged whole, where others have a part split off.
 WHOLE = ("coco", "widerface", "visdrone", "fddb")

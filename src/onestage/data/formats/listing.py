@@ -62,6 +62,22 @@ CODES: dict[str, tuple[Severity, str, str]] = {
     "thin-box": ("warning", "the box is not written", "VOC cannot hold a box of one pixel or less; use COCO or YOLO"),
     "lost-class": ("warning", "one class is written for all", "write COCO, which can hold them"),
     "box-as-ellipse": ("note", "the ellipse that fills the box is written", ""),
+    "row-count": ("warning", "the rows that stand there are read", "make count and rows agree"),
+    "cut-short": ("warning", "what could be read is kept; objects may be missing", "fetch the file again"),
+    "no-line-end": ("note", "it may have been cut short", "compare its length with that of the original"),
+    "missing-columns": ("note", "attributes that are not told are unknown (-1)", ""),
+    "degenerate-face": (
+        "warning", "it is kept, for the official lists count rows, but ignored: never trained, never missed",
+        "draw the box again",
+    ),
+    "beyond-image": ("note", "it is kept as written, for the judge; training cuts it at the border", ""),
+    "repeated-face": ("note", "both are kept, for the official lists count rows", ""),
+    "level-row": ("warning", "the row is passed over", "fetch the .mat files again"),
+    "levels-differ": (
+        "warning", "levels are taken for equal boxes alone; others count as outside every level",
+        "use the .mat files of this very set",
+    ),
+    "part-of-set": ("note", "scores by level are those of the images that are here", ""),
     "lost-flag": ("warning", "", "write COCO, which can hold it"),
 }  # fmt: skip
 
