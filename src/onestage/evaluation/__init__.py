@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from onestage.errors import DataError, UsageError, did_you_mean
-from onestage.evaluation import coco, darknet, details, fddb, operating, uncertainty, visdrone, voc
+from onestage.evaluation import coco, darknet, details, fddb, operating, uncertainty, visdrone, voc, widerface
 from onestage.evaluation.judgement import Judgement, Protocol
 from onestage.evaluation.pool import Pool, lay_out
 from onestage.evaluation.verdict import Evaluation, truncation
@@ -23,6 +23,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "darknet101": Protocol(partial(darknet.darknet, points=101), "mAP50", "AlexeyAB/darknet, detector map -points 101"),
     "visdrone": Protocol(visdrone.visdrone, "AP", "VisDrone2018-DET toolkit"),
     "fddb": Protocol(fddb.fddb, "disc@1000", "FDDB's evaluation code (UMass)", fddb.unfit),
+    "widerface": Protocol(widerface.widerface, "APhard", "WIDER FACE eval_tools, as ported", widerface.unfit),
 }
 
 __all__ = ["PROTOCOLS", "Evaluation", "Judgement", "Pool", "Protocol", "evaluate", "lay_out"]
