@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onestage.data.dataset import Dataset
 from onestage.data.formats.files import (
@@ -129,10 +131,10 @@ def _annotations(
 ) -> Annotations:
     corners = record.faces.copy()
     corners[:, 2:] += corners[:, :2]
-    degenerate = (record.faces[:, 2:] <= 0).any(1)
-    extra = {name: record.attributes[:, k] for k, name in enumerate(ATTRIBUTES)} | {"degenerate": degenerate}
-    if levels:
-        extra |= {level: _in_level(level, record, image.id, levels, file, listing) for level in levels}
+    degenerate: BoolArray = np.any(record.faces[:, 2:] <= 0, axis=1)
+    extra: dict[str, NDArray[Any]] = {"degenerate": degenerate}
+    extra |= {name: record.attributes[:, k] for k, name in enumerate(ATTRIBUTES)}
+    extra |= {level: _in_level(level, record, image.id, levels, file, listing) for level in levels}
     invalid = extra["invalid"] == 1
     _list_faces(record, image, corners, file, listing)
     return Annotations(corners, np.full(len(corners), label), ignore=invalid | degenerate, extra=extra)
@@ -160,10 +162,11 @@ def _in_level(
     lost = 0
     for row, face in enumerate(faces.tolist()):  # every row takes its own face, so that equal boxes stay in order
         there = places.get(tuple(face))
-        place = there.pop(0) if there else None
-        if row in rows:
-            lost += place is None
-            inside_level[place if place is not None else []] = True
+        own = there.pop(0) if there else None
+        if row in rows and own is not None:
+            inside_level[own] = True
+        elif row in rows:
+            lost += 1
     what = f"its {len(record.faces)} faces are not the {len(faces)} of {file.levels[level].name}"
     listing.add("levels-differ", f"{what}; {lost} of {level} have no equal box", file=file.path, image=image_id)
     return inside_level
@@ -197,9 +200,7 @@ def _first_unknown(record: Record, row: int) -> int:
     return int(np.argmax(record.attributes[row] < 0))
 
 
-def _list_strangers(
-    file: FaceFile, truths: Mapping[ImageId, Annotations], levels: _Levels, listing: Listing
-) -> None:  # fmt: skip
+def _list_strangers(file: FaceFile, truths: Mapping[ImageId, Annotations], levels: _Levels, listing: Listing) -> None:
     if not levels:
         return
     level, known = next(iter(levels.items()))
