@@ -65,7 +65,7 @@ class FaceSet:
         for name in self.faces:
             events.setdefault(name.split("/")[0], []).append(name)
         common = {
-            "event_list": _cells([event for event in events]),
+            "event_list": _cells(list(events)),
             "file_list": _cells([_cells([name.split("/")[1] for name in names]) for names in events.values()]),
             "face_bbx_list": _cells([_cells([self.faces[n] for n in names]) for names in events.values()]),
         }
@@ -105,7 +105,7 @@ def small_set(seed: int) -> FaceSet:
         for number in range(2 + dice.below(4)):
             name = f"{event}/{event[:2]}_{number}"
             n = dice.below(7)
-            boxes = np.floor(dice.unit(n, 4) * [40, 40, 14, 14]) + [-3, -3, 3, 3]
+            boxes = np.floor(dice.unit(n, 4) * [40, 40, 14, 14]) + np.array([-3, -3, 3, 3])
             odd = dice.unit(n) < 0.15
             boxes[odd, 2] = np.floor(dice.unit(int(odd.sum())) * 4) - 3  # width 0 and less
             faces[name] = boxes

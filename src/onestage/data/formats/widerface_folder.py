@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from onestage.data.formats.files import IMAGE_SUFFIXES, text_lines
+from onestage.data.formats.files import IMAGE_SUFFIXES
 from onestage.data.formats.rows import number
 from onestage.data.formats.widerface_mat import holds_faces
 
@@ -34,7 +35,8 @@ class FaceFile:
 def face_files(root: Path) -> dict[str, FaceFile]:
     """The annotation files of a folder, or the one file, by set; {} where there are none.
 
-    In a folder wider_face_SET_bbx_gt.txt goes before wider_face_SET.mat; they are looked for in the folder itself, in
+    A file by another name is judged by its first lines. In a folder wider_face_SET_bbx_gt.txt goes before
+    wider_face_SET.mat; they are looked for in the folder itself, in
     wider_face_split, ground_truth and eval below it, and for a folder WIDER_SET also beside it.
     """
     if root.is_file():
@@ -64,24 +66,25 @@ def _set_name(path: Path) -> str:
 def _is_truth(path: Path) -> bool:
     if path.suffix.lower() == ".mat":
         return holds_faces(path)
-    return path.suffix.lower() == ".txt" and _starts_as_truth(path)
+    return path.suffix.lower() == ".txt" and (path.name.lower().endswith("_bbx_gt.txt") or _starts_as_truth(path))
 
 
 def _starts_as_truth(path: Path) -> bool:
     """Whether the first lines are an image's name, a count, and rows of 4 or of 10 and more numbers (or no row)."""
     with path.open("rb") as file:
-        lines = [line for line in file.read(_HEAD).decode("utf-8", "replace").splitlines()[:-1] if line.strip()]
-    lines = lines or [line for line in text_lines(path)[:3] if line.strip()]
-    if (
-        len(lines) < 2
-        or Path(lines[0].strip()).suffix.lower() not in IMAGE_SUFFIXES
-        or not lines[1].strip().isdecimal()
-    ):
+        head = file.read(_HEAD)
+    text = head.decode("utf-8-sig", "replace").splitlines()
+    lines = [line.strip() for line in (text[:-1] if len(head) == _HEAD else text) if line.strip()]
+    if len(lines) < 2 or not _names_image(lines[0]) or not lines[1].isdecimal():
         return False
-    if len(lines) == 2 or Path(lines[2].strip()).suffix.lower() in IMAGE_SUFFIXES:
+    if len(lines) == 2 or _names_image(lines[2]):
         return True
     words = lines[2].replace(",", " ").split()
-    return (len(words) == 4 or len(words) >= 10) and all(number(word) == number(word) for word in words)
+    return (len(words) == 4 or len(words) >= 10) and all(math.isfinite(number(word)) for word in words)
+
+
+def _names_image(line: str) -> bool:
+    return Path(line).suffix.lower() in IMAGE_SUFFIXES
 
 
 def _face_file(path: Path, root: Path) -> FaceFile:
