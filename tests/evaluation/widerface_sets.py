@@ -144,6 +144,7 @@ def made_detections(faces: Mapping[str, np.ndarray], seed: int, low: float, high
         false = dice.unit(dice.below(10), 4) * [900, 700, 80, 80] + [0, 0, 2, 2]
         rows = np.concatenate([moved, false])
         score = np.concatenate([0.1 + 0.9 * dice.unit(len(moved)), dice.unit(len(false)) ** 2])
+        rows[:, 2:] = np.maximum(rows[:, 2:], 1)
         rows = np.concatenate([np.round(rows, 1), np.round(low + score * (high - low), 3)[:, None]], axis=1)
         found[name] = rows[np.argsort(-rows[:, 4], kind="stable")] if dice.below(12) else rows[:0]
     return found

@@ -72,7 +72,10 @@ class _Reading:
 
     def add(self, file: Path) -> None:
         named = shown(file, self.root)
-        lines = [(line, words) for line, text in enumerate(text_lines(file), 1) if (words := _words(text))]
+        texts = text_lines(file)
+        if any("," in text for text in texts):
+            texts = [text.replace(",", " ") for text in texts]
+        lines = [(line, words) for line, text in enumerate(texts, 1) if (words := text.split())]
         name, count, rows = self._head(file, named, lines)
         if name in self.images:
             self._list("bad-row", "error", named, None, f"image {name} has a file already: {self.images[name]}", name)
@@ -126,8 +129,8 @@ class _Reading:
         try:
             if any(len(words) != _COLUMNS for _, words in rows):
                 raise ValueError
-            flat = [word for _, words in rows for word in words]
-            if "_" in "".join(flat):  # Python reads 1_000 as a number
+            flat = list(chain.from_iterable(words for _, words in rows))
+            if "_" in " ".join(flat):  # Python reads 1_000 as a number
                 raise ValueError
             values = np.fromiter(map(float, flat), np.float64, len(flat))
         except ValueError:
