@@ -237,6 +237,31 @@ def test_equal_scores_are_said() -> None:
     assert "all scores are equal" in judgement.notes[0]
 
 
+def test_the_extremes_are_at_least_0_and_at_most_1() -> None:
+    face = [10, 10, 20, 20]
+    assert three(one([face], [[*face, -1]])) == [1, 1, 1]  # stretched from -1 to 0: the last threshold
+    assert three(one([face], [[*face, 5]])) == [1, 1, 1]  # stretched from 1 to 5: every threshold
+
+
+def test_only_the_images_drawn_stretch_the_scores() -> None:
+    """A score of 1000 leaves one threshold to all others, unless its image is not drawn."""
+    truths, found = small_set(0).records()
+    names = sorted(truths)
+    found[names[0]] = Detections([[300, 300, 305, 305]], [0], [1000.0])
+    rest = {name: truths[name] for name in names[1:]}
+    without = three(judge(rest, {name: found[name] for name in rest}))
+    weights = np.array([[0] + [1] * len(rest), [1] * len(names)])
+    scores = judge(truths, found).scores(weights)
+    np.testing.assert_allclose([scores[key, None][0] for key in KEYS], without, rtol=0, atol=1e-12)
+    assert all(scores[key, None][1] < score - 0.001 for key, score in zip(KEYS, without, strict=True))
+
+
+def test_of_equal_faces_the_first_is_meant() -> None:
+    twice, rows = [[10, 10, 20, 20]] * 2, [[10, 10, 20, 20, 0.9], [300, 300, 5, 5, 0.1]]
+    easy, medium, _ = three(one(twice, rows, easy=[False, True], medium=[True, False]))
+    assert (easy, medium) == (0, 1)
+
+
 def test_a_face_of_no_size_is_no_nan() -> None:
     faces = [[10, 10, 0, 0], [30, 30, -2, 23], [50, 50, 10, 10]]
     rows = [[10, 10, 0, 0, 0.9], [30, 30, 1, 23, 0.8], [50, 50, 10, 10, 0.7], [0, 0, 1, 1, 0.1]]
