@@ -1,4 +1,4 @@
-"""WIDER FACE's detections: a folder per event, a txt per image with name, count and rows x y width height score."""
+"""WIDER FACE's detections: a folder per event, a txt per image."""
 
 from __future__ import annotations
 

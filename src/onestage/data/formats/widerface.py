@@ -1,4 +1,4 @@
-"""WIDER FACE: the official txt or .mat, with the easy, medium and hard lists where they lie; read and written."""
+"""WIDER FACE: official txt or .mat, with the lists of easy, medium and hard faces; read and written."""
 
 from __future__ import annotations
 

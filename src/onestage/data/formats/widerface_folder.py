@@ -1,4 +1,4 @@
-"""Which files of a folder are WIDER FACE's, which set each holds, where its images and level lists lie."""
+"""Which files of a folder are WIDER FACE's, which set each holds, where images and lists lie."""
 
 from __future__ import annotations
 

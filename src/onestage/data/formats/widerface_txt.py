@@ -1,4 +1,4 @@
-"""WIDER FACE's txt: an image's name, a count, a row of ten columns per face; read with every fault listed."""
+"""WIDER FACE's txt: an image's name, a count, ten columns per face; every fault listed."""
 
 from __future__ import annotations
 
