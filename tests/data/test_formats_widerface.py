@@ -17,8 +17,9 @@ from onestage.data.formats import READERS, recognise
 from onestage.data.formats import widerface as module
 from onestage.data.one_set import open_set
 from onestage.data.opening import open_dataset
+from onestage.data.views import moved
 from onestage.errors import DataError
-from onestage.records import Annotations, ImageInfo
+from onestage.records import Annotations, ImageInfo, ImageTransform
 
 TXT = "wider_face_split/wider_face_train_bbx_gt.txt"
 ROW = "5 6 20 10 1 0 1 0 2 1 "
@@ -275,6 +276,32 @@ def test_a_mat_that_is_none(tmp_path: Path) -> None:
     assert recognise(folder / "wider_face_val.mat") == [] or isinstance(_refusal(folder), DataError)
     (folder / "wider_face_val.mat").write_bytes(b"")
     assert recognise(folder / "wider_face_val.mat") == []
+
+
+def test_a_mat_of_version_7_3_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    head = b"MATLAB 7.3 MAT-file, made elsewhere".ljust(124) + b"\x00\x02IM"
+    (tmp_path / "wider_face_val.mat").write_bytes(head.ljust(600, b"\0"))
+    with pytest.raises(DataError, match=r"version 7\.3(.|\n)*-v7"):
+        open_set(tmp_path, images=False)
+    (tmp_path / "other.mat").write_bytes(head.ljust(600, b"\0"))
+    assert recognise(tmp_path / "other.mat") == []
+
+
+def test_a_face_of_no_size_never_reaches_the_network(tmp_path: Path) -> None:
+    rows = [
+        ZEROS,
+        ROW,
+        "8 9 0 4 0 0 0 0 0 0",
+        "30 30 -2 5 0 0 0 0 0 0",
+        "-9 -9 4 4 0 0 0 0 0 0",
+        "50 30 20 20 0 0 0 0 0 0",
+    ]
+    truth = only(small(tmp_path, text(("e/a.jpg", 6, rows))))
+    seen = moved(truth, ImageTransform(5.0, 5.0), (300, 200))
+    sides = seen.boxes[:, 2:] - seen.boxes[:, :2]
+    assert (sides >= 1).all()
+    assert seen.boxes[~seen.ignore].tolist() == [[25, 30, 125, 80]]  # the last one's centre is on the border
+    assert seen.extra["degenerate"].tolist() == seen.ignore.tolist()
 
 
 def _refusal(folder: Path) -> DataError:

@@ -162,7 +162,7 @@ def test_protocols_without_a_chain_are_shown_all_the_same(monkeypatch: pytest.Mo
     monkeypatch.setitem(PROTOCOLS, "fddb", odd("fddb", False))
     told = explain({1: Annotations(BOX, [0])}, {1: Detections(BOX, [0], [0.9])}, ["a"])
     assert told.reference == "voc10"
-    assert told.unfit == {"fddb": "no ellipses in the truth"}
+    assert told.unfit["fddb"] == "no ellipses in the truth"
     by_name = {account.protocol: account for account in told.accounts}
     assert by_name["visdrone"].delta == -0.75
     assert by_name["visdrone"].reason is not None
