@@ -26,9 +26,6 @@ def test_perfect_detections_give_one_everywhere() -> None:
     pool = lay_out(TRUTH, PERFECT, NAMES)
     fitting = tuple(name for name, protocol in PROTOCOLS.items() if protocol.unfit(pool) is None)
     judged = evaluate(TRUTH, PERFECT, NAMES, protocols=fitting)
-    fit = [name for name, protocol in PROTOCOLS.items() if protocol.unfit(pool) is None]
-    assert {"voc07", "voc10", "coco", "darknet", "visdrone"} <= set(fit)
-    judged = evaluate(TRUTH, PERFECT, NAMES, protocols=fit)
     for row in judged.metrics:
         if row.name not in ("AR1", "AR10", "mAR1", "TP", "FP", "FN"):
             assert row.value == pytest.approx(1, abs=1e-12), row
