@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from widerface_sets import LEVELS, FaceSet, corners, made_detections, small_set
+from widerface_sets import LEVELS, FaceSet, corners, made_detections, small_set, write_found
 
+from onestage.analysis.judging import judge_detections
 from onestage.data.detections import widerface as found_format
 from onestage.data.formats import widerface as truth_format
 from onestage.errors import DataError
@@ -119,6 +120,23 @@ def test_the_official_set_as_the_port_judges_it(shared: Path, name: str) -> None
     assert [judgement.count((key, None)) for key in KEYS] == [7211, 13319, 31958]
     expected = json.loads(GOLDEN.read_text())["official"][name]
     np.testing.assert_allclose(three(judgement), expected, rtol=0, atol=1e-12)
+
+
+def test_the_official_set_from_files_to_scores(shared: Path, tmp_path: Path) -> None:
+    """As `val` judges a folder; scores below 0 are not cut."""
+    truth = shared / "wider_face" / "eval"
+    dataset = truth_format.read(truth, "val", probe_images=False)
+    faces = {
+        str(image): np.concatenate([own.boxes[:, :2], own.boxes[:, 2:] - own.boxes[:, :2]], axis=1)
+        for image, own in dataset.annotations.items()
+    }
+    write_found(tmp_path, made_detections(faces, *OFFICIAL["stretched"]))
+    judged = judge_detections(tmp_path, truth, intervals=False)
+    assert judged.found.format == "widerface"
+    assert judged.evaluation.protocols[0] == "widerface"
+    expected = json.loads(GOLDEN.read_text())["official"]["stretched"]
+    values = [judged.evaluation.metrics.value(key, "widerface") for key in KEYS]
+    np.testing.assert_allclose(values, expected, rtol=0, atol=1e-12)
 
 
 @settings(max_examples=10)

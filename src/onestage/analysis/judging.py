@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,8 +77,8 @@ def judge_detections(
     dataset = open_set(truth, split, classes=classes, seed=seed, allow_loss=allow_loss, images=False)
     floor = run.metrics.get("score_floor") if score is None and run is not None else score
     found = read_detections(
-        path, dataset, format=format, categories=_categories(categories, truth, dataset, run), floor=floor or 0.0,
-        allow_loss=allow_loss,
+        path, dataset, format=format, categories=_categories(categories, truth, dataset, run),
+        floor=-math.inf if floor is None else floor, allow_loss=allow_loss,
     )  # fmt: skip
     evaluation = evaluate(
         dataset.truths, found.detections, dataset.classes,

@@ -11,7 +11,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from onestage.data.dataset import Dataset
-from onestage.data.detections import cartucho, coco_json, comp4, csv_table, darknet, fddb, visdrone, yolo_txt
+from onestage.data.detections import cartucho, coco_json, comp4, csv_table, darknet, fddb, visdrone, widerface, yolo_txt
 from onestage.data.detections.checks import check_places, check_values, places
 from onestage.data.detections.coco_json import coco_labels, coco_results, own_labels
 from onestage.data.detections.faults import Faults
@@ -45,6 +45,7 @@ FORMATS: Mapping[str, DetectionFormat] = {
     "csv": cast(DetectionFormat, csv_table),
     "visdrone": cast(DetectionFormat, visdrone),
     "fddb": cast(DetectionFormat, fddb),
+    "widerface": cast(DetectionFormat, widerface),
 }
 # Formats that name no class: theirs is the only one of the truth.
 ONE_CLASS = ("widerface", "fddb")
@@ -80,7 +81,7 @@ def recognise(path: Path) -> list[tuple[str, str]]:
 
 def read_detections(
     path: Path, dataset: Dataset, categories: Mapping[int, int] | Numbering | None = None, *,
-    format: str | None = None, floor: float = 0.0, allow_loss: bool = False,
+    format: str | None = None, floor: float = -np.inf, allow_loss: bool = False,
 ) -> Found:  # fmt: skip
     """The detections of a file or folder as those of `dataset`: images by id, name or path, classes by name or number.
 
