@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onestage.evaluation import resampled_areas
 from onestage.records import BoolArray, FloatArray, IntArray
 
 AreaRule = Callable[[FloatArray, FloatArray], FloatArray]
@@ -64,9 +64,20 @@ def mean_at_points(precision: FloatArray, recall: FloatArray, points: FloatArray
     return result
 
 
+@dataclass(frozen=True, eq=False)
+class AtPoints:
+    """`mean_at_points` with its points (R,), as an area rule."""
+
+    points: FloatArray
+
+    def __call__(self, precision: FloatArray, recall: FloatArray) -> FloatArray:
+        """The area under one or many curves, (…,)."""
+        return mean_at_points(precision, recall, self.points)
+
+
 # Points as doubles: i * 0.1, as numpy's and Octave's 0:0.1:1, so 0.3 and 0.6 lie a hair above 3/10 and 6/10.
-ELEVEN_POINTS: AreaRule = partial(mean_at_points, points=np.arange(11, dtype=np.float64) * 0.1)
-HUNDRED_AND_ONE_POINTS: AreaRule = partial(mean_at_points, points=np.linspace(0.0, 1.0, 101))
+ELEVEN_POINTS = AtPoints(np.arange(11, dtype=np.float64) * 0.1)
+HUNDRED_AND_ONE_POINTS = AtPoints(np.linspace(0.0, 1.0, 101))
 
 
 def average_precisions(rankings: Sequence[Ranking], rule: AreaRule, weights: IntArray) -> FloatArray:
@@ -77,7 +88,15 @@ def average_precisions(rankings: Sequence[Ranking], rule: AreaRule, weights: Int
     """
     if not rankings:
         return np.zeros((0, 1, len(weights)))
-    return np.stack([_average_precision(ranking, rule, weights) for ranking in rankings])
+    if len(weights) < resampled_areas.FEWEST or not (isinstance(rule, AtPoints) or rule is area_under_envelope):
+        return np.stack([_average_precision(ranking, rule, weights) for ranking in rankings])
+    points = rule.points if isinstance(rule, AtPoints) else None
+    result = np.full((len(rankings), len(rankings[0].hit), len(weights)), np.nan)
+    for part, some in resampled_areas.parts(weights):
+        for k, ranking in enumerate(rankings):
+            if ranking.n_truths:
+                result[k, :, part] = resampled_areas.average_precision(ranking, points, some)
+    return result
 
 
 def recalls(rankings: Sequence[Ranking], per_image: int, weights: IntArray) -> FloatArray:
@@ -85,12 +104,13 @@ def recalls(rankings: Sequence[Ranking], per_image: int, weights: IntArray) -> F
     if not rankings:
         return np.zeros((0, 1, len(weights)))
     result = np.full((len(rankings), len(rankings[0].hit), len(weights)), np.nan)
-    known = weights.astype(np.float64)  # BLAS has no product of integers; these are exact up to 2**53
-    for k, ranking in enumerate(rankings):
-        if ranking.n_truths:
-            truths = known @ ranking.truths
-            found = np.stack([per_image_count(ranking, hit & (ranking.rank < per_image)) for hit in ranking.hit])
-            np.divide(found.astype(np.float64) @ known.T, truths, out=result[k], where=truths > 0)
+    hits = [ranking.hit & (ranking.rank < per_image) for ranking in rankings]
+    for part, some in resampled_areas.parts(weights):
+        for k, ranking in enumerate(rankings):
+            if ranking.n_truths:
+                truths = ranking.truths.astype(np.float64) @ some
+                found = resampled_areas.sums([ranking.image[hit] for hit in hits[k]], some)
+                np.divide(found, truths, out=result[k, :, part], where=truths > 0)
     return result
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -49,12 +49,15 @@ def coco(pool: Pool) -> Judgement:
     def scores(weights: IntArray) -> dict[Key, FloatArray]:
         return _scores(pool.classes, ranked, weights)
 
+    def some(weights: IntArray, keys: Collection[Key]) -> dict[Key, FloatArray]:
+        return _scores(pool.classes, ranked, weights, keys)
+
     def count(key: Key) -> int:
         name, class_name = key
         counts = n_truths[_SIZED.get(name[-1], "all")]
         return sum(counts) if class_name is None else counts[index[class_name]]
 
-    return Judgement("coco", scores, count, len(pool.images), ranked, HUNDRED_AND_ONE_POINTS)
+    return Judgement("coco", scores, count, len(pool.images), ranked, HUNDRED_AND_ONE_POINTS, some=some)
 
 
 def rankings(
@@ -101,23 +104,32 @@ def _ranking(pool: Pool, order: IntArray, inside: BoolArray, outcome: Outcome, a
     return Ranking(pool.image_of(pool.group[order]), pool.score[order], pool.rank[order], hit, counted, truths)
 
 
-def _scores(classes: tuple[str, ...], ranked: dict[str, list[Ranking]], weights: IntArray) -> dict[Key, FloatArray]:
+def _scores(
+    classes: tuple[str, ...], ranked: dict[str, list[Ranking]], weights: IntArray, keys: Collection[Key] | None = None
+) -> dict[Key, FloatArray]:
+    """All scores, or at least those of `keys`."""
     if not classes:
         return {(name, None): np.full(len(weights), np.nan) for name in SUMMARY}
-    ap = {area: average_precisions(r, HUNDRED_AND_ONE_POINTS, weights) for area, r in ranked.items()}
-    result: dict[Key, FloatArray] = {
-        ("mAP50-95", None): mean_present(ap["all"], (0, 1)),
-        ("mAP50", None): mean_present(ap["all"][:, 0]),
-        ("mAP75", None): mean_present(ap["all"][:, 5]),
-    }
-    result.update({(f"AP{s}", None): mean_present(ap[area], (0, 1)) for s, area in _SIZED.items()})
-    for limit in MAX_DETECTIONS:
-        result[f"AR{limit}", None] = mean_present(recalls(ranked["all"], limit, weights), (0, 1))
+    wanted = set(SUMMARY) if keys is None else {name for name, _ in keys}
+    result: dict[Key, FloatArray] = {}
+    if keys is None or wanted & {"mAP50-95", "mAP50", "mAP75", "AP50-95", "AP50"}:
+        ap = average_precisions(ranked["all"], HUNDRED_AND_ONE_POINTS, weights)
+        result["mAP50-95", None] = mean_present(ap, (0, 1))
+        result["mAP50", None] = mean_present(ap[:, 0])
+        result["mAP75", None] = mean_present(ap[:, 5])
     for s, area in _SIZED.items():
-        result[f"AR{s}", None] = mean_present(recalls(ranked[area], MAX_DETECTIONS[-1], weights), (0, 1))
-    for k, name in enumerate(classes):
-        result["AP50-95", name] = mean_present(ap["all"][k])
-        result["AP50", name] = ap["all"][k, 0]
+        if f"AP{s}" in wanted:
+            sized = average_precisions(ranked[area], HUNDRED_AND_ONE_POINTS, weights)
+            result[f"AP{s}", None] = mean_present(sized, (0, 1))
+    found = {f"AR{limit}": ("all", limit) for limit in MAX_DETECTIONS}
+    found |= {f"AR{s}": (area, MAX_DETECTIONS[-1]) for s, area in _SIZED.items()}
+    for name, (area, limit) in found.items():
+        if name in wanted:
+            result[name, None] = mean_present(recalls(ranked[area], limit, weights), (0, 1))
+    if ("mAP50-95", None) in result:
+        for k, class_name in enumerate(classes):
+            result["AP50-95", class_name] = mean_present(ap[k])
+            result["AP50", class_name] = ap[k, 0]
     return result
 
 

@@ -98,11 +98,17 @@ def lay_out(
     boxes that are not finite.
     """
     images = tuple(sorted(truths, key=_canonical))
-    _check(truths, detections, classes, images)
-    truth = tuple(_regions_for_all(truths[image], len(classes)) for image in images)
+    truth = tuple(truths[image] for image in images)
     found = tuple(detections.get(image) or _NOTHING for image in images)
-    truth_group, to = _groups([t.labels for t in truth], len(images))
-    group, do = _groups([d.labels for d in found], len(images))
+    box, label = _joined([d.boxes for d in found], (0, 4)), _joined([d.labels for d in found], 0, np.int64)
+    _check(truths, detections, classes, images, _sound(label, box, len(classes)))
+    if any("region" in t.extra for t in truth):
+        truth = tuple(_regions_for_all(t, len(classes)) for t in truth)
+        region = _joined([_region(t) for t in truth], 0, np.bool_)
+    else:
+        region = np.zeros(sum(map(len, truth)), np.bool_)
+    truth_group, to = _groups(_joined([t.labels for t in truth], 0, np.int64), [len(t) for t in truth])
+    group, do = _groups(label, [len(d) for d in found])
     starts = np.flatnonzero(np.diff(group, prepend=-1))
     return Pool(
         images, tuple(classes), truth_group,
@@ -111,11 +117,11 @@ def lay_out(
         _joined([t.ignore for t in truth], 0, np.bool_)[to],
         _joined([t.crowd for t in truth], 0, np.bool_)[to],
         _joined([_given_area(t) for t in truth], 0)[to],
-        group, _joined([d.boxes for d in found], (0, 4))[do], _joined([d.scores for d in found], 0)[do],
+        group, box[do], _joined([d.scores for d in found], 0)[do],
         np.arange(len(group)) - np.repeat(starts, np.diff(starts, append=len(group))),
         np.array([(sizes or {}).get(image, (np.nan, np.nan)) for image in images], np.float64).reshape(-1, 2),
         _joined([_places(d) for d in found], 0, np.int64)[do],
-        _joined([_region(t) for t in truth], 0, np.bool_)[to],
+        region[to],
         (truth, to), (found, do),
     )  # fmt: skip
 
@@ -162,13 +168,15 @@ def _joined(parts: Sequence[NDArray[Any]], empty: int | tuple[int, ...], dtype: 
     return np.concatenate(parts) if parts else np.zeros(empty, dtype)
 
 
-def _groups(labels: Sequence[IntArray], n_images: int) -> tuple[IntArray, IntArray]:
-    """The sorted group of each row and the order that sorts them, rows of a group as they came."""
-    image = np.repeat(np.arange(n_images), [len(part) for part in labels])
-    label = _joined(labels, 0, np.int64)
+def _groups(label: IntArray, counts: Sequence[int]) -> tuple[IntArray, IntArray]:
+    """The sorted group of each row and the order that sorts them, rows of a group as they came.
+
+    `label` (n,) of all images, one after the other, that have `counts` rows each.
+    """
+    image = np.repeat(np.arange(len(counts)), counts)
     small = label.astype(np.uint16) if len(label) and label.max() < 2**16 else label
     order = np.argsort(small, kind="stable")  # radix for 16 bits; images already ascend
-    return label[order] * n_images + image[order], order
+    return label[order] * len(counts) + image[order], order
 
 
 def _given_area(truth: Annotations) -> FloatArray:
@@ -181,6 +189,7 @@ def _check(
     detections: Mapping[ImageId, Detections],
     classes: Sequence[str],
     images: Sequence[ImageId],
+    sound: bool,
 ) -> None:
     problems = _some(
         (image for image in detections if image not in truths),
@@ -192,7 +201,9 @@ def _check(
         problems.append(
             f"classes: expected {n} different names, got {sorted({c for c in classes if classes.count(c) > 1})}"
         )
-    problems += _bad_rows("truths", truths, n) + _bad_rows("detections", detections, n)
+    problems += _bad_rows("truths", truths, n)
+    if not sound:
+        problems += _bad_rows("detections", detections, n)
     if problems:
         raise DataError(
             f"the detections cannot be judged against {len(images)} images and {n} classes", problems=problems,
@@ -202,8 +213,7 @@ def _check(
 
 def _bad_rows(what: str, records: Mapping[ImageId, Annotations] | Mapping[ImageId, Detections], n: int) -> list[str]:
     parts: list[Annotations | Detections] = list(records.values())
-    label, box = _joined([r.labels for r in parts], 0, np.int64), _joined([r.boxes for r in parts], (0, 4))
-    if not len(label) or (label.min() >= 0 and label.max() < n and np.isfinite(box).all()):
+    if _sound(_joined([r.labels for r in parts], 0, np.int64), _joined([r.boxes for r in parts], (0, 4)), n):
         return []
     labels = {i: out for i, r in records.items() if (out := _outside(r.labels, n))}
     boxes = {i: r.boxes for i, r in records.items() if not np.isfinite(r.boxes).all()}
@@ -216,6 +226,10 @@ def _bad_rows(what: str, records: Mapping[ImageId, Annotations] | Mapping[ImageI
         lambda i: f"{what} of image {i!r}: box {_not_finite(boxes[i])} is not finite",
         f"images with such boxes in the {what}",
     )
+
+
+def _sound(label: IntArray, box: FloatArray, n: int) -> bool:
+    return not len(label) or bool(label.min() >= 0 and label.max() < n and np.isfinite(box).all())
 
 
 def _some(bad: Iterable[ImageId], say: Callable[[ImageId], str], rest: str) -> list[str]:
