@@ -49,6 +49,9 @@ MAY_CHANGE_WITH_TIES = dict.fromkeys(ROW_FIRST, FIRST_ROW_FIRST)
 FIRST_ROWS_OF_A_FILE = {"visdrone": ("AR1", "AR10", "mAR1", "mAR10")}
 """Scores that look at the first rows of an image, of whatever class: there no rows may change places."""
 
+DIFFICULT_ASIDE = ("darknet", "darknet11", "darknet101")
+"""Protocols in which a detection of a difficult truth claims any other truth it overlaps, so that it may be false."""
+
 SEEDS = st.integers(0, 10**6)
 every = pytest.mark.parametrize("protocol", sorted(PROTOCOLS))
 quick = settings(max_examples=12, deadline=None)
@@ -175,7 +178,10 @@ def test_a_false_positive_never_raises_average_precision(protocol: str, seed: in
 def test_perfect_detections_give_one(protocol: str, seed: int) -> None:
     truths, _ = random_set(protocol, seed)
     rng = np.random.default_rng(seed)
-    found: Found = {i: Detections(t.boxes, t.labels, rng.uniform(0.1, 1, len(t))) for i, t in truths.items()}
+    sought = truths
+    if protocol in DIFFICULT_ASIDE:
+        sought = {i: t.take(np.flatnonzero(~(t.difficult | t.crowd))) for i, t in truths.items()}
+    found: Found = {i: Detections(t.boxes, t.labels, rng.uniform(0.1, 1, len(t))) for i, t in sought.items()}
     judged = judge(protocol, truths, found)
     there = {label for t in truths.values() for label in t.labels[~(t.difficult | t.ignore | t.crowd)].tolist()}
     if judged.absent_as_zero and len(there) < len(CLASSES):
