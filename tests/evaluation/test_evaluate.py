@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from onestage.errors import DataError, UsageError
 from onestage.evaluation import PROTOCOLS, evaluate, lay_out
-from onestage.evaluation.coco import SUMMARY
+from onestage.evaluation.coco import PER_CLASS, SUMMARY
 from onestage.records import Annotations, Detections, Metrics
 
 BOXES = np.array([[0, 0, 20, 20], [30, 30, 80, 80], [100, 0, 260, 200.0]])
@@ -27,7 +27,8 @@ def test_perfect_detections_give_one_everywhere() -> None:
     fitting = tuple(name for name, protocol in PROTOCOLS.items() if protocol.unfit(pool) is None)
     judged = evaluate(TRUTH, PERFECT, NAMES, protocols=fitting)
     for row in judged.metrics:
-        if row.name not in ("AR1", "AR10", "mAR1", "TP", "FP", "FN"):
+        assert np.isnan(row.value) == (row.n == 0)
+        if row.n and row.name not in ("AR1", "AR10", "mAR1", "TP", "FP", "FN"):
             assert row.value == pytest.approx(1, abs=1e-12), row
             assert row.interval is not None
             assert row.interval[0] < row.interval[1] == pytest.approx(1, abs=1e-12)  # few images prove no perfection
@@ -41,7 +42,7 @@ def test_rows_are_complete_and_named() -> None:
     judged = evaluate(TRUTH, PERFECT, NAMES)
     there = {(row.protocol, row.name, row.class_name) for row in judged.metrics}
     expected = {("coco", name, None) for name in SUMMARY}
-    expected |= {("coco", name, c) for name in ("AP50-95", "AP50") for c in NAMES}
+    expected |= {("coco", name, c) for name in PER_CLASS for c in NAMES}
     expected |= {(p, "mAP50", None) for p in ("voc07", "voc10")} | {
         (p, "AP50", c) for p in ("voc07", "voc10") for c in NAMES
     }

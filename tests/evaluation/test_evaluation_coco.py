@@ -30,8 +30,8 @@ class HonestEval(COCOeval):
                 truth["ignore"] = truth["iscrowd"] or truth.get("mark", 0)
 
 
-def oracle(truth: dict[str, Any], results: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The twelve numbers of pycocotools, and AP and AP50 per category; NaN for its -1."""
+def oracle(truth: dict[str, Any], results: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+    """The twelve numbers of pycocotools, and the same per category (12, K); NaN for its -1."""
     with contextlib.redirect_stdout(io.StringIO()):
         images = COCO()
         images.dataset = truth
@@ -40,17 +40,20 @@ def oracle(truth: dict[str, Any], results: list[dict[str, Any]]) -> tuple[np.nda
         judge.evaluate()
         judge.accumulate()
         judge.summarize()
-    precision = judge.eval["precision"][:, :, :, 0, 2]
-    ap = np.where(precision[0, 0] < 0, np.nan, precision.mean((0, 1)))
-    ap50 = np.where(precision[0, 0] < 0, np.nan, precision[0].mean(0))
-    return np.where(judge.stats < 0, np.nan, judge.stats), ap, ap50
+    precision, recall = judge.eval["precision"], judge.eval["recall"]  # (T, R, K, A, M), (T, K, A, M)
+    rows = [precision[..., 0, 2], precision[:1, ..., 0, 2], precision[5:6, ..., 0, 2]]
+    rows += [precision[..., area, 2] for area in (1, 2, 3)]
+    rows += [recall[:, None, :, 0, limit] for limit in range(3)]
+    rows += [recall[:, None, :, area, 2] for area in (1, 2, 3)]
+    per_category = np.array([np.where(row[0, 0] < 0, np.nan, row.mean((0, 1))) for row in rows])
+    return np.where(judge.stats < 0, np.nan, judge.stats), per_category
 
 
-def ours(truth: dict[str, Any], results: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def ours(truth: dict[str, Any], results: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
     classes = [c["name"] for c in truth["categories"]]
     values = coco.coco(lay_out(*records(truth, results), classes)).values()
     twelve = np.array([values[name, None] for name in coco.SUMMARY])
-    return twelve, np.array([values["AP50-95", c] for c in classes]), np.array([values["AP50", c] for c in classes])
+    return twelve, np.array([[values[name, c] for c in classes] for name in coco.PER_CLASS])
 
 
 def records(truth: dict[str, Any], results: list[dict[str, Any]]) -> tuple[dict[Any, Any], dict[Any, Any]]:

@@ -26,11 +26,12 @@ AREAS: dict[str, tuple[float, float]] = {
 SUMMARY = (
     "mAP50-95", "mAP50", "mAP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
 )  # fmt: skip
+PER_CLASS = tuple(name.removeprefix("m") for name in SUMMARY)
 _SIZED = {"s": "small", "m": "medium", "l": "large"}
 
 
 def coco(pool: Pool) -> Judgement:
-    """The twelve numbers as `SUMMARY` names them, and AP50-95 and AP50 of each class.
+    """The twelve numbers as `SUMMARY` names them, and the same of each class as `PER_CLASS` names them.
 
     AP is the mean over IoU 0.50 to 0.95 in steps of 0.05 and over the classes that occur; s, m, l are truths of area
     up to 32², up to 96² and above, in square pixels (the file's own area where it gives one, which counts the mask,
@@ -112,24 +113,25 @@ def _scores(
         return {(name, None): np.full(len(weights), np.nan) for name in SUMMARY}
     wanted = set(SUMMARY) if keys is None else {name for name, _ in keys}
     result: dict[Key, FloatArray] = {}
-    if keys is None or wanted & {"mAP50-95", "mAP50", "mAP75", "AP50-95", "AP50"}:
+
+    def put(name: str, values: FloatArray, of_class: str | None = None) -> None:
+        """`values` are (C, T, B): their mean over classes as `name`, and of each class."""
+        result[name, None] = mean_present(values, (0, 1))
+        result.update({(of_class or name, c): mean_present(values[k]) for k, c in enumerate(classes)})
+
+    if wanted & {"mAP50-95", "mAP50", "mAP75", *PER_CLASS[:3]}:
         ap = average_precisions(ranked["all"], HUNDRED_AND_ONE_POINTS, weights)
-        result["mAP50-95", None] = mean_present(ap, (0, 1))
-        result["mAP50", None] = mean_present(ap[:, 0])
-        result["mAP75", None] = mean_present(ap[:, 5])
+        put("mAP50-95", ap, "AP50-95")
+        put("mAP50", ap[:, :1], "AP50")
+        put("mAP75", ap[:, 5:6], "AP75")
     for s, area in _SIZED.items():
         if f"AP{s}" in wanted:
-            sized = average_precisions(ranked[area], HUNDRED_AND_ONE_POINTS, weights)
-            result[f"AP{s}", None] = mean_present(sized, (0, 1))
+            put(f"AP{s}", average_precisions(ranked[area], HUNDRED_AND_ONE_POINTS, weights))
     found = {f"AR{limit}": ("all", limit) for limit in MAX_DETECTIONS}
     found |= {f"AR{s}": (area, MAX_DETECTIONS[-1]) for s, area in _SIZED.items()}
     for name, (area, limit) in found.items():
         if name in wanted:
-            result[name, None] = mean_present(recalls(ranked[area], limit, weights), (0, 1))
-    if ("mAP50-95", None) in result:
-        for k, class_name in enumerate(classes):
-            result["AP50-95", class_name] = mean_present(ap[k])
-            result["AP50", class_name] = ap[k, 0]
+            put(name, recalls(ranked[area], limit, weights))
     return result
 
 
