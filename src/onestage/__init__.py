@@ -4,17 +4,20 @@ from importlib import import_module
 
 # Name → the module it comes from, imported when the name is first used, so that `import onestage` costs nothing.
 _FROM = {
+    "Comparison": "onestage.analysis.comparing",
     "Detector": "onestage.api",
     "Evaluation": "onestage.evaluation",
     "Prediction": "onestage.deploy.predict",
     "Run": "onestage.experiments.run",
+    "compare": "onestage.analysis.comparing",
     "evaluate": "onestage.evaluation",
     "judge_detections": "onestage.analysis.judging",
     "open_dataset": "onestage.data.opening",
 }
 
 __all__ = [
-    "Detector", "Evaluation", "Prediction", "Run", "__version__", "evaluate", "judge_detections", "open_dataset",
+    "Comparison", "Detector", "Evaluation", "Prediction", "Run", "__version__", "compare", "evaluate",
+    "judge_detections", "open_dataset",
 ]  # fmt: skip
 
 

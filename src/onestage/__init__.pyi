@@ -1,5 +1,7 @@
 """What `import onestage` offers, for type checkers and editors; at run time it is imported when first used."""
 
+from onestage.analysis.comparing import Comparison as Comparison
+from onestage.analysis.comparing import compare as compare
 from onestage.analysis.judging import judge_detections as judge_detections
 from onestage.api import Detector as Detector
 from onestage.data.opening import open_dataset as open_dataset

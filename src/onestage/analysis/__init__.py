@@ -1,1 +1,1 @@
-"""Why the numbers are what they are; reads files, never a model."""
+"""Why the numbers are what they are, and which of two is better; reads files, never a model."""

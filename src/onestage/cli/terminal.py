@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -50,6 +50,15 @@ class Terminal:
             return
         with self.console.status(what):
             yield
+
+    @contextlib.contextmanager
+    def steps(self) -> Iterator[Callable[[str], None]]:
+        """As `waiting`, but what is being done is told as it goes on: call what you are given with each step."""
+        if not self.live:
+            yield lambda what: None
+            return
+        with self.console.status("") as status:
+            yield status.update
 
     def say(self, text: str = "", style: str | None = None) -> None:
         """One line or paragraph, never cut or broken, its brackets left as they are."""

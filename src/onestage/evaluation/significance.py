@@ -61,7 +61,7 @@ def detectable(freedom: float, level: float = 0.95, power: float = POWER) -> flo
         found = 1 - special.nctdtr(freedom, size, at)
         return float(found) - power
 
-    return float(optimize.brentq(missing, 0.0, at + 60.0, xtol=1e-6))
+    return float(optimize.brentq(missing, 0.0, at + quantile(power, freedom) + 4.0, xtol=1e-6))
 
 
 def _stepwise(p: Sequence[float], correct: Callable[[FloatArray, int], FloatArray]) -> FloatArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 
 from onestage.errors import UsageError
 from onestage.experiments.run import Run
-from onestage.experiments.storage import as_json, read_json
+from onestage.experiments.storage import as_json, lively, read_json
 from onestage.records import Annotations, ImageId, ImageInfo
 
 FILE = "validation.json"
@@ -32,19 +33,23 @@ def write_truth(
     """Keep the validation truth in the run folder as validation.json, so that the report needs no data reader.
 
     COCO JSON with absolute image paths; category_id is label + 1; `difficult` and `ignore` are extra keys of each
-    annotation. Columns in `Annotations.extra` are not kept. Raises StorageError.
+    annotation, and `extra` holds the numeric columns of `Annotations.extra`, so that every protocol gives the run's
+    scores again; other columns are not kept. "area" is the given one, else that of the box. Raises StorageError.
     """
     rows: list[dict[str, Any]] = []
     for image in images:
         truth = annotations[image.id]
-        for box, label, difficult, ignore, crowd in zip(
-            truth.boxes.tolist(), truth.labels.tolist(), truth.difficult, truth.ignore, truth.crowd, strict=True
-        ):
+        for box, label, difficult, ignore, crowd, extra in zip(
+            truth.boxes.tolist(), truth.labels.tolist(), truth.difficult, truth.ignore, truth.crowd,
+            _extra_rows(truth), strict=True,
+        ):  # fmt: skip
             width, height = box[2] - box[0], box[3] - box[1]
+            area = extra.get("area", math.nan)
             rows.append({
                 "id": len(rows) + 1, "image_id": image.id, "category_id": label + 1,
-                "bbox": [box[0], box[1], width, height], "area": max(width, 0.0) * max(height, 0.0),
+                "bbox": [box[0], box[1], width, height], "area": area if area == area else max(width, 0.0) * max(height, 0.0),
                 "iscrowd": int(crowd), "difficult": int(difficult), "ignore": int(ignore),
+                **({"extra": extra} if extra else {}),
             })  # fmt: skip
     truth_json = {
         "images": [
@@ -84,4 +89,13 @@ def _annotations(rows: Sequence[Mapping[str, Any]]) -> Annotations:
     difficult, ignore, crowd = (
         np.array([row.get(key, 0) for row in rows], bool) for key in ("difficult", "ignore", "iscrowd")
     )
-    return Annotations(boxes, labels, difficult, ignore, crowd)
+    extras = [lively(row.get("extra", {})) for row in rows]
+    names = dict.fromkeys(name for extra in extras for name in extra)
+    columns = {name: np.array([extra[name] for extra in extras]) for name in names}
+    return Annotations(boxes, labels, difficult, ignore, crowd, columns)
+
+
+def _extra_rows(truth: Annotations) -> list[dict[str, Any]]:
+    """The numeric extra columns of each annotation, as JSON has them."""
+    kept = {name: column.tolist() for name, column in truth.extra.items() if column.dtype.kind in "biuf"}
+    return [{name: values[row] for name, values in kept.items()} for row in range(len(truth))]

@@ -1,0 +1,206 @@
+"""What is compared: arms of one or several seeds, each a run folder or a detection file with its truth."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+from onestage.data.dataset import Dataset
+from onestage.data.detections import coco_labels, own_labels, read_detections
+from onestage.data.one_set import open_set
+from onestage.errors import DataError, UsageError
+from onestage.experiments.run import Run
+from onestage.experiments.truth import FILE, read_truth
+from onestage.records import Annotations, Detections, ImageId
+
+Place = str | Path | Run
+FILES = (".json", ".csv", ".txt")
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One detector's answers and the truth they are judged by.
+
+    `floor` is the score below which it kept nothing, None where not known. `protocols` are those a run was judged
+    by, `settings` what else shaped its detections (IoU of non-maximum suppression); both empty for a file.
+    """
+
+    name: str
+    truths: Mapping[ImageId, Annotations]
+    classes: tuple[str, ...]
+    detections: Mapping[ImageId, Detections]
+    sizes: Mapping[ImageId, tuple[int, int]]
+    floor: float | None = None
+    protocols: tuple[str, ...] = ()
+    settings: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Arm:
+    """One side of a comparison: the same recipe with one or several seeds."""
+
+    name: str
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How detection files are to be read: their truth, its set, the meaning of category_id, the score floor."""
+
+    data: str | Path | None = None
+    split: str | None = None
+    classes: tuple[str, ...] | None = None
+    categories: str | None = None
+    floor: float | None = None
+    seed: int = 0
+
+
+def read_arms(
+    arms: Sequence[Place | Sequence[Place]], reading: Reading, names: Sequence[str] | None = None
+) -> tuple[Arm, ...]:  # fmt: skip
+    """Read what is to be compared; an arm is a place or several (text: joined by commas), the seeds of one recipe.
+
+    A place is a run (folder, name, or its predictions.json) or a detection file, judged by `reading.data` or else by
+    the truth of the first run. Raises UsageError for fewer than two arms, unknown runs, a place named twice in an arm
+    and names that do not fit, DataError for what cannot be read.
+    """
+    places = [_places(arm) for arm in arms]
+    if len(places) < 2:
+        raise UsageError(
+            f"compare: two arms are needed, got {len(places)}",
+            hint="onestage compare A B; seeds of one arm: A1,A2 B1,B2",
+        )
+    for seeds in places:
+        twice = sorted({str(place) for place in seeds if [*map(_where, seeds)].count(_where(place)) > 1})
+        if twice:
+            raise UsageError(f"{twice[0]} stands twice in one arm", hint="an arm names each of its seeds once")
+    called = _names(places, names)
+    files = _Files(reading, [place for seeds in places for place in seeds])
+    everywhere = {_where(place): place for seeds in places for place in seeds}
+    read = {where: _member(place, files) for where, place in everywhere.items()}
+    return tuple(
+        Arm(name, tuple(read[_where(place)] for place in seeds)) for name, seeds in zip(called, places, strict=True)
+    )
+
+
+class _Files:
+    """Reads detection files; their truth is opened when the first is met."""
+
+    def __init__(self, reading: Reading, places: Sequence[Place]) -> None:
+        self.reading, self.places = reading, places
+        self.dataset: Dataset | None = None
+
+    def read(self, path: Path) -> Member:
+        dataset = self.dataset = self.dataset or self._open()
+        reading = self.reading
+        ids = coco_labels(dataset.root, dataset.classes) if reading.categories != "labels" else None
+        categories = ids if ids is not None else own_labels(dataset.classes, dataset.classes)
+        found = read_detections(path, dataset, categories, reading.floor or 0.0)
+        truths = {image.id: dataset.annotations[image.id] for image in dataset.images}
+        sizes = {image.id: (image.width, image.height) for image in dataset.images if image.width}
+        return Member(path.stem, truths, dataset.classes, found, sizes, reading.floor)
+
+    def _open(self) -> Dataset:
+        reading = self.reading
+        data = reading.data
+        if data is None:
+            run = next((run for place in self.places if (run := _run(place)) is not None), None)
+            if run is None:
+                raise UsageError(
+                    "compare: detection files need their truth: data=… is missing",
+                    hint="a dataset folder or file, or the name of a sample (data ls)",
+                )
+            data = run.folder / FILE
+        return open_set(data, reading.split, classes=reading.classes, seed=reading.seed, images=False)
+
+
+def _member(place: Place, files: _Files) -> Member:
+    run = _run(place)
+    if run is None and _is_file(place):
+        path = Path(str(place))
+        if not path.is_file():
+            raise DataError(f"there is no detection file {path}")
+        return files.read(path)
+    return _run_member(run or Run.open(str(place)), files.reading.floor)
+
+
+def _run_member(run: Run, floor: float | None) -> Member:
+    truth = read_truth(run)
+    if truth is None or not (run.folder / "predictions.json").is_file():
+        raise DataError(
+            f"run {run.name} was never judged: it is {run.info.get('status')}",
+            hint="compare runs that have predictions.json and validation.json",
+        )
+    images = tuple(truth.images)
+    dataset = Dataset(run.folder, "coco", "val", truth.classes, images, truth.annotations)
+    judged = run.metrics
+    kept = judged.get("score_floor")
+    known = max((value for value in (kept, floor) if value is not None), default=None)
+    # predictions.json numbers classes as the run's own list does, as the truth beside it
+    categories = own_labels(truth.classes, truth.classes)
+    found = read_detections(run.folder / "predictions.json", dataset, categories, floor or 0.0)
+    validation = run.recipe.get("validation") or {}
+    settings = {"IoU of non-maximum suppression": validation["iou"]} if "iou" in validation else {}
+    sizes = {image.id: (image.width, image.height) for image in images if image.width}
+    protocols = tuple(judged.get("protocols") or ())
+    return Member(run.name, truth.annotations, truth.classes, found, sizes, known, protocols, settings)
+
+
+def _run(place: Place) -> Run | None:
+    """The run that a place certainly is: a record, or a folder or file of one; None for a name or another file."""
+    if isinstance(place, Run):
+        return place
+    path = Path(place)
+    if path.is_file():
+        return Run(path.parent) if (path.parent / "run.json").is_file() else None
+    try:
+        return None if _is_file(place) else Run.open(place)
+    except UsageError:
+        return None
+
+
+def _is_file(place: Place) -> bool:
+    path = Path(str(place))
+    return path.is_file() or (path.suffix.lower() in FILES and not path.is_dir())
+
+
+def _where(place: Place) -> str:
+    run = _run(place)
+    return str((run.folder if run else Path(str(place))).resolve())
+
+
+def _places(arm: Place | Sequence[Place]) -> tuple[Place, ...]:
+    if isinstance(arm, str):
+        words = [arm] if Path(arm).exists() else [word.strip() for word in arm.split(",") if word.strip()]
+        if not words:
+            raise UsageError("compare: an arm is empty", hint="onestage compare A B")
+        return tuple(words)
+    return (arm,) if isinstance(arm, Path | Run) else tuple(arm)
+
+
+def _names(places: Sequence[Sequence[Place]], given: Sequence[str] | None) -> list[str]:
+    if given is not None:
+        if len(given) != len(places) or len(set(given)) != len(given):
+            raise UsageError(f"names: expected {len(places)} different names, got {list(given)}")
+        return list(given)
+    said = [_called(seeds) for seeds in places]
+    if len(set(said)) == len(said):
+        return said
+    said = [str(seeds[0]) if len(seeds) == 1 else name for name, seeds in zip(said, places, strict=True)]
+    return said if len(set(said)) == len(said) else [chr(65 + i % 26) + "'" * (i // 26) for i in range(len(places))]
+
+
+def _called(seeds: Sequence[Place]) -> str:
+    """What an arm is called: its place, or what the names of its seeds begin with alike ("base-001,base-002": base)."""
+    said = [run.name if (run := _run(place)) else Path(str(place)).stem for place in seeds]
+    shared = re.sub(r"[-_.]*0*$", "", _beginning(said)) if len(said) > 1 else said[0]
+    return shared or f"{said[0]} and {len(said) - 1} more"
+
+
+def _beginning(words: Sequence[str]) -> str:
+    alike = takewhile(lambda letters: len(set(letters)) == 1, zip(*words, strict=False))
+    return "".join(letters[0] for letters in alike)

@@ -1,0 +1,124 @@
+"""`onestage compare`: is B really better than A?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from onestage.cli.verb import Json, verb
+
+if TYPE_CHECKING:
+    from onestage.analysis.comparing import Comparison
+
+EXAMPLES = (
+    ("compare base-001 new-001", "two runs, on the images both were judged on"),
+    ("compare base-001,base-002,base-003 new-001,new-002,new-003", "two recipes, three seeds each"),
+    ("compare a.json b.json data=instances_val.json", "detection files of any detector; neither torch nor images"),
+    ("compare old-001 new-001 new-002 score=mAP50", "each beside the first"),
+    ("compare base-001 new-001 --gate not-worse", "for CI: exit code 6 where the new one is worse"),
+)
+KEYS = (
+    ("data", "the runs' own", "truth for detection files: a dataset folder or file, or the name of a sample"),
+    ("split", "val", "train, val, test, a set's own name, or all; a COCO file of one set is taken whole"),
+    ("protocol", "the runs', or coco", "one of voc07, voc10, voc07+1, voc10+1, coco"),
+    ("score", "the protocol's", "the score that the verdict is about: mAP50-95, mAP50, APs, AR100, …"),
+    ("names", "by their files", "what the arms are called: names=[base,new]"),
+    ("see", "the one found", "a difference in points of 100, for which the number of images is told: see=0.5"),
+    ("floor", "the arms' own", "score floor: cut all there, and take files as not cut above it"),
+    ("resamples", "1000", "how often the images are drawn anew"),
+    ("seed", "0", "of these draws, and of the split where only one set is given"),
+    ("level", "95", "of the intervals, in per cent"),
+    ("categories", "automatic", "detection files: coco (ids of the truth's file) or labels (1 is the first class)"),
+    ("classes", "the data's own", "class names in order, where the data does not say them"),
+)  # fmt: skip
+GATES = ("better", "not-worse")
+
+Words = Annotated[list[str] | None, typer.Argument(metavar="A[,A2,…] B[,B2,…] … [key=value …]", show_default=False)]
+Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write all differences here, as JSON.")]
+Common = Annotated[bool, typer.Option("--common", help="Compare what the arms share, and say what was left out.")]
+Gate = Annotated[
+    str | None,
+    typer.Option("--gate", metavar="WHICH", help="Exit with 6 unless B is `better`, or where B is worse: `not-worse`."),
+]
+
+
+@verb(EXAMPLES, KEYS)
+def compare(
+    words: Words = None, common: Common = False, gate: Gate = None, out: Out = None, as_json: Json = False
+) -> None:
+    """Say whether B is really better than A, with the interval of the difference."""
+    from onestage.analysis.comparing import compare as compared
+    from onestage.cli.differences import show_comparison
+    from onestage.cli.terminal import Terminal
+    from onestage.cli.words import known_only, split_words
+    from onestage.experiments.storage import as_json as json_text
+    from onestage.experiments.storage import write_bytes
+
+    places, keys = split_words(words)
+    if "common" in keys:
+        common = keys.pop("common") is True or common
+    gate = keys.pop("gate", gate)
+    known_only("compare", keys, [*(key for key, _, _ in KEYS), "common", "gate"])
+    options = _options(keys, gate)
+    terminal = Terminal(as_json)
+    with terminal.steps() as progress:
+        found = compared(*places, common=common, progress=progress, **options)
+    show_comparison(terminal, found)
+    if out is not None:
+        write_bytes(out, json_text(found.as_dict()).encode())
+        terminal.say(f"all differences: {out}")
+    terminal.result(found.as_dict())
+    if gate is not None:
+        _pass(found, gate)
+
+
+def _options(keys: Mapping[str, Any], gate: Any) -> dict[str, Any]:
+    """The keys as `onestage.compare` takes them; UsageError that names every value that cannot be used."""
+    from onestage.errors import UsageError, did_you_mean
+
+    def number(value: Any, low: float, high: float) -> bool:
+        return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+
+    problems = []
+    ranges = {"floor": (0, 1), "see": (0, 100), "level": (50, 99.99)}
+    for key, value in keys.items():
+        if key in ranges and not number(value, *ranges[key]):
+            problems.append(f"{key}: expected a number from {ranges[key][0]} to {ranges[key][1]}, got {value!r}")
+        elif key in ("resamples", "seed") and not (isinstance(value, int) and number(value, 0, 10**7)):
+            problems.append(f"{key}: expected a whole number, got {value!r}")
+        elif key in ("data", "split", "protocol", "score") and not isinstance(value, str):
+            problems.append(f"{key}: expected one word, got {value!r}")
+        elif key == "categories" and value not in ("coco", "labels"):
+            problems.append(f"categories: expected coco or labels, got {value!r}")
+    if gate is not None and gate not in GATES:
+        problems.append(f"gate: expected {' or '.join(GATES)}, got {gate!r}{did_you_mean(str(gate), GATES)}")
+    if problems:
+        raise UsageError("compare: values that cannot be used", problems=problems)
+    options = dict(keys)
+    for key in ("level", "see"):
+        if key in options:
+            options[key] /= 100
+    for key in ("names", "classes"):
+        if key in options:
+            options[key] = _list(options[key])
+    return options
+
+
+def _list(value: Any) -> list[str]:
+    """A list of words, written [a,b] or a,b."""
+    return [str(word).strip() for word in (value.split(",") if isinstance(value, str) else value)]
+
+
+def _pass(found: Comparison, gate: str) -> None:
+    """GateError for every arm that does not pass."""
+    from onestage.errors import GateError
+
+    if gate == "better":
+        failed = [pair for pair in found.pairs if pair.outcome != "better"]
+    else:
+        failed = [pair for pair in found.pairs if pair.outcome in ("worse", "too few to tell")]
+    if failed:
+        raise GateError(f"gate {gate!r} is not passed", problems=[pair.verdict for pair in failed])
