@@ -108,7 +108,8 @@ class World:
                 found.append(row.p < 0.05)
                 smallest.append(row.smallest)
                 assert (row.p < 0.05) == (not row.interval[0] <= 0 <= row.interval[1]), row
-            any_found.append(any(r.holm is not None and r.holm < 0.05 for r in rows))
+            family = [r for r in rows if r.class_name and r.name == self.name.removeprefix("m")]
+            any_found.append(any(r.holm is not None and r.holm < 0.05 for r in family))
         return Shares(
             len(held), float(np.mean(held)), float(np.mean(found)), float(np.mean(any_found)),
             float(np.median(np.array(smallest, float))),
@@ -156,8 +157,8 @@ def main() -> None:
     ):  # fmt: skip
         got = world.shares(max(int(n * scale), 2))
         truth = world.truth(seeds=1 if world.seeds == 1 else 30, images=20_000 if world.seeds == 1 else 3000)
-        print(f"| {said} | {got.comparisons} | {100 * truth:.1f} | {100 * got.smallest:.1f} | {100 * got.found:.1f} % |",
-              flush=True)  # fmt: skip
+        sizes = f"{100 * truth:.1f} | {100 * got.smallest:.1f}"
+        print(f"| {said} | {got.comparisons} | {sizes} | {100 * got.found:.1f} % |", flush=True)
 
 
 if __name__ == "__main__":

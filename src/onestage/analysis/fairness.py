@@ -50,7 +50,7 @@ def fair(arms: Sequence[Arm], protocol: str | None = None, common: bool = False)
     if (reasons or ways) and not common:
         raise GateError(
             f"{_all([arm.name for arm in arms])} cannot be compared fairly", problems=[*reasons, *ways],
-            hint=_advice(bool(reasons), bool(ways), bool(images) and bool(classes)),
+            hint=_advice(reasons, bool(ways), bool(images and classes)),
         )  # fmt: skip
     if not images or not classes:
         raise GateError(
@@ -208,13 +208,20 @@ def _kept(member: Member, images: Sequence[ImageId], floor: float | None) -> Mem
     return replace(member, detections=found)
 
 
-def _advice(reasons: bool, settings: bool, shared: bool) -> str:
+def _advice(reasons: Sequence[str], settings: bool, shared: bool) -> str:
+    """What can be done about these reasons."""
+    kinds = {reason.partition(":")[0] for reason in reasons}
     said = []
+    if kinds & {"truth", "images", "classes"}:
+        said.append("judge all on the same data")
+    if "protocol" in kinds:
+        said.append("protocol=coco (or another) judges all anew")
+    if "score floor" in kinds:
+        said.append("floor=… cuts all at one score, and takes files as not cut above it")
     if settings:
-        said.append("judge the runs alike (onestage val RUN iou=…) or compare with --common all the same")
-    elif reasons and shared:
-        said.append("--common judges the part they share")
-    said.append("protocol=… judges all anew, floor=… cuts all at one score (and says that files were not cut above it)")
+        said.append("have the detectors judged alike")
+    if shared:
+        said.append("--common compares what they share" + (" and these settings all the same" if settings else ""))
     return "; ".join(said)
 
 

@@ -7,6 +7,7 @@ import math
 from onestage.evaluation.comparison import FEWEST_IMAGES, Difference
 
 POINTS = 100
+_SHOWN = 0.005  # points; less is shown as 0
 
 
 def said(
@@ -53,8 +54,9 @@ def points(value: float, signed: bool = True) -> str:
     if math.isnan(value):
         return "–"
     scaled = value * POINTS
-    text = f"{scaled:{'+' if signed else ''}.{1 if abs(scaled) >= 0.5 or scaled == 0 else 2}f}"
-    return text.replace("-", "−")
+    if abs(scaled) < _SHOWN:
+        return "0.0"
+    return f"{scaled:{'+' if signed else ''}.{1 if abs(scaled) >= 0.5 else 2}f}".replace("-", "−")
 
 
 def _within(row: Difference, level: float, as_found: bool = False) -> str:
@@ -75,7 +77,7 @@ def _on(n_images: int, seeds: tuple[int, int]) -> str:
 
 
 def _needed(see: float, images: int | None, seeds: int | None, kept: tuple[int, int]) -> str:
-    if not see or math.isnan(see):
+    if math.isnan(see) or see * POINTS < _SHOWN:
         return ""
     wanted = points(see, signed=False)
     if images is not None and images <= 10_000_000:

@@ -57,11 +57,14 @@ def detectable(freedom: float, level: float = 0.95, power: float = POWER) -> flo
     if freedom > 1e4:
         return at + quantile(power, math.inf)
 
-    def missing(size: float) -> float:
-        found = 1 - special.nctdtr(freedom, size, at)
-        return float(found) - power
+    # a noncentral t as the mean over the error's own chance: scipy's nctdtr has holes at few degrees of freedom
+    share = (np.arange(4000) + 0.5) / 4000
+    bar = at * np.sqrt(2 * special.gammaincinv(freedom / 2, share) / freedom)
 
-    return float(optimize.brentq(missing, 0.0, at + quantile(power, freedom) + 4.0, xtol=1e-6))
+    def missing(size: float) -> float:
+        return float(special.ndtr(size - bar).mean()) - power
+
+    return float(optimize.brentq(missing, 0.0, float(bar[-1]) + 10.0, xtol=1e-6))
 
 
 def _stepwise(p: Sequence[float], correct: Callable[[FloatArray, int], FloatArray]) -> FloatArray:

@@ -40,10 +40,13 @@ class Spread:
         if total == 0:
             return max(self.speaking * times - 1, 1.0)
         blur = images**2 / max(self.speaking * times - 1, 1.0)
-        for part, luck, k in zip(seeds, self.luck, count, strict=True):
+        if max(count) > 1:
             # the seeds' part is what is left of their sample variance once luck is taken off: both blur it
-            seen = part + luck / times / k if max(self.kept) > 1 else 0.0
-            blur += seen**2 / max((k if k > 1 else max(count)) - 1, 1)
+            seen = [part + luck / times / k for part, luck, k in zip(seeds, self.luck, count, strict=True)]
+            if min(count) > 1:
+                blur += sum(part**2 / (k - 1) for part, k in zip(seen, count, strict=True))
+            else:
+                blur += sum(seen) ** 2 / (max(count) - 1)  # both are one arm's, so they err together
         return total**2 / blur
 
     def smallest(self, level: float = 0.95, power: float = POWER, *, times: float = 1.0,

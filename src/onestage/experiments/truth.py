@@ -44,10 +44,11 @@ def write_truth(
             _extra_rows(truth), strict=True,
         ):  # fmt: skip
             width, height = box[2] - box[0], box[3] - box[1]
-            area = extra.get("area", math.nan)
+            given = extra.get("area", math.nan)
+            area = given if math.isfinite(given) else max(width, 0.0) * max(height, 0.0)
             rows.append({
                 "id": len(rows) + 1, "image_id": image.id, "category_id": label + 1,
-                "bbox": [box[0], box[1], width, height], "area": area if area == area else max(width, 0.0) * max(height, 0.0),
+                "bbox": [box[0], box[1], width, height], "area": area,
                 "iscrowd": int(crowd), "difficult": int(difficult), "ignore": int(ignore),
                 **({"extra": extra} if extra else {}),
             })  # fmt: skip
