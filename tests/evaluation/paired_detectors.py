@@ -128,8 +128,9 @@ class Shares:
 
 
 def main() -> None:
-    """Print the figures of docs/compare.md; the number that is given scales how many comparisons are made."""
+    """Print the figures of docs/compare.md: `paired_detectors.py [share of the comparisons] [only rows that say]`."""
     scale = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
+    only = sys.argv[2] if len(sys.argv) > 2 else ""
     apart = {"gain": 0.3}
     print("| simulated | comparisons | interval holds the truth | difference found | found in any class (Holm) |")
     print("|---|---|---|---|---|")
@@ -147,6 +148,8 @@ def main() -> None:
         ("5 seeds each, no difference, seeds differ", World(50, 5, seed=0.2), 600, None),
         ("3 seeds each, no difference, seeds alike", World(50, 3), 1000, None),
     ):
+        if only not in said:
+            continue
         truth = world.truth() if world.gain else 0.0
         got = world.shares(max(int(n * scale), 2), truth, class_name)
         print(f"| {said} | {got.comparisons} | {100 * got.covered:.1f} % | {100 * got.found:.1f} % | "
@@ -155,6 +158,8 @@ def main() -> None:
     for said, world, n in (
         ("100 images", World(100, gain=0.30), 600), ("50 images, 3 seeds each", World(50, 3, gain=0.62, seed=0.2), 400),
     ):  # fmt: skip
+        if only not in said:
+            continue
         got = world.shares(max(int(n * scale), 2))
         truth = world.truth(seeds=1 if world.seeds == 1 else 30, images=20_000 if world.seeds == 1 else 3000)
         sizes = f"{100 * truth:.1f} | {100 * got.smallest:.1f}"

@@ -232,7 +232,5 @@ def _seed_notes(arms: Sequence[Arm]) -> list[str]:
     if not single:
         return []
     if len(single) == len(arms):
-        return [
-            "one seed per arm: this tells these detectors apart, not the recipes they came from; give several seeds"
-        ]
+        return ["one seed per arm: this tells two detectors apart, not the recipes they came from; give several seeds"]
     return [f"{', '.join(single)}: one seed only; its seeds are taken to spread like those of the other arm"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from onestage.evaluation.significance import POWER, detectable
 from onestage.records import FloatArray
 
@@ -15,39 +17,33 @@ _MOST_SEEDS = 200
 class Spread:
     """The parts of the variance of B minus A, in squared scores.
 
-    `images` is the part of the `n_images` drawn, `luck` what each seed of A and of B meets anew on each image; both
-    fall with the number of images. `seeds` is what a seed of A and of B makes on all images alike; it falls only with
-    the `kept` seeds. `speaking` is the number of images that say something of the difference.
+    `images` is the part of the `n_images` drawn, `luck` what each single seed meets anew on each image; both fall
+    with the number of images. `seeds` is what a single seed makes on all images alike; it falls only with the number
+    `kept` of seeds per arm. `speaking` is the number of images that say something of the difference.
     """
 
     images: float
-    luck: tuple[float, float]
-    seeds: tuple[float, float]
+    luck: float
+    seeds: float
     kept: tuple[int, int]
     n_images: int
     speaking: int
 
     def variance(self, times: float = 1.0, kept: tuple[int, int] | None = None) -> float:
         """The variance with `times` as many images and `kept` seeds per arm."""
-        images, seeds = self._parts(times, kept or self.kept)
-        return images + sum(seeds)
+        return sum(self._parts(times, kept or self.kept))
 
     def freedom(self, times: float = 1.0, kept: tuple[int, int] | None = None) -> float:
-        """Welch's and Satterthwaite's degrees of freedom of that variance."""
+        """Satterthwaite's degrees of freedom of that variance."""
         count = kept or self.kept
         images, seeds = self._parts(times, count)
-        total = images + sum(seeds)
-        if total == 0:
+        if images + seeds == 0:
             return max(self.speaking * times - 1, 1.0)
         blur = images**2 / max(self.speaking * times - 1, 1.0)
-        if max(count) > 1:
+        if sum(count) > 2:
             # the seeds' part is what is left of their sample variance once luck is taken off: both blur it
-            seen = [part + luck / times / k for part, luck, k in zip(seeds, self.luck, count, strict=True)]
-            if min(count) > 1:
-                blur += sum(part**2 / (k - 1) for part, k in zip(seen, count, strict=True))
-            else:
-                blur += sum(seen) ** 2 / (max(count) - 1)  # both are one arm's, so they err together
-        return total**2 / blur
+            blur += (seeds + self.luck / times * _shares(count)) ** 2 / (sum(count) - 2)
+        return (images + seeds) ** 2 / blur
 
     def smallest(self, level: float = 0.95, power: float = POWER, *, times: float = 1.0,
                  kept: tuple[int, int] | None = None) -> float:  # fmt: skip
@@ -77,9 +73,8 @@ class Spread:
                 return k
         return None
 
-    def _parts(self, times: float, kept: tuple[int, int]) -> tuple[float, tuple[float, float]]:
-        luck = self.luck[0] / kept[0] + self.luck[1] / kept[1]
-        return (self.images + luck) / times, (self.seeds[0] / kept[0], self.seeds[1] / kept[1])
+    def _parts(self, times: float, kept: tuple[int, int]) -> tuple[float, float]:
+        return (self.images + self.luck * _shares(kept)) / times, self.seeds * _shares(kept)
 
 
 def measured(
@@ -92,23 +87,22 @@ def measured(
     (n - 1) / n of the variance it should have, 2/3 for three seeds; each part is corrected for its own n. What seeds
     meet anew on each image is part of their sample variance and of that of the images: it is counted once.
 
-    An arm of one seed is taken to spread like the other arm. Where both have one, nothing is known of seeds, and the
-    difference is that of these two detectors, not of the ways they were made.
+    Seeds are taken to spread alike in both arms, also where one has a single seed: with three seeds each that leaves
+    4 degrees of freedom, where Welch's test, which takes nothing so, would leave 2 to 4. Where both have one, nothing
+    is known of seeds, and the difference is that of these two detectors, not of the ways they were made.
     """
     whole = n_images / (n_images - 1)
     images = float((drawn_b.mean(0) - drawn_a.mean(0)).var(ddof=1)) * whole
-    luck = tuple(_luck(drawn) * whole for drawn in (drawn_a, drawn_b))
-    seeds = [
-        max(float(scores.var(ddof=1)) - own, 0.0) if len(scores) > 1 else None
-        for scores, own in zip((a, b), luck, strict=True)
-    ]
-    known = [part for part in seeds if part is not None]
-    first, second = (part if part is not None else (known[0] if known else 0.0) for part in seeds)
-    images -= luck[0] / len(a) + luck[1] / len(b)
-    return Spread(max(images, 0.0), (luck[0], luck[1]), (first, second), (len(a), len(b)), n_images, speaking)
+    kept = (len(a), len(b))
+    if sum(kept) == 2:
+        return Spread(images, 0.0, 0.0, kept, n_images, speaking)
+    spare = sum(kept) - 2
+    total = sum(float(np.square(scores - scores.mean()).sum()) for scores in (a, b)) / spare
+    own = [drawn - drawn.mean(0) for drawn in (drawn_a, drawn_b)]  # what is not shared with the arm's other seeds
+    luck = sum(float(part.var(1, ddof=1).sum()) for part in own) / spare * whole
+    return Spread(max(images - luck * _shares(kept), 0.0), luck, max(total - luck, 0.0), kept, n_images, speaking)
 
 
-def _luck(drawn: FloatArray) -> float:
-    """The variance that a seed's own luck on the images gives its score; 0, not known apart, for one seed."""
-    k = len(drawn)
-    return float((drawn - drawn.mean(0)).var(1, ddof=1).mean()) * k / (k - 1) if k > 1 else 0.0
+def _shares(kept: tuple[int, int]) -> float:
+    """What is left of a seed's variance in the difference of two means over so many seeds."""
+    return 1 / kept[0] + 1 / kept[1]
