@@ -207,20 +207,20 @@ def test_every_command_has_its_page() -> None:
 
 
 def test_commands_in_the_pages_have_known_keys() -> None:
-    from onestage.cli import data, predict, val
+    from onestage.cli import compare, data, predict, val
     from onestage.cli.words import split_words
     from onestage.training.recipe import known_keys
 
     taken = {"train": set(known_keys()), "demo": set(known_keys()), "runs": set(), "report": set()}
     taken |= {
         name: {key for key, _, _ in module.KEYS}
-        for name, module in zip(("data", "predict", "val"), (data, predict, val), strict=True)
+        for name, module in zip(("compare", "data", "predict", "val"), (compare, data, predict, val), strict=True)
     }
     free = ("augmentation.options.", "options.", "loss.")
     problems, checked = [], 0
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         for verb, rest in re.findall(r"^onestage (\w+) (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE):
-            line = re.sub(r"--(quick|dry-run|json|no-draw|(resume|out) \S+)", "", rest.partition(" #")[0])
+            line = re.sub(r"--(quick|dry-run|json|no-draw|common|(resume|out|gate) \S+)", "", rest.partition(" #")[0])
             _, keys = split_words(shlex.split(line))
             problems += [
                 f"{name(page)}: onestage {verb}: {key}"

@@ -24,6 +24,8 @@ def show_comparison(terminal: Terminal, found: Comparison) -> None:
     terminal.say()
     terminal.facts(_facts(found))
     for pair in found.pairs:
+        if pair.outcome == "identical":
+            continue
         terminal.say()
         _tables(terminal, found, pair)
     for left in found.left_out:

@@ -87,13 +87,16 @@ def draw(
 
     `progress` is told how many seeds are done.
     """
-    ones = np.ones((1, weights.shape[1]), np.int64)
-    parts = []
+    scores, resampled = [], []
     for done, judgement in enumerate(judgements, 1):
-        parts.append(judgement.scores(np.concatenate([ones, weights])))
+        scores.append(judgement.values())
+        resampled.append(judgement.scores(weights))
         progress(done)
-    table = {key: np.stack([part[key] for part in parts]) for key in (parts[0] if parts else ())}
-    return Drawn({k: v[:, 0] for k, v in table.items()}, {k: v[:, 1:] for k, v in table.items()})
+    keys = scores[0] if scores else {}
+    return Drawn(
+        {key: np.array([part[key] for part in scores]) for key in keys},
+        {key: np.stack([part[key] for part in resampled]) for key in keys},
+    )
 
 
 def differences(

@@ -19,12 +19,13 @@ class Spread:
 
     `images` is the part of the `n_images` drawn, `luck` what each single seed meets anew on each image; both fall
     with the number of images. `seeds` is what a single seed makes on all images alike; it falls only with the number
-    `kept` of seeds per arm. `speaking` is the number of images that say something of the difference.
+    `kept` of seeds per arm. `scatter` is the sample variance of the seeds' scores, in which both show. `speaking` is the number of images that say something of the difference.
     """
 
     images: float
     luck: float
     seeds: float
+    scatter: float
     kept: tuple[int, int]
     n_images: int
     speaking: int
@@ -41,8 +42,8 @@ class Spread:
             return max(self.speaking * times - 1, 1.0)
         blur = images**2 / max(self.speaking * times - 1, 1.0)
         if sum(count) > 2:
-            # the seeds' part is what is left of their sample variance once luck is taken off: both blur it
-            blur += (seeds + self.luck / times * _shares(count)) ** 2 / (sum(count) - 2)
+            scatter = self.seeds + (self.scatter - self.seeds) / times
+            blur += (scatter * _shares(count)) ** 2 / (sum(count) - 2)
         return (images + seeds) ** 2 / blur
 
     def smallest(self, level: float = 0.95, power: float = POWER, *, times: float = 1.0,
@@ -95,12 +96,13 @@ def measured(
     images = float((drawn_b.mean(0) - drawn_a.mean(0)).var(ddof=1)) * whole
     kept = (len(a), len(b))
     if sum(kept) == 2:
-        return Spread(images, 0.0, 0.0, kept, n_images, speaking)
+        return Spread(images, 0.0, 0.0, 0.0, kept, n_images, speaking)
     spare = sum(kept) - 2
     total = sum(float(np.square(scores - scores.mean()).sum()) for scores in (a, b)) / spare
     own = [drawn - drawn.mean(0) for drawn in (drawn_a, drawn_b)]  # what is not shared with the arm's other seeds
     luck = sum(float(part.var(1, ddof=1).sum()) for part in own) / spare * whole
-    return Spread(max(images - luck * _shares(kept), 0.0), luck, max(total - luck, 0.0), kept, n_images, speaking)
+    seeds = max(total - luck, 0.0)
+    return Spread(max(images - luck * _shares(kept), 0.0), luck, seeds, total, kept, n_images, speaking)
 
 
 def _shares(kept: tuple[int, int]) -> float:
