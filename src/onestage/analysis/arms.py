@@ -1,4 +1,4 @@
-"""What is compared: arms of one or several seeds, each a run folder or a detection file with its truth."""
+"""What is compared: arms of one or several seeds, each a run or a detection file with its truth."""
 
 from __future__ import annotations
 

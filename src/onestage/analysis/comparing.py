@@ -1,4 +1,4 @@
-"""Compares runs and detection files on the images they share: how large the difference is, and how sure."""
+"""Compares runs and detection files on shared images: how large the difference is, and how sure."""
 
 from __future__ import annotations
 

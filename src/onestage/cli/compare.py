@@ -29,7 +29,7 @@ KEYS = (
     ("see", "the one found", "a difference in points of 100, for which the number of images is told: see=0.5"),
     ("floor", "the arms' own", "score floor: cut all there, and take files as not cut above it"),
     ("resamples", "1000", "how often the images are drawn anew"),
-    ("seed", "0", "of these draws, and of the split where only one set is given"),
+    ("seed", "0", "of these draws"),
     ("level", "95", "of the intervals, in per cent"),
     ("categories", "automatic", "detection files: coco (ids of the truth's file) or labels (1 is the first class)"),
     ("classes", "the data's own", "class names in order, where the data does not say them"),

@@ -1,4 +1,4 @@
-"""A comparison on the terminal: the sentence, what was compared, scores beside each other, the classes."""
+"""A comparison on the terminal: the verdict, what was compared, scores beside each other, classes."""
 
 from __future__ import annotations
 

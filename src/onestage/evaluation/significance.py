@@ -1,4 +1,4 @@
-"""What a standard error says: p-values and intervals by Student's t, corrections for many tests, and power."""
+"""What a standard error says: p-values by Student's t, corrections for many tests, power."""
 
 from __future__ import annotations
 

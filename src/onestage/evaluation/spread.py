@@ -1,4 +1,4 @@
-"""Where the variance of a difference comes from, images and seeds, and how much more of either would shrink it."""
+"""Where a difference's variance comes from, images and seeds, and how many of them would shrink it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ class Spread:
 
     `images` is the part of the `n_images` drawn, `luck` what each single seed meets anew on each image; both fall
     with the number of images. `seeds` is what a single seed makes on all images alike; it falls only with the number
-    `kept` of seeds per arm. `scatter` is the sample variance of the seeds' scores, in which both show. `speaking` is the number of images that say something of the difference.
+    `kept` of seeds per arm. `scatter` is the sample variance of the seeds' scores, in which both show. `speaking` is
+    the number of images that say something of the difference.
     """
 
     images: float
