@@ -4,8 +4,8 @@ from importlib import import_module
 
 # Name → the module it comes from, imported when the name is first used, so that `import onestage` costs nothing.
 _FROM = {
-    "Comparison": "onestage.analysis.comparing",
     "Detector": "onestage.api",
+    "Comparison": "onestage.analysis.comparing",
     "Evaluation": "onestage.evaluation",
     "Prediction": "onestage.deploy.predict",
     "Run": "onestage.experiments.run",
