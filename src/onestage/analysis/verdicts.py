@@ -24,8 +24,9 @@ def said(
     if outcome == "identical":
         return f"no difference: the detections of {b} are those of {a} on all {n_images:,} images"
     if outcome == "too few to tell":
-        why = "no truth counts" if row.too_few == "no truth" else f"the score rests on {row.images} images"
-        why = row.too_few if row.too_few.startswith("the detections") else why
+        if row.too_few == "no truth":
+            return f"{b} cannot be told from {a}: there is no truth that counts"
+        why = row.too_few if row.too_few.startswith("the detections") else f"the score rests on {row.images} images"
         return f"too few to tell {b} from {a}: {why}, and at least {FEWEST_IMAGES} are needed"
     if outcome in ("better", "worse"):
         return (
@@ -40,7 +41,7 @@ def said(
 
 def said_smallest(row: Difference, level: float) -> str:
     """What this set could have shown: "a true difference of 1.4 mAP50-95 would be found in 80 of 100 such sets"."""
-    if row.smallest is None or row.spread is None:
+    if not row.smallest:
         return ""
     sure = f"at p below {1 - level:.2g}"
     return (
