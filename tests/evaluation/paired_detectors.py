@@ -156,8 +156,9 @@ def main() -> None:
               f"{100 * got.found_by_holm:.1f} % |", flush=True)  # fmt: skip
     print("\n| power | comparisons | true difference | said to be the smallest shown | found |\n|---|---|---|---|---|")
     for said, world, n in (
-        ("100 images", World(100, gain=0.30), 600), ("50 images, 3 seeds each", World(50, 3, gain=0.62, seed=0.2), 400),
-    ):  # fmt: skip
+        ("power, 100 images", World(100, gain=0.30), 600),
+        ("power, 50 images, 3 seeds each", World(50, 3, gain=0.62, seed=0.2), 400),
+    ):
         if only not in said:
             continue
         got = world.shares(max(int(n * scale), 2))

@@ -51,13 +51,13 @@ def said_smallest(row: Difference, level: float) -> str:
 
 
 def points(value: float, signed: bool = True) -> str:
-    """A score or difference in points of 100 with one digit, two below half a point; the minus is a real one."""
+    """A score or difference in points of 100 with one digit, two below a tenth; the minus is a real one."""
     if math.isnan(value):
         return "–"
     scaled = value * POINTS
     if abs(scaled) < _SHOWN:
         return "0.0"
-    return f"{scaled:{'+' if signed else ''}.{1 if abs(scaled) >= 0.5 else 2}f}".replace("-", "−")
+    return f"{scaled:{'+' if signed else ''}.{1 if abs(scaled) >= 0.095 else 2}f}".replace("-", "−")
 
 
 def _within(row: Difference, level: float, as_found: bool = False) -> str:

@@ -23,7 +23,7 @@ EXAMPLES = (
 KEYS = (
     ("data", "the runs' own", "truth for detection files: a dataset folder or file, or the name of a sample"),
     ("split", "val", "train, val, test, a set's own name, or all; a COCO file of one set is taken whole"),
-    ("protocol", "the runs', or coco", "one of voc07, voc10, voc07+1, voc10+1, coco"),
+    ("protocol", "the runs', or coco", "the rule of judging: coco, voc07, voc10, darknet, … (as for val)"),
     ("score", "the protocol's", "the score that the verdict is about: mAP50-95, mAP50, APs, AR100, …"),
     ("names", "by their files", "what the arms are called: names=[base,new]"),
     ("see", "the one found", "a difference in points of 100, for which the number of images is told: see=0.5"),
