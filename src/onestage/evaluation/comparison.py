@@ -107,6 +107,9 @@ def differences(
 
     `counts` gives (truths, images with such truths) per score. `differing` is in how many images the arms' detections
     differ, where known. `level` is that of the intervals.
+
+    In simulation (tests/evaluation/paired_detectors.py, docs/compare.md) 95 % intervals held the true difference in
+    93 to 96 of 100 sets of 25 to 400 images, and 2 to 5 seeds of the same recipe were called different in 4 to 6.
     """
     rows = [
         _difference(key, a, b, n_images, counts.get(key, (0, 0)), differing, level)
