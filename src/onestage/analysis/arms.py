@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,8 +10,9 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from onestage.analysis.judging import class_numbers
 from onestage.data.dataset import Dataset
-from onestage.data.detections import coco_labels, own_labels, read_detections
+from onestage.data.detections import own_labels, read_detections
 from onestage.data.one_set import open_set
 from onestage.errors import DataError, UsageError
 from onestage.experiments.run import Run
@@ -27,6 +29,7 @@ class Member:
 
     `floor` is the score below which it kept nothing, None where not known. `protocols` are those a run was judged
     by, `settings` what else shaped its detections (IoU of non-maximum suppression); both empty for a file.
+    `notes` say what was odd in its rows.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Member:
     floor: float | None = None
     protocols: tuple[str, ...] = ()
     settings: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,16 +97,18 @@ class _Files:
     def __init__(self, reading: Reading, places: Sequence[Place]) -> None:
         self.reading, self.places = reading, places
         self.dataset: Dataset | None = None
+        self.truth = Path()
 
     def read(self, path: Path) -> Member:
         dataset = self.dataset = self.dataset or self._open()
         reading = self.reading
-        ids = coco_labels(dataset.root, dataset.classes) if reading.categories != "labels" else None
-        categories = ids if ids is not None else own_labels(dataset.classes, dataset.classes)
-        found = read_detections(path, dataset, categories, reading.floor or 0.0)
+        numbers = class_numbers(reading.categories, self.truth, dataset, None)
+        floor = -math.inf if reading.floor is None else reading.floor
+        found = read_detections(path, dataset, numbers, floor=floor)
+        notes = tuple(f"{path.name}: {finding.what}" for finding in found.findings)
         truths = {image.id: dataset.annotations[image.id] for image in dataset.images}
         sizes = {image.id: (image.width, image.height) for image in dataset.images if image.width}
-        return Member(path.stem, truths, dataset.classes, found, sizes, reading.floor)
+        return Member(path.stem, truths, dataset.classes, found.detections, sizes, reading.floor, notes=notes)
 
     def _open(self) -> Dataset:
         reading = self.reading
@@ -115,14 +121,15 @@ class _Files:
                     hint="a dataset folder or file, or the name of a sample (data ls)",
                 )
             data = run.folder / FILE
+        self.truth = Path(data).expanduser()
         return open_set(data, reading.split, classes=reading.classes, seed=reading.seed, images=False)
 
 
 def _member(place: Place, files: _Files) -> Member:
     run = _run(place)
-    if run is None and _is_file(place):
-        path = Path(str(place))
-        if not path.is_file():
+    path = Path(str(place))
+    if run is None and (path.exists() or _is_file(place)):
+        if not path.exists():
             raise DataError(f"there is no detection file {path}")
         return files.read(path)
     return _run_member(run or Run.open(str(place)), files.reading.floor)
@@ -142,12 +149,13 @@ def _run_member(run: Run, floor: float | None) -> Member:
     known = max((value for value in (kept, floor) if value is not None), default=None)
     # predictions.json numbers classes as the run's own list does, as the truth beside it
     categories = own_labels(truth.classes, truth.classes)
-    found = read_detections(run.folder / "predictions.json", dataset, categories, floor or 0.0)
+    lowest = -math.inf if floor is None else floor
+    found = read_detections(run.folder / "predictions.json", dataset, categories, format="coco", floor=lowest)
     validation = run.recipe.get("validation") or {}
     settings = {"IoU of non-maximum suppression": validation["iou"]} if "iou" in validation else {}
     sizes = {image.id: (image.width, image.height) for image in images if image.width}
     protocols = tuple(judged.get("protocols") or ())
-    return Member(run.name, truth.annotations, truth.classes, found, sizes, known, protocols, settings)
+    return Member(run.name, truth.annotations, truth.classes, found.detections, sizes, known, protocols, settings)
 
 
 def _run(place: Place) -> Run | None:

@@ -153,7 +153,7 @@ def compare(
     return Comparison(
         pairs, {arm.name: tuple(member.name for member in arm.members) for arm in shared.arms}, shared.protocol,
         headline[0], len(pool.images), first.count(headline), shared.classes, shared.floor, level, resamples, seed,
-        shared.left_out, (*_seed_notes(shared.arms), *first.notes),
+        shared.left_out, (*_seed_notes(shared.arms), *_odd(shared.arms), *first.notes),
     )  # fmt: skip
 
 
@@ -225,6 +225,10 @@ def _outcome(head: Difference, p: float | None, level: float) -> Outcome:
     if p >= 1 - level:
         return "not distinguishable"
     return "better" if head.value > 0 else "worse"
+
+
+def _odd(arms: Sequence[Arm]) -> list[str]:
+    return list(dict.fromkeys(note for arm in arms for member in arm.members for note in member.notes))
 
 
 def _seed_notes(arms: Sequence[Arm]) -> list[str]:

@@ -77,7 +77,7 @@ def judge_detections(
     dataset = open_set(truth, split, classes=classes, seed=seed, allow_loss=allow_loss, images=False)
     floor = run.metrics.get("score_floor") if score is None and run is not None else score
     found = read_detections(
-        path, dataset, format=format, categories=_categories(categories, truth, dataset, run),
+        path, dataset, format=format, categories=class_numbers(categories, truth, dataset, run),
         floor=-math.inf if floor is None else floor, allow_loss=allow_loss,
     )  # fmt: skip
     evaluation = evaluate(
@@ -101,7 +101,7 @@ def run_beside(path: Path) -> Run | None:
     return Run(path.parent) if path.is_file() and (path.parent / "run.json").is_file() else None
 
 
-def _categories(
+def class_numbers(
     asked: str | None, data: Path, dataset: Dataset, run: Run | None
 ) -> Mapping[int, int] | Numbering | None:
     """What class numbers mean: as the truth's COCO file numbers its categories, or by the order of classes."""

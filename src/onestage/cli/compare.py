@@ -31,7 +31,7 @@ KEYS = (
     ("resamples", "1000", "how often the images are drawn anew"),
     ("seed", "0", "of these draws"),
     ("level", "95", "of the intervals, in per cent"),
-    ("categories", "automatic", "detection files: coco (ids of the truth's file) or labels (1 is the first class)"),
+    ("categories", "automatic", "class numbers of files: coco (the truth's ids), labels (from 1), indices (from 0)"),
     ("classes", "the data's own", "class names in order, where the data does not say them"),
 )  # fmt: skip
 GATES = ("better", "not-worse")
@@ -91,8 +91,8 @@ def _options(keys: Mapping[str, Any], gate: Any) -> dict[str, Any]:
             problems.append(f"{key}: expected a whole number, got {value!r}")
         elif key in ("data", "split", "protocol", "score") and not isinstance(value, str):
             problems.append(f"{key}: expected one word, got {value!r}")
-        elif key == "categories" and value not in ("coco", "labels"):
-            problems.append(f"categories: expected coco or labels, got {value!r}")
+        elif key == "categories" and value not in ("coco", "labels", "indices"):
+            problems.append(f"categories: expected coco, labels or indices, got {value!r}")
     if gate is not None and gate not in GATES:
         problems.append(f"gate: expected {' or '.join(GATES)}, got {gate!r}{did_you_mean(str(gate), GATES)}")
     if problems:
