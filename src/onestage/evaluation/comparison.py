@@ -175,7 +175,7 @@ def counts(judgement: Judgement, pool: Pool) -> dict[Key, tuple[int, int]]:
     result = {}
     for key in judgement.values():
         n = judgement.count(key)
-        result[key] = (n, min(n, int((anywhere if key[1] is None else there[key[1]]).sum())))
+        result[key] = (n, min(n, int(there.get(key[1] or "", anywhere).sum())))
     return result
 
 
