@@ -48,7 +48,9 @@ class Pair:
 
     def per_class(self, name: str | None = None) -> list[Difference]:
         """The rows of each class for the score `name`, by default the headline's, the surest difference first."""
-        wanted = name or class_score(self.headline.name)
+        there = dict.fromkeys(row.name for row in self.rows if row.class_name is not None)
+        own = class_score(self.headline.name)
+        wanted = name or (own if own in there else next(iter(there), own))
         rows = [row for row in self.rows if row.class_name is not None and row.name == wanted]
         return sorted(rows, key=lambda row: (math.inf if row.p is None else row.p, -abs(row.value)))
 
