@@ -14,7 +14,7 @@ from onestage.evaluation.judgement import Judgement, Key
 from onestage.evaluation.pool import Pool
 from onestage.evaluation.significance import benjamini_hochberg, holm, quantile, two_sided
 from onestage.evaluation.spread import Spread, measured
-from onestage.records import FloatArray, IntArray
+from onestage.records import BoolArray, FloatArray, IntArray
 
 RESAMPLES = 1000
 FEWEST_IMAGES = 10
@@ -170,12 +170,12 @@ def counts(judgement: Judgement, pool: Pool) -> dict[Key, tuple[int, int]]:
     counted = ~(pool.truth_ignore | pool.truth_crowd)
     slices = pool.class_slices(pool.truth_group)
     per_class = [r.truths > 0 for r in ranked] or [pool.truths_per_image(rows, counted) > 0 for rows in slices]
-    there = dict(zip(pool.classes, per_class, strict=True))
-    anywhere = np.any(per_class, axis=0) if per_class else np.zeros(len(pool.images), np.bool_)
+    there: dict[str | None, BoolArray] = dict(zip(pool.classes, per_class, strict=True))
+    anywhere: BoolArray = np.any(per_class, axis=0) if per_class else np.zeros(len(pool.images), np.bool_)
     result = {}
     for key in judgement.values():
         n = judgement.count(key)
-        result[key] = (n, min(n, int(there.get(key[1] or "", anywhere).sum())))
+        result[key] = (n, min(n, int(there.get(key[1], anywhere).sum())))
     return result
 
 
