@@ -40,7 +40,7 @@ def caption(path: Path) -> str:
         return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
     if path.suffix in (".yaml", ".yml"):
         return text.partition("\n")[0].lstrip("# ")
-    comment = re.match(r"\s*(?:/\*|//|\{#)\s*(.*?)\s*(?:\*/|#\}|\n)", text)
+    comment = re.match(r"\s*(?:/\*|//|\{#-?)\s*(.*?)\s*(?:\*/|-?#\}|\n)", text)
     return comment[1] if comment else ""
 
 

@@ -181,3 +181,20 @@ def test_a_false_positive_never_raises_any_number(seed: int) -> None:
 def test_the_judge_never_imports_torch() -> None:
     code = "import sys, onestage.evaluation; sys.exit('torch' in sys.modules or 'scipy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_voc_at_another_iou_has_a_name_of_its_own() -> None:
+    near = {i: Detections(t.boxes + 3.0, t.labels, [0.9, 0.8, 0.7]) for i, t in TRUTH.items()}
+    judged = evaluate(TRUTH, near, NAMES, ("voc10@0.5", "voc10@0.75", "voc07+1@.3"), intervals=False)
+    assert judged.protocols == ("voc10@0.5", "voc10@0.75", "voc07+1@.3")
+    plain = evaluate(TRUTH, near, NAMES, ("voc10",), intervals=False).metrics
+    assert judged.metrics.value("mAP50", "voc10@0.5") == plain.value("mAP50", "voc10")
+    assert judged.metrics.value("AP75", "voc10@0.75", "cat") == 0.0  # IoU 0.57 of the smallest box
+    assert judged.metrics.value("mAP30", "voc07+1@.3") == 1.0
+
+
+@pytest.mark.parametrize("name", ["voc10@", "voc10@75", "voc10@0", "voc10@nan", "coco@0.5", "@0.5", "vco10@0.5"])
+def test_an_iou_that_cannot_be_is_an_unknown_protocol(name: str) -> None:
+    with pytest.raises(UsageError, match="unknown protocol") as caught:
+        evaluate(TRUTH, PERFECT, NAMES, (name,))
+    assert repr(name) in caught.value.problems[0]

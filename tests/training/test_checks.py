@@ -34,6 +34,7 @@ def pictures(folder: Path, images: int) -> Path:
     [
         ({"validation.protocols": ["voc99"]}, "'voc99' (did you mean 'voc10'"),
         ({"validation.protocols": []}, "at least one"),
+        ({"validation.protocols": ["fddb"]}, "validation.protocols: fddb: "),
         ({"augmentation.policy": "zooom"}, "did you mean 'zoom'"),
         ({"augmentation.options.mirrror": 0.5}, "did you mean 'mirror'"),
         ({"freeze": ["stemm"]}, "did you mean 'stem'"),

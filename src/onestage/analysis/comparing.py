@@ -12,7 +12,7 @@ from onestage.analysis.arms import Arm, Place, Reading, read_arms
 from onestage.analysis.fairness import Common, fair
 from onestage.analysis.verdicts import said, said_smallest
 from onestage.errors import UsageError, did_you_mean
-from onestage.evaluation import PROTOCOLS, lay_out
+from onestage.evaluation import lay_out, protocols_named
 from onestage.evaluation.comparison import RESAMPLES, Difference, counts, differences, differing_images, draw
 from onestage.evaluation.judgement import Judgement, Key
 from onestage.evaluation.pool import Pool
@@ -130,7 +130,7 @@ def compare(
     reading = Reading(data, split, None if classes is None else tuple(classes), categories, floor, seed=0)
     progress("reading")
     shared = fair(read_arms(arms, reading, names), protocol, common)
-    chosen = PROTOCOLS[shared.protocol]
+    chosen = protocols_named([shared.protocol])[shared.protocol]
     weights = multiplicities(len(shared.truths), resamples, seed)
     judged = [_judged(arm, shared, progress) for arm in shared.arms]
     first, pool = judged[0][0][0], judged[0][1][0]
@@ -166,8 +166,11 @@ def class_score(headline: str) -> str:
 
 def _check(protocol: str | None, resamples: int, level: float) -> None:
     problems = []
-    if protocol is not None and protocol not in PROTOCOLS:
-        problems.append(f"protocol: {protocol!r} is none of {', '.join(PROTOCOLS)}{did_you_mean(protocol, PROTOCOLS)}")
+    if protocol is not None:
+        try:
+            protocols_named([protocol])
+        except UsageError as error:
+            problems.append(f"protocol: unknown protocol {error.problems[0]}: {error.hint}")
     if resamples < 100:
         problems.append(f"resamples: expected at least 100, got {resamples}")
     if not 0.5 <= level < 1:
@@ -178,13 +181,14 @@ def _check(protocol: str | None, resamples: int, level: float) -> None:
 
 def _judged(arm: Arm, shared: Common, progress: Callable[[str], None]) -> tuple[list[Judgement], list[Pool]]:
     judgements, pools = [], []
+    protocol = protocols_named([shared.protocol])[shared.protocol]
     for member in arm.members:
         progress(f"judging {member.name}")
         pool = lay_out(shared.truths, member.detections, shared.classes, shared.sizes)
-        if (why := PROTOCOLS[shared.protocol].unfit(pool)) is not None:
+        if (why := protocol.unfit(pool)) is not None:
             raise UsageError(f"protocol {shared.protocol} cannot judge this truth: {why}", hint="protocol=…")
         pools.append(pool)
-        judgements.append(PROTOCOLS[shared.protocol](pool))
+        judgements.append(protocol(pool))
     return judgements, pools
 
 

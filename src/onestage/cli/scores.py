@@ -8,7 +8,7 @@ from typing import Any
 from onestage.cli.terminal import Terminal
 from onestage.records import Metric, Metrics
 
-# What is shown of the protocols that judge class by class; of others every score over all classes is.
+# What is shown of the protocols that judge class by class, where there are several; else every score over all classes.
 MEANS, RATES = ("mAP50", "mAP50 present", "mAP50-95", "mAP75"), ("precision", "recall", "F1")
 DARKNETS = ("precision", "recall", "F1", "IoU", "TP", "FP", "FN")
 MOST_CLASSES = 40
@@ -21,7 +21,11 @@ def show_scores(terminal: Terminal, judged: Mapping[str, Any]) -> None:
     usual = [row for row in overall if _by_class(row.protocol)]
     rates = [row for name in RATES for row in usual if row.name == name and row.protocol.startswith("voc")]
     aps = _headline_first([row for row in overall if row not in usual])
-    aps += [row for name in MEANS for row in usual if row.name == name]
+    if len({row.protocol for row in overall}) == 1 and usual:
+        aps += [row for row in usual if row.name not in (*RATES, *DARKNETS)]
+    else:
+        aps += [row for name in MEANS for row in usual if row.name == name]
+        aps += [row for row in usual if "@" in row.protocol and row.name not in (*MEANS, *RATES)]
     terminal.table(
         ("score", "protocol", "value", "95 % interval", "truths"),
         [(row.name, row.protocol, number(row), interval(row), str(row.n)) for row in aps], left=2,
@@ -68,18 +72,20 @@ def _darknets_rates(terminal: Terminal, metrics: Metrics) -> None:
 
 
 def _classes(terminal: Terminal, metrics: Metrics) -> None:
-    protocols = {row.protocol for row in metrics if row.name == "AP50"}
-    base = next(
-        (name for name in ("voc10", "voc07", "voc10+1", "voc07+1", "coco", *sorted(protocols)) if name in protocols),
-        None,
-    )
-    rows = [row for row in metrics if row.name == "AP50" and row.protocol == base and row.class_name is not None]
-    if len(rows) < 2 or base is None:
+    own = [row for row in metrics if row.class_name is not None]
+    per_class = [row for row in own if row.name == "AP50" or ("@" in row.protocol and row.name.startswith("AP"))]
+    there = dict.fromkeys(row.protocol for row in per_class)
+    first = [name for name in list(there)[:1] if not name.startswith(("voc", "coco"))]
+    base = next((name for name in (*first, "voc10", "voc07", "voc10+1", "voc07+1", *there) if name in there), None)
+    rows = [row for row in per_class if row.protocol == base]
+    if len(rows) < 2:
         return
-    strict = {row.class_name: number(row) for row in metrics if row.name == "AP50-95"}
+    second = "coco" if "coco" in there else base
+    strict = {row.class_name: number(row) for row in metrics if row.name == "AP50-95" and row.protocol == second}
+    more = (f"AP50-95 ({second})",) if strict else ()
     terminal.table(
-        ("class", f"AP50 ({base})", "95 % interval", "AP50-95", "truths"),
-        [(str(row.class_name), number(row), interval(row), strict.get(row.class_name, "–"), str(row.n))
+        ("class", f"{rows[0].name} ({base})", "95 % interval", *more, "truths"),
+        [(str(row.class_name), number(row), interval(row), *[strict.get(row.class_name, "–") for _ in more], str(row.n))
          for row in rows[:MOST_CLASSES]],
     )  # fmt: skip
     if len(rows) > MOST_CLASSES:

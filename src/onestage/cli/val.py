@@ -33,7 +33,7 @@ EXAMPLES = (
 KEYS = (
     ("data", "the run's own", "a dataset folder or file, or the name of a sample"),
     ("split", "val", "train, val, test, a set's own name, or all; a COCO file of one set is taken whole"),
-    ("protocol", "the run's, or all that fit", "voc07, voc10, voc07+1, voc10+1, coco, …; several with commas"),
+    ("protocol", "the run's, or all that fit", "coco, voc07, voc07+1, voc10@0.75, darknet, …; several with commas"),
     ("format", "by content", "detection files: coco, comp4, yolo, darknet, cartucho, csv, visdrone, widerface, fddb"),
     ("score", "0.01", "score floor: detections below it are not judged (a file: none is left out)"),
     ("iou", "0.5", "IoU of non-maximum suppression within a class; not for detection files"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from onestage.errors import DataError, UsageError, did_you_mean
@@ -26,7 +27,36 @@ PROTOCOLS: dict[str, Protocol] = {
     "widerface": Protocol(widerface.widerface, "APhard", "WIDER FACE eval_tools, as ported", widerface.unfit),
 }
 
-__all__ = ["PROTOCOLS", "Evaluation", "Judgement", "Pool", "Protocol", "evaluate", "lay_out"]
+# Protocols that can be asked for at another IoU: voc07@0.75.
+AT_ANY_IOU = ("voc07", "voc10", "voc07+1", "voc10+1")
+
+__all__ = ["PROTOCOLS", "Evaluation", "Judgement", "Pool", "Protocol", "evaluate", "lay_out", "protocols_named"]
+
+
+def protocols_named(names: Sequence[str]) -> dict[str, Protocol]:
+    """The protocols that are called so in `PROTOCOLS`; behind those in `AT_ANY_IOU` @ and an IoU may stand: voc07@0.3.
+
+    Raises UsageError that names every unknown one.
+    """
+    found = {name: PROTOCOLS.get(name) or _at_iou(name) for name in names}
+    if unknown := [name for name, protocol in found.items() if protocol is None]:
+        raise UsageError(
+            "unknown protocol", problems=[f"{name!r}{did_you_mean(name, PROTOCOLS)}" for name in unknown],
+            hint=f"one of {', '.join(PROTOCOLS)}; another IoU for VOC's as voc10@0.75",
+        )  # fmt: skip
+    return {name: protocol for name, protocol in found.items() if protocol is not None}
+
+
+def _at_iou(name: str) -> Protocol | None:
+    of, _, asked = name.partition("@")
+    try:
+        iou = float(asked)
+    except ValueError:
+        return None
+    if of not in AT_ANY_IOU or not 0 < iou < 1:
+        return None
+    judge = partial(PROTOCOLS[of].judge, thresholds=(iou,))  # type: ignore[call-arg]  # VOC's take them
+    return Protocol(lambda pool: replace(judge(pool), protocol=name), f"mAP{100 * iou:g}", PROTOCOLS[of].about)
 
 
 def evaluate(
@@ -44,10 +74,11 @@ def evaluate(
 ) -> Evaluation:
     """Judge the detections of a set of images by the named protocols.
 
-    Every image of `truths` counts; one without detections is an image in which nothing was found. Rows are those of
-    each protocol (see `voc07` and `coco`), and precision, recall and F1 at the score of best mean F1, or at `score`
-    where given, by the matching of the first VOC protocol asked for. `intervals` adds 95 % bootstrap intervals over
-    images from `resamples` draws with `seed`. `score_floor` is the score below which the detector kept nothing;
+    `protocols` are names as `protocols_named` takes them. Every image of `truths` counts; one without detections is an
+    image in which nothing was found. Rows are those of each protocol (see `voc07` and `coco`), and precision, recall
+    and F1 at the score of best mean F1, or at `score` where given, by the matching of the first VOC protocol asked
+    for. `intervals` adds 95 % bootstrap intervals over images from `resamples` draws with `seed`. `score_floor` is the
+    score below which the detector kept nothing;
     without it the lowest score seen is taken, and above 0.01 the result is marked as truncated.
 
     `sizes` are width and height of the images, where known (VisDrone's rule asks for them).
@@ -57,18 +88,13 @@ def evaluate(
     Raises DataError for detections that do not fit the truth or a truth that lacks what a protocol needs, UsageError
     for an unknown protocol; each names all.
     """
-    unknown = [name for name in protocols if name not in PROTOCOLS]
-    if unknown:
-        raise UsageError(
-            "unknown protocol", problems=[f"{name!r}{did_you_mean(name, PROTOCOLS)}" for name in unknown],
-            hint=f"one of {', '.join(PROTOCOLS)}",
-        )  # fmt: skip
+    asked = protocols_named(protocols)
     laid_out = lay_out(truths, detections, classes, sizes)
-    unfit = [f"{name}: {why}" for name in protocols if (why := PROTOCOLS[name].unfit(laid_out)) is not None]
+    unfit = [f"{name}: {why}" for name, protocol in asked.items() if (why := protocol.unfit(laid_out)) is not None]
     if unfit:
         raise DataError("protocols that this truth cannot be judged by", problems=unfit)
     weights = uncertainty.multiplicities(len(laid_out.images), resamples, seed) if intervals else None
-    judged = {name: PROTOCOLS[name](laid_out) for name in protocols}
+    judged = {name: protocol(laid_out) for name, protocol in asked.items()}
     base = next((name for name in ("voc10", "voc07", "voc10+1", "voc07+1") if name in judged), None)
     ranked = judged[base].rankings[""] if base else voc.rankings(laid_out)
     point = operating.operating_points(ranked, laid_out.classes, score)
@@ -87,7 +113,7 @@ def evaluate(
         metrics=metrics,
         curves=curves,
         operating_point=point,
-        protocols=tuple(protocols),
+        protocols=tuple(asked),
         n_images=len(laid_out.images),
         score_floor=floor,
         truncated=bool(note),

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from onestage.errors import UsageError, did_you_mean
 from onestage.evaluation.judgement import Protocol
 from onestage.evaluation.pool import Pool, lay_out
 from onestage.evaluation.rules import NAMES, RULES_OF, Judge, way
@@ -108,17 +107,11 @@ def explain(
 
     Raises UsageError for an unknown protocol, DataError as `evaluate` does for detections that do not fit the truth.
     """
-    from onestage.evaluation import PROTOCOLS
+    from onestage.evaluation import PROTOCOLS, protocols_named
     from onestage.evaluation.verdict import truncation
 
-    unknown = [name for name in protocols or () if name not in PROTOCOLS]
-    if unknown:
-        raise UsageError(
-            "unknown protocol", problems=[f"{name!r}{did_you_mean(name, PROTOCOLS)}" for name in unknown],
-            hint=f"one of {', '.join(PROTOCOLS)}",
-        )  # fmt: skip
+    asked = protocols_named(protocols or tuple(PROTOCOLS))
     pool = lay_out(truths, detections, classes, sizes)
-    asked = {name: PROTOCOLS[name] for name in protocols or PROTOCOLS}
     unfit = {name: why for name, protocol in asked.items() if (why := protocol.unfit(pool)) is not None}
     fit = {name: protocol for name, protocol in asked.items() if name not in unfit}
     reference = "voc10" if protocols is None and "voc10" in fit else next(iter(fit), None)

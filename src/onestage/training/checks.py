@@ -7,20 +7,21 @@ from copy import deepcopy
 import torch
 
 from onestage.data.augment import augmentation
-from onestage.errors import RecipeError, did_you_mean
-from onestage.evaluation import PROTOCOLS
+from onestage.data.dataset import Dataset
+from onestage.errors import RecipeError, UsageError, did_you_mean
+from onestage.evaluation import PROTOCOLS, lay_out, protocols_named
 from onestage.models.detector import Detector
 from onestage.training.recipe import Recipe
 
 
-def refuse_impossible(recipe: Recipe, detector: Detector, images: int) -> None:
+def refuse_impossible(recipe: Recipe, detector: Detector, images: int, val: Dataset) -> None:
     """RecipeError with every problem that would otherwise show within the run, or never.
 
     `detector` is the one that is to be trained, on `images` images: its parts, the parts of its loss, the augmentation
-    policy with its options, the protocols of the final judgement, and steps of one image where batch norm needs more.
+    policy with its options, the protocols by which `val` is judged, and steps of one image where batch norm needs more.
     """
     augmentation(recipe.augmentation.policy, **recipe.augmentation.options)
-    problems = [*_loss(recipe, detector), *_freeze(recipe, detector), *_protocols(recipe)]
+    problems = [*_loss(recipe, detector), *_freeze(recipe, detector), *_protocols(recipe, val)]
     if not problems and min(recipe.batch, images) == 1 and not _learns_from_one(detector):
         width, height = detector.size
         cause = f"batch={recipe.batch}" if recipe.batch == 1 else "there is one training image"
@@ -55,13 +56,19 @@ def _freeze(recipe: Recipe, detector: Detector) -> list[str]:
     return problems
 
 
-def _protocols(recipe: Recipe) -> list[str]:
-    asked = recipe.validation.protocols
-    problems = [
-        f"validation.protocols: unknown protocol {name!r}{did_you_mean(name, PROTOCOLS)}"
-        for name in asked if name not in PROTOCOLS
-    ]  # fmt: skip
-    return problems if asked else ["validation.protocols: expected at least one"]
+def _protocols(recipe: Recipe, val: Dataset) -> list[str]:
+    if not recipe.validation.protocols:
+        return ["validation.protocols: expected at least one"]
+    try:
+        asked = protocols_named(recipe.validation.protocols)
+    except UsageError as error:
+        return [f"validation.protocols: unknown protocol {problem}" for problem in error.problems]
+    pool = lay_out(val.truths, {}, val.classes, val.sizes)
+    return [
+        f"validation.protocols: {name}: {why}"
+        for name, protocol in asked.items()
+        if (why := protocol.unfit(pool)) is not None
+    ]
 
 
 def _learns_from_one(detector: Detector) -> bool:

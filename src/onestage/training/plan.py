@@ -72,7 +72,7 @@ def make_plan(recipe: Recipe, weights: bool = True) -> Plan:
     keep_freed_memory()
     torch.manual_seed(recipe.seed)
     detector = models.build(recipe.model, len(opened.classes), recipe.input_size, **recipe.options)
-    refuse_impossible(recipe, detector, len(opened.train))
+    refuse_impossible(recipe, detector, len(opened.train), opened.val)
     report = start_from(detector, recipe.weights if weights else None)
     if recipe.weights is None:
         quicken_norms(detector)
