@@ -218,9 +218,13 @@ def test_commands_in_the_pages_have_known_keys() -> None:
     }
     free = ("augmentation.options.", "options.", "loss.")
     problems, checked = [], 0
-    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
         for verb, rest in re.findall(r"^onestage (\w+) (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE):
-            line = re.sub(r"--(quick|dry-run|json|no-draw|common|(resume|out|gate) \S+)", "", rest.partition(" #")[0])
+            line = re.sub(
+                r"--(quick|dry-run|json|no-draw|common|details|explain-protocol|(resume|out|gate|page) \S+)",
+                "",
+                rest.partition(" #")[0],
+            )
             _, keys = split_words(shlex.split(line))
             problems += [
                 f"{name(page)}: onestage {verb}: {key}"
@@ -234,7 +238,7 @@ def test_commands_in_the_pages_have_known_keys() -> None:
 
 def test_links_between_pages_lead_somewhere() -> None:
     broken = []
-    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
         for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
             if "://" not in target and not (page.parent / target).exists():
                 broken.append(f"{name(page)}: {target}")
@@ -246,7 +250,7 @@ def test_pages_load_nothing_from_elsewhere() -> None:
     assert settings["theme"]["font"] is False
     assert "extra_javascript" not in settings
     assert "extra_css" not in settings
-    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     remote = [name(page) for page in pages if re.search(r"(!\[[^]]*\]\(|src=[\"'])https?:", page.read_text("utf-8"))]
     told(remote, "pictures come from this repository only")
 
