@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from onestage.boxes.geometry import corners
 from onestage.errors import UsageError
 from onestage.experiments.run import Run
 from onestage.experiments.storage import as_json, lively, read_json
@@ -84,8 +85,7 @@ def read_truth(run: Run) -> Truth | None:
 
 
 def _annotations(rows: Sequence[Mapping[str, Any]]) -> Annotations:
-    boxes = np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
+    boxes = corners(np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4))
     labels = np.array([row["category_id"] - 1 for row in rows], np.int64)
     difficult, ignore, crowd = (
         np.array([row.get(key, 0) for row in rows], bool) for key in ("difficult", "ignore", "iscrowd")

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from onestage.boxes.geometry import corners
 from onestage.data.detections.gathering import Gathering
 from onestage.data.detections.rows import Rows
 from onestage.data.formats import coco
@@ -58,14 +59,13 @@ def read(path: Path) -> Rows:
         lines = lines[[why is None for why in wrong]]
         columns = _columns([row for row, why in zip(rows, wrong, strict=True) if why is None])
         assert columns is not None, "rows that are right by themselves have columns"  # noqa: S101
-    images, categories, boxes, scores = columns
-    boxes[:, 2:] += boxes[:, :2]
-    gathered.add(path.name, lines, images, categories, boxes, scores)
+    images, categories, xywh, scores = columns
+    gathered.add(path.name, lines, images, categories, corners(xywh), scores)
     return gathered.rows(numbering="coco", by_line=False)
 
 
 def _columns(rows: Sequence[Any]) -> tuple[list[Any], list[Any], FloatArray, FloatArray] | None:
-    """Images, categories, boxes (N, 4) and scores (N,) of rows that all are as they should be; otherwise None."""
+    """Images, categories, xywh (N, 4) and scores (N,) of rows that all are as they should be; otherwise None."""
     try:
         images, categories, boxes, scores = ([row[key] for row in rows] for key in KEYS)
         flat = list(chain.from_iterable(boxes))
