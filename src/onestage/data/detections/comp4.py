@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from onestage.data.detections.gathering import Gathering
-from onestage.data.detections.plain_text import is_number, lines_of, mostly, named, sample, table, text_files
+from onestage.data.detections.plain_text import mostly, named, sample, table, text_files
 from onestage.data.detections.rows import Rows
-from onestage.data.formats.files import put_text
+from onestage.data.formats.files import put_text, text_lines
+from onestage.data.formats.rows import is_number
 from onestage.records import Detections, ImageId
 
 NAME = "VOC comp4 txt"
@@ -48,7 +49,7 @@ def read(path: Path) -> Rows:
     gathered = Gathering()
     for file in text_files(path):
         found, name = _FILE.fullmatch(file.stem), named(file, path)
-        rows = table(lines_of(file), 1, 5)
+        rows = table(text_lines(file), 1, 5)
         for line, why in rows.refused:
             gathered.refuse(name, line, f"{why}; expected image score xmin ymin xmax ymax")
         gathered.add(

@@ -62,7 +62,6 @@ CODES: dict[str, tuple[Severity, str, str]] = {
     "thin-box": ("warning", "the box is not written", "VOC cannot hold a box of one pixel or less; use COCO or YOLO"),
     "lost-class": ("warning", "one class is written for all", "write COCO, which can hold them"),
     "box-as-ellipse": ("note", "the ellipse that fills the box is written", ""),
-    "row-count": ("warning", "the rows that stand there are read", "make count and rows agree"),
     "cut-short": ("warning", "what could be read is kept; objects may be missing", "fetch the file again"),
     "no-line-end": ("note", "it may have been cut short", "compare its length with that of the original"),
     "missing-columns": ("note", "attributes that are not told are unknown (-1)", ""),
