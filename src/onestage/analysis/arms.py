@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from onestage.analysis.judging import class_numbers
+from onestage.analysis.judging import class_numbers, run_beside
 from onestage.data.dataset import Dataset
 from onestage.data.detections import own_labels, read_detections
 from onestage.data.one_set import open_set
 from onestage.errors import DataError, UsageError
 from onestage.experiments.run import Run
-from onestage.experiments.truth import FILE, read_truth
+from onestage.experiments.truth import TRUTH_FILE, read_truth
 from onestage.records import Annotations, Detections, ImageId
 
 Place = str | Path | Run
@@ -60,7 +61,6 @@ class Reading:
     classes: tuple[str, ...] | None = None
     categories: str | None = None
     floor: float | None = None
-    seed: int = 0
 
 
 def read_arms(
@@ -79,7 +79,8 @@ def read_arms(
             hint="onestage compare A B; seeds of one arm: A1,A2 B1,B2",
         )
     for seeds in places:
-        twice = sorted({str(place) for place in seeds if [*map(_where, seeds)].count(_where(place)) > 1})
+        count = Counter(map(_where, seeds))
+        twice = sorted(str(place) for place in seeds if count[_where(place)] > 1)
         if twice:
             raise UsageError(f"{twice[0]} stands twice in one arm", hint="an arm names each of its seeds once")
     called = _names(places, names)
@@ -106,9 +107,9 @@ class _Files:
         floor = -math.inf if reading.floor is None else reading.floor
         found = read_detections(path, dataset, numbers, floor=floor)
         notes = tuple(f"{path.name}: {finding.what}" for finding in found.findings)
-        truths = {image.id: dataset.annotations[image.id] for image in dataset.images}
-        sizes = {image.id: (image.width, image.height) for image in dataset.images if image.width}
-        return Member(path.stem, truths, dataset.classes, found.detections, sizes, reading.floor, notes=notes)
+        return Member(
+            path.stem, dataset.truths, dataset.classes, found.detections, dataset.sizes, reading.floor, notes=notes
+        )
 
     def _open(self) -> Dataset:
         reading = self.reading
@@ -120,9 +121,9 @@ class _Files:
                     "compare: detection files need their truth: data=… is missing",
                     hint="a dataset folder or file, or the name of a sample (data ls)",
                 )
-            data = run.folder / FILE
+            data = run.folder / TRUTH_FILE
         self.truth = Path(data).expanduser()
-        return open_set(data, reading.split, classes=reading.classes, seed=reading.seed, images=False)
+        return open_set(data, reading.split, classes=reading.classes, images=False)
 
 
 def _member(place: Place, files: _Files) -> Member:
@@ -142,8 +143,7 @@ def _run_member(run: Run, floor: float | None) -> Member:
             f"run {run.name} was never judged: it is {run.info.get('status')}",
             hint="compare runs that have predictions.json and validation.json",
         )
-    images = tuple(truth.images)
-    dataset = Dataset(run.folder, "coco", "val", truth.classes, images, truth.annotations)
+    dataset = Dataset(run.folder, "coco", "val", truth.classes, truth.images, truth.annotations)
     judged = run.metrics
     kept = judged.get("score_floor")
     known = max((value for value in (kept, floor) if value is not None), default=None)
@@ -153,9 +153,10 @@ def _run_member(run: Run, floor: float | None) -> Member:
     found = read_detections(run.folder / "predictions.json", dataset, categories, format="coco", floor=lowest)
     validation = run.recipe.get("validation") or {}
     settings = {"IoU of non-maximum suppression": validation["iou"]} if "iou" in validation else {}
-    sizes = {image.id: (image.width, image.height) for image in images if image.width}
     protocols = tuple(judged.get("protocols") or ())
-    return Member(run.name, truth.annotations, truth.classes, found.detections, sizes, known, protocols, settings)
+    return Member(
+        run.name, truth.annotations, truth.classes, found.detections, dataset.sizes, known, protocols, settings
+    )
 
 
 def _run(place: Place) -> Run | None:
@@ -164,7 +165,7 @@ def _run(place: Place) -> Run | None:
         return place
     path = Path(place)
     if path.is_file():
-        return Run(path.parent) if (path.parent / "run.json").is_file() else None
+        return run_beside(path)
     try:
         return None if _is_file(place) else Run.open(place)
     except UsageError:

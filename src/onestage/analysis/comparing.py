@@ -127,7 +127,7 @@ def compare(
     Raises GateError with all reasons where the comparison would not be fair; `common` compares what the arms share.
     """
     _check(protocol, resamples, level)
-    reading = Reading(data, split, None if classes is None else tuple(classes), categories, floor, seed=0)
+    reading = Reading(data, split, None if classes is None else tuple(classes), categories, floor)
     progress("reading")
     shared = fair(read_arms(arms, reading, names), protocol, common)
     chosen = protocols_named([shared.protocol])[shared.protocol]

@@ -14,11 +14,11 @@ from onestage.data.detections.rows import Numbering
 from onestage.data.one_set import open_set
 from onestage.data.samples import SAMPLES
 from onestage.errors import DataError, UsageError
-from onestage.evaluation import PROTOCOLS, Evaluation, evaluate, lay_out
+from onestage.evaluation import DEFAULT_PROTOCOLS, PROTOCOLS, Evaluation, evaluate, lay_out
 from onestage.experiments.run import Run
+from onestage.experiments.truth import TRUTH_FILE
 from onestage.records import Detections, Finding, ImageId
 
-DEFAULT_PROTOCOLS = ("voc07", "voc10", "coco")
 # What `categories=` may say; "coco" is the ids of the truth's file.
 CATEGORIES = ("coco", "labels", "indices")
 
@@ -71,7 +71,7 @@ def judge_detections(
     run = run_beside(path)
     if data is None and run is None:
         raise UsageError("data= is missing", hint="a dataset folder or file, or the name of a sample (data ls)")
-    truth = run.folder / "validation.json" if data is None and run is not None else Path(str(data)).expanduser()
+    truth = run.folder / TRUTH_FILE if data is None and run is not None else Path(str(data)).expanduser()
     if format is None and not path.exists():
         raise DataError(f"no such file or folder: {path}")
     dataset = open_set(truth, split, classes=classes, seed=seed, allow_loss=allow_loss, images=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -159,14 +160,14 @@ def _show_reading(terminal: Terminal, judged: Judged) -> dict[str, Any]:
 
 def _check(keys: Mapping[str, Any]) -> None:
     """UsageError that names every value no key of its kind can have."""
+    from onestage.cli.words import is_number
     from onestage.errors import UsageError
 
     problems = []
     for key, value in keys.items():
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if key in ("score", "iou", "at") and not (number and 0 <= value <= 1):
+        if key in ("score", "iou", "at") and not is_number(value, 0, 1):
             problems.append(f"{key}: expected a number from 0 to 1, got {value!r}")
-        elif key in ("batch", "seed") and not (isinstance(value, int) and number and value >= (key == "batch")):
+        elif key in ("batch", "seed") and not (isinstance(value, int) and is_number(value, key == "batch", math.inf)):
             problems.append(f"{key}: expected a whole number, got {value!r}")
         elif key in CHOICES and value not in CHOICES[key]:
             problems.append(f"{key}: expected {' or '.join(map(str, CHOICES[key]))}, got {value!r}")

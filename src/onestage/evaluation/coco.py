@@ -6,16 +6,11 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from onestage.evaluation.average_precision import (
-    HUNDRED_AND_ONE_POINTS,
-    Ranking,
-    average_precisions,
-    mean_present,
-    recalls,
-)
+from onestage.evaluation.average_precision import HUNDRED_AND_ONE_POINTS, average_precisions, mean_present, recalls
 from onestage.evaluation.coco_matching import Outcome, match, sides
 from onestage.evaluation.judgement import Judgement, Key
 from onestage.evaluation.pool import Pool
+from onestage.evaluation.ranking import Ranking
 from onestage.records import BoolArray, FloatArray, IntArray
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from onestage.evaluation.overlap import paired_intersection, pairs, ranges
+from onestage.evaluation.overlap import Pairs, joined, paired_intersection, pairs, ranges
 from onestage.evaluation.pool import Pool
 from onestage.records import BoolArray, FloatArray, IntArray
 
@@ -94,7 +94,7 @@ def sides(boxes: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _candidates(pool: Pool, threshold: float, max_detections: int) -> Candidates:
-    parts: list[tuple[IntArray, IntArray, FloatArray]] = []
+    parts: list[Pairs] = []
     rows = np.flatnonzero(pool.rank < max_detections)
     area = np.multiply(*sides(pool.box))
     truth_area = np.multiply(*sides(pool.truth_box))
@@ -104,11 +104,7 @@ def _candidates(pool: Pool, threshold: float, max_detections: int) -> Candidates
         overlap = np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
         near = overlap >= min(threshold, 1 - 1e-10)
         parts.append((detection[near], truth[near], overlap[near]))
-    if not parts:
-        empty = np.zeros(0, np.int64)
-        return Candidates(empty, empty, np.zeros(0), empty)
-    detection, truth, overlap = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Candidates.ordered(detection, truth, overlap, pool.group)
+    return Candidates.ordered(*joined(parts), pool.group)
 
 
 def _turns(group: IntArray, detection: IntArray) -> IntArray:

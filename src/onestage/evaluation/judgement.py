@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from onestage.evaluation.average_precision import AreaRule, Ranking
+from onestage.evaluation.average_precision import AreaRule
 from onestage.evaluation.pool import Pool
+from onestage.evaluation.ranking import Ranking
 from onestage.evaluation.uncertainty import score_interval
 from onestage.records import FloatArray, IntArray, Metric, Metrics
 

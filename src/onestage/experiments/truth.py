@@ -16,7 +16,7 @@ from onestage.experiments.run import Run
 from onestage.experiments.storage import as_json, lively, read_json
 from onestage.records import Annotations, ImageId, ImageInfo
 
-FILE = "validation.json"
+TRUTH_FILE = "validation.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,12 +62,12 @@ def write_truth(
         "categories": [{"id": label + 1, "name": name} for label, name in enumerate(classes)],
     }  # fmt: skip
     parts = (f'"{key}": {as_json(value).rstrip()}' for key, value in truth_json.items())
-    run.write_file(FILE, ("{\n" + ",\n".join(parts) + "\n}\n").encode())
+    run.write_file(TRUTH_FILE, ("{\n" + ",\n".join(parts) + "\n}\n").encode())
 
 
 def read_truth(run: Run) -> Truth | None:
     """What `write_truth` kept; None where the run has no validation.json, UsageError where it cannot be read."""
-    path = run.folder / FILE
+    path = run.folder / TRUTH_FILE
     try:
         found = read_json(path)
         images = tuple(

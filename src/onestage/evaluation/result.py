@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from onestage.evaluation.average_precision import Ranking, average_precisions, mean_present
+from onestage.evaluation.average_precision import average_precisions, mean_present
 from onestage.evaluation.judgement import Judgement
 from onestage.evaluation.operating import Curve
 from onestage.evaluation.pool import Pool
+from onestage.evaluation.ranking import Ranking
 from onestage.records import Metrics
 
 LOWEST_FLOOR = 0.01
