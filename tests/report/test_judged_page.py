@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_judgement_plots import metrics
+from test_detail_plots import metrics
 
 from onestage.evaluation import evaluate
 from onestage.records import Annotations, Detections

@@ -74,7 +74,7 @@ def val(
     details: Details = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Judge a run, weights, or anyone's detection file, with 95 % intervals."""
-    from onestage.cli.judged_tables import show_details
+    from onestage.cli.detail_tables import show_details
     from onestage.cli.judging import judge
     from onestage.cli.scores import show_scores
     from onestage.cli.terminal import Terminal
