@@ -13,7 +13,8 @@ from typing import Any
 
 from onestage.analysis.judging import class_numbers, run_beside
 from onestage.data.dataset import Dataset
-from onestage.data.detections import own_labels, read_detections
+from onestage.data.detections.coco_json import own_labels
+from onestage.data.detections.reading import read_detections
 from onestage.data.one_set import open_set
 from onestage.errors import DataError, UsageError
 from onestage.experiments.run import Run

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from onestage.data.dataset import Dataset
-from onestage.data.detections import Found, coco_labels, own_labels, read_detections
+from onestage.data.detections.coco_json import coco_labels, own_labels
+from onestage.data.detections.reading import Found, read_detections
 from onestage.data.detections.rows import Numbering
 from onestage.data.one_set import open_set
 from onestage.data.samples import SAMPLES

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from onestage.cli.terminal import Terminal
     from onestage.data.dataset import Dataset
-    from onestage.data.detections import Found
+    from onestage.data.detections.reading import Found
     from onestage.evaluation import Evaluation
     from onestage.records import Detections, ImageId
 
