@@ -27,7 +27,10 @@ CODES: dict[str, tuple[Severity, str, str]] = {
     "box-clipped": ("note", "the box is cut at the border of the image", ""),
     "kept-as-written": ("note", "it is judged as the file has it; training would leave it out or cut it", ""),
     "polygon-row": ("note", "the rectangle around each polygon is used", ""),
-    "zero-based": ("note", "xmin and ymin are taken as they stand, without VOC's shift by one pixel", ""),
+    "zero-based": (
+        "note", "xmin and ymin are taken as they stand, without VOC's shift by one pixel; the devkit would still count "
+        "xmax and ymax as pixels of the box: with comp4 files so do VOC's protocols, with others voc07+1 and voc10+1", "",
+    ),
     "size-mismatch": (
         "warning",
         "the image's own size is used and the boxes are kept as written, cut at the image's border",
