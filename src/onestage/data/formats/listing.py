@@ -48,6 +48,10 @@ CODES: dict[str, tuple[Severity, str, str]] = {
     "refused-xml": ("error", "the file is not read further and its image is left out", "remove the DOCTYPE"),
     "path-escape": ("error", "the file is not opened", "copy the file into the dataset's folder, or hard-link it"),
     "repeated-image": ("warning", "the first entry is kept", "delete the repeated entry"),
+    "repeated-id": (
+        "warning", "each annotation counts; pycocotools puts the last with an id in the place of all that have it",
+        "number the annotations anew, from 1",
+    ),
     "count-mismatch": ("warning", "the rows that stand there are used", "correct the count, or get the whole file"),
     "unlisted-image": ("warning", "it is used all the same", "add it to the list of images, or delete its block"),
     "known-size": ("note", "the image files were not looked at", ""),
