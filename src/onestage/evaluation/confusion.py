@@ -10,6 +10,7 @@ import numpy as np
 
 from onestage.evaluation.overlap import Pairs, joined, paired_iou, ranges
 from onestage.evaluation.pool import Pool
+from onestage.evaluation.voc import compared_boxes
 from onestage.records import BoolArray, FloatArray, IntArray
 
 MOST_DENSE = 100  # classes; the matrix of more is kept as its cells that are not zero
@@ -130,6 +131,7 @@ def _pairs(pool: Pool, keep: IntArray, iou: float, pixel_offset: float) -> Pairs
     starts = np.searchsorted(image[by_image], own)
     sizes = np.searchsorted(image[by_image], own, side="right") - starts
     ends = np.cumsum(sizes)
+    box, truth_box, offset = compared_boxes(pool, pixel_offset)
     parts: list[Pairs] = []
     first = 0
     while first < len(keep):
@@ -137,7 +139,7 @@ def _pairs(pool: Pool, keep: IntArray, iou: float, pixel_offset: float) -> Pairs
         last = max(first + 1, int(np.searchsorted(ends, before + _AT_ONCE, side="right")))
         found = np.repeat(np.arange(first, min(last, len(keep))), sizes[first:last])
         truth = by_image[ranges(starts[first:last], sizes[first:last])]
-        overlap = paired_iou(pool.box[keep[found]], pool.truth_box[truth], pixel_offset)
+        overlap = paired_iou(box[keep[found]], truth_box[truth], offset)
         near = overlap >= iou
         parts.append((found[near], truth[near], overlap[near]))
         first = last

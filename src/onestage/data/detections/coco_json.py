@@ -44,7 +44,7 @@ def recognise(path: Path) -> str | None:
 def read(path: Path) -> Rows:
     """The rows of a COCO results list, or of the `annotations` of an object that holds nothing of a truth.
 
-    `image_id` may be an id or a name, `category_id` a number or a class's name; other keys are passed over. `line`
+    `image_id` may be an id or a name, `category_id` a number (139.0 is 139) or a class's name; other keys are passed over. `line`
     counts the list's entries from 1. Raises DataError for what is no such file.
     """
     rows = _listed(path)
@@ -52,6 +52,7 @@ def read(path: Path) -> Rows:
     columns = _columns(rows)
     lines: Any = np.arange(1, len(rows) + 1)
     if columns is None:
+        rows = list(map(_whole, rows))
         wrong = [_wrong(row) for row in rows]
         for at, why in enumerate(wrong):
             if why is not None:
@@ -104,6 +105,14 @@ def _uncollected() -> Iterator[None]:
     finally:
         if on:
             gc.enable()
+
+
+def _whole(row: Any) -> Any:
+    """The row with ids written as 139.0, as tables write them, made whole numbers."""
+    if not isinstance(row, dict):
+        return row
+    ids = {key: row.get(key) for key in ("image_id", "category_id")}
+    return row | {key: int(one) for key, one in ids.items() if type(one) is float and one.is_integer()}
 
 
 def _wrong(row: Any) -> str | None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from onestage.data.detections.gathering import Gathering
 from onestage.data.detections.plain_text import mostly, named, sample, table, text_files
@@ -43,8 +46,9 @@ def prefixed(path: Path) -> bool:
 def read(path: Path) -> Rows:
     """The rows of all class files of a folder, or of one.
 
-    VOC counts pixels from 1 and the last one belongs to the box: (xmin - 1, ymin - 1, xmax, ymax) here. The class is
-    what follows comp4_det_SET_ in the file's name, or the whole name, whose end the reader may then take.
+    VOC counts pixels from 1 and the last one belongs to the box: (xmin - 1, ymin - 1, xmax, ymax) here.
+    `extra["corners"]` (N, 4) keeps them as written, `extra["place"]` the order of rows, in which the development kit
+    takes equal scores. The class is what follows comp4_det_SET_ in the file's name, or the whole name, whose end the reader may then take.
     """
     gathered = Gathering()
     for file in text_files(path):
@@ -54,9 +58,11 @@ def read(path: Path) -> Rows:
             gathered.refuse(name, line, f"{why}; expected image score xmin ymin xmax ymax")
         gathered.add(
             name, rows.lines, [words[0] for words in rows.words], found[1] if found else file.stem,
-            rows.numbers[:, 1:] - [1, 1, 0, 0], rows.numbers[:, 0],
+            rows.numbers[:, 1:], rows.numbers[:, 0],
         )  # fmt: skip
-    return gathered.rows()
+    rows = gathered.rows()
+    extra = {"corners": rows.boxes, "place": np.arange(len(rows))}
+    return replace(rows, boxes=rows.boxes - [1, 1, 0, 0], extra=extra)
 
 
 def write(detections: Mapping[ImageId, Detections], classes: Sequence[str], folder: Path, split: str = "test") -> None:

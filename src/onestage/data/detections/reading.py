@@ -88,6 +88,9 @@ def _found(
     size = np.array([(one.width, one.height) for one in dataset.images], np.float64).reshape(-1, 2)
     size = np.vstack([np.where(size > 0, size, np.nan), np.full((1, 2), np.nan)])[image]  # -1: the last
     boxes = rows.boxes * np.tile(size, 2) if rows.relative else rows.boxes
+    if dataset.zero_based and "corners" in rows.extra:
+        boxes = np.asarray(rows.extra["corners"], np.float64)
+        faults.tell("zero-based", "the data's VOC files count from 0, and so do these")
     check_values(rows, boxes, faults)
     if faults.counts:
         _stop(path, rows, dataset, faults, allow_loss)
