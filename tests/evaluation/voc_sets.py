@@ -67,7 +67,7 @@ def _truths(kind: Kind, random: RandomState) -> list[Truth]:
         box = [*corner.tolist(), *far.tolist()]
         if kind.tenths:
             shift = random.randint(0, 10, 2) / 10
-            box = np.round(np.array(box) + [*shift, *shift], 1).tolist()
+            box = np.round(np.add(box, [*shift, *shift]), 1).tolist()
         label = random.randint(2) if random.rand() < 0.9 else 2
         truths.append((label, int(random.rand() < 0.25), box))
     return truths

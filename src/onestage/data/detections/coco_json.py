@@ -44,8 +44,8 @@ def recognise(path: Path) -> str | None:
 def read(path: Path) -> Rows:
     """The rows of a COCO results list, or of the `annotations` of an object that holds nothing of a truth.
 
-    `image_id` may be an id or a name, `category_id` a number (139.0 is 139) or a class's name; other keys are passed over. `line`
-    counts the list's entries from 1. Raises DataError for what is no such file.
+    `image_id` may be an id or a name, `category_id` a number (139.0 is 139) or a class's name; other keys are passed
+    over. `line` counts the list's entries from 1. Raises DataError for what is no such file.
     """
     rows = _listed(path)
     gathered = Gathering()

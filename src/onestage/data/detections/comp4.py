@@ -48,7 +48,8 @@ def read(path: Path) -> Rows:
 
     VOC counts pixels from 1 and the last one belongs to the box: (xmin - 1, ymin - 1, xmax, ymax) here.
     `extra["corners"]` (N, 4) keeps them as written, `extra["place"]` the order of rows, in which the development kit
-    takes equal scores. The class is what follows comp4_det_SET_ in the file's name, or the whole name, whose end the reader may then take.
+    takes equal scores. The class is what follows comp4_det_SET_ in the file's name, or the whole name, whose end the
+    reader may then take.
     """
     gathered = Gathering()
     for file in text_files(path):
@@ -60,9 +61,9 @@ def read(path: Path) -> Rows:
             name, rows.lines, [words[0] for words in rows.words], found[1] if found else file.stem,
             rows.numbers[:, 1:], rows.numbers[:, 0],
         )  # fmt: skip
-    rows = gathered.rows()
-    extra = {"corners": rows.boxes, "place": np.arange(len(rows))}
-    return replace(rows, boxes=rows.boxes - [1, 1, 0, 0], extra=extra)
+    whole = gathered.rows()
+    extra = {"corners": whole.boxes, "place": np.arange(len(whole))}
+    return replace(whole, boxes=whole.boxes - [1, 1, 0, 0], extra=extra)
 
 
 def write(detections: Mapping[ImageId, Detections], classes: Sequence[str], folder: Path, split: str = "test") -> None:

@@ -29,7 +29,8 @@ CODES: dict[str, tuple[Severity, str, str]] = {
     "polygon-row": ("note", "the rectangle around each polygon is used", ""),
     "zero-based": (
         "note", "xmin and ymin are taken as they stand, without VOC's shift by one pixel; the devkit would still count "
-        "xmax and ymax as pixels of the box: with comp4 files so do VOC's protocols, with others voc07+1 and voc10+1", "",
+        "xmax and ymax as pixels of the box: with comp4 files so do VOC's protocols, with others voc07+1 and voc10+1",
+        "",
     ),
     "size-mismatch": (
         "warning",
