@@ -11,6 +11,7 @@ from onestage.records import FloatArray, IntArray
 
 RESAMPLES = 500
 FEW = 5
+FARTHEST = 2.8  # normal quantiles: a percentile of 0.26, the outermost that 500 resamples can tell
 
 
 def multiplicities(n_images: int, resamples: int = RESAMPLES, seed: int = 0) -> IntArray:
@@ -96,9 +97,10 @@ def _quantile(ordered: FloatArray, z: float) -> float:
 
 
 def _accelerated(z: float, leaning: float, acceleration: float) -> float:
-    """Efron's quantile for `z`, its constants kept within what a set of a few images can bear."""
+    """Efron's quantile for `z`, kept within FARTHEST and its constants within what a set of a few images can bear."""
     moved = leaning + z
-    return leaning + moved / max(1 - float(np.clip(acceleration, -0.3, 0.3)) * moved, 0.2)
+    far = leaning + moved / max(1 - float(np.clip(acceleration, -0.3, 0.3)) * moved, 0.2)
+    return float(np.clip(far, -FARTHEST, FARTHEST))
 
 
 def _skewness(values: FloatArray) -> float:
