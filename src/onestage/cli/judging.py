@@ -59,8 +59,12 @@ def judge(terminal: Terminal, place: str, keys: dict[str, Any]) -> Judged:
 
 def _judge_weights(terminal: Terminal, path: Path, given: Mapping[str, Any], own: Mapping[str, Any]) -> Judged:
     from onestage.data.one_set import open_set
-    from onestage.errors import ModelError
+    from onestage.errors import ModelError, UsageError
 
+    beyond = [f"{key}: expected a number from 0 to 1, got {given[key]!r}" for key in ("score", "at")
+              if key in given and not 0 <= given[key] <= 1]  # fmt: skip
+    if beyond:
+        raise UsageError("val: values that cannot be used", problems=beyond)
     if not path.is_file():
         raise ModelError(f"there are no weights at {path}", hint="the run may have been stopped before it was judged")
     known = {key: value for key, value in own.items() if value is not None}
@@ -91,7 +95,10 @@ def _holds_detections(path: Path, keys: Mapping[str, Any]) -> bool:
         return not (path / "run.json").is_file() and str(path) not in run_names()
     if path.suffix.lower() in (".json", ".txt", ".csv", ".tsv") or ("format" in keys and not path.exists()):
         return True
-    return path.is_file() and path.suffix.lower() not in WEIGHTS and ("format" in keys or bool(recognise(path)))
+    if not path.is_file() or path.suffix.lower() in WEIGHTS:
+        return False
+    # a file of any other name: weights where a model is named for it
+    return "format" in keys or "model" not in keys or bool(recognise(path))
 
 
 def _judge_file(path: Path, keys: Mapping[str, Any]) -> Judged:

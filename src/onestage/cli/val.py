@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -164,8 +165,10 @@ def _check(keys: Mapping[str, Any]) -> None:
     problems = []
     for key, value in keys.items():
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if key in ("score", "iou", "at") and not (number and 0 <= value <= 1):
+        if key == "iou" and not (number and 0 <= value <= 1):
             problems.append(f"{key}: expected a number from 0 to 1, got {value!r}")
+        elif key in ("score", "at") and not (number and math.isfinite(value)):
+            problems.append(f"{key}: expected a number, got {value!r}")
         elif key in ("batch", "seed") and not (isinstance(value, int) and number and value >= (key == "batch")):
             problems.append(f"{key}: expected a whole number, got {value!r}")
         elif key in CHOICES and value not in CHOICES[key]:
