@@ -170,13 +170,15 @@ def test_files_without_truth_and_files_that_are_not_there(tmp_path: Path) -> Non
     path.write_text("[]")
     with pytest.raises(UsageError, match="data=… is missing"):
         compare(path, path)
-    with pytest.raises(DataError, match="no detection file"):
+    with pytest.raises(DataError, match="no such file"):
         compare("weak-1", tmp_path / "b.json")
 
 
 def test_a_run_that_was_never_judged(tmp_path: Path) -> None:
     run = onestage.Run.create(tmp_path, "young")
-    with pytest.raises(DataError, match="never judged: it is running"):
+    with pytest.raises(
+        DataError, match="has no validation.json and no predictions.json: it is running and was never"
+    ):
         compare("weak-1", run)
 
 

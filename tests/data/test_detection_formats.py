@@ -310,6 +310,6 @@ def test_a_coco_list_is_never_nothing_of_another_format(name: str, tmp_path: Pat
 @pytest.mark.parametrize("name", ["coco", "darknet", "csv"])
 def test_a_folder_for_a_format_of_one_file_names_the_file(name: str, tmp_path: Path) -> None:
     (tmp_path / "found.json").write_text(json.dumps(coco_results({"a": Detections([[1, 2, 3, 4]], [0], [0.5])})))  # type: ignore[arg-type]
-    with pytest.raises(DataError, match="is a folder; .* is one file") as caught:
+    with pytest.raises(DataError, match="is a folder") as caught:
         read_detections(tmp_path, DATA, format=name)
     assert ("found.json" in str(caught.value)) is (name == "coco")

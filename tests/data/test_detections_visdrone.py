@@ -115,4 +115,4 @@ def test_one_file_of_a_folder(tmp_path: Path) -> None:
     file.write_text("1,2,3,4,0.5,4,-1,-1\nx\n")
     rows = module.read(file)
     assert (rows.images, len(rows)) == (("0001",), 1)
-    assert [str(one.where) for one in rows.findings] == ["0001.txt:2, image 0001"]
+    assert [str(one.where) for one in rows.findings] == ["0001.txt:2"]

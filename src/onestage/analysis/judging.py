@@ -78,6 +78,7 @@ def judge_detections(
     truth = run.folder / "validation.json" if data is None and run is not None else Path(str(data)).expanduser()
     dataset = open_set(truth, split, classes=classes, seed=seed, allow_loss=allow_loss, images=False)
     floor = run.metrics.get("score_floor") if score is None and run is not None else score
+    floor = float(floor) if isinstance(floor, int | float) else None
     found = read_detections(
         path, dataset, format=format, categories=class_numbers(categories, truth, dataset, run),
         floor=-math.inf if floor is None else floor, allow_loss=allow_loss,

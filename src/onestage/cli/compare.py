@@ -32,7 +32,9 @@ KEYS = (
     ("seed", "0", "of these draws"),
     ("level", "95", "of the intervals, in per cent"),
     ("categories", "automatic", "class numbers of files: coco (the truth's ids), labels (from 1), indices (from 0)"),
+    ("format", "by content", "of detection files: coco, comp4, yolo, csv, … (as for val)"),
     ("classes", "the data's own", "class names in order, where the data does not say them"),
+    ("allow_loss", "false", "leave out rows of detection files that cannot be judged, and note them"),
 )  # fmt: skip
 GATES = ("better", "not-worse")
 
@@ -89,10 +91,12 @@ def _options(keys: Mapping[str, Any], gate: Any) -> dict[str, Any]:
             problems.append(f"{key}: expected a number from {ranges[key][0]} to {ranges[key][1]}, got {value!r}")
         elif key in ("resamples", "seed") and not (isinstance(value, int) and number(value, 0, 10**7)):
             problems.append(f"{key}: expected a whole number, got {value!r}")
-        elif key in ("data", "split", "protocol", "score") and not isinstance(value, str):
+        elif key in ("data", "split", "protocol", "score", "format") and not isinstance(value, str):
             problems.append(f"{key}: expected one word, got {value!r}")
         elif key == "categories" and value not in ("coco", "labels", "indices"):
             problems.append(f"categories: expected coco, labels or indices, got {value!r}")
+        elif key == "allow_loss" and value not in (True, False):
+            problems.append(f"allow_loss: expected true or false, got {value!r}")
     if gate is not None and gate not in GATES:
         problems.append(f"gate: expected {' or '.join(GATES)}, got {gate!r}{did_you_mean(str(gate), GATES)}")
     if problems:

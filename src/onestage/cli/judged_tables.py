@@ -68,7 +68,7 @@ def _best(terminal: Terminal, point: Mapping[str, Any], calibration: Mapping[str
     terminal.table(
         ("class", "best score", "95 % interval", "precision", "recall", "F1", "95 % interval", "ECE", "by chance"),
         [
-            (name, "" if best.get("score") is None else threshold(best["score"]), "–".join(map(threshold, best.get("score_interval") or ())), _text(best.get("precision")),
+            (name, _around([best.get("score")]), _around(best.get("score_interval")), _text(best.get("precision")),
              _text(best.get("recall")), _text(best.get("F1")), _ends(best.get("F1_interval")),
              _text((errors.get(name) or {}).get("ECE")), _text((errors.get(name) or {}).get("by_chance")))
             for name, best in known[:MOST_CLASSES]
@@ -81,6 +81,10 @@ def _best(terminal: Terminal, point: Mapping[str, Any], calibration: Mapping[str
 
 def _text(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
+
+
+def _around(scores: Sequence[float | None] | None) -> str:
+    return "–".join(threshold(score) for score in scores or () if score is not None) or "–" * bool(scores)
 
 
 def _ends(interval: Sequence[float] | None) -> str:
