@@ -144,9 +144,7 @@ def test_damaged_detections(compare: Command, runs: Path, tmp_path: Path) -> Non
     assert "bad.json" in answer.err
 
 
-def test_rows_that_cannot_be_judged_stop_or_are_left_out(
-    compare: Command, runs: Path, tmp_path: Path
-) -> None:
+def test_rows_that_cannot_be_judged_stop_or_are_left_out(compare: Command, runs: Path, tmp_path: Path) -> None:
     rows = json.loads((runs / "strong.json").read_text())
     path = tmp_path / "new.json"
     path.write_text(json.dumps([*rows, {**rows[0], "score": "high"}, {**rows[0], "image_id": 4711}]))

@@ -49,7 +49,8 @@ def judge(terminal: Terminal, place: str, keys: dict[str, Any]) -> Judged:
     recipe = run.recipe
     validation = recipe.get("validation") or {}
     own = {
-        "data": recipe.get("data"), "classes": recipe.get("classes"), "seed": recipe.get("seed", 0),
+        "data": recipe.get("data"), "classes": recipe.get("classes"),
+        "seed": recipe.get("split_seed", recipe.get("seed", 0)),
         "allow_loss": recipe.get("allow_loss", False), "protocol": validation.get("protocols"),
         "score": validation.get("score"), "iou": validation.get("iou"), "fit": recipe.get("fit"),
         "precision": recipe.get("precision"),
