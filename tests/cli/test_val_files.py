@@ -362,3 +362,20 @@ def test_a_file_that_a_run_lacks_is_missing_and_not_the_data(here: Command, trut
     answer = here("val", truth.parent / "predictions.json")
     assert answer.code == 3
     assert "no such file or folder" in answer.err
+
+
+@pytest.mark.parametrize("verb", ["val", "compare"])
+def test_where_to_write_is_settled_before_anything_is_judged(here: Command, truth: Path, verb: str) -> None:
+    path = detections(truth.parent, [row(7, 90, DOG)])
+    words = [verb, path, *([path] if verb == "compare" else []), f"data={truth}"]
+    deep = truth.parent / "not yet" / "there" / "scores.json"
+    assert here(*words, "--out", deep).code == 0
+    assert json.loads(deep.read_text())
+    for key in ("--out", "--page")[: 2 if verb == "val" else 1]:
+        answer = here(*words, key, truth.parent)
+        assert (answer.code, answer.out) == (2, "")
+        assert f"{key} {truth.parent} is a folder" in answer.err
+        answer = here(*words, key, truth / "below.json")
+        assert (answer.code, answer.out) == (1, "")
+        assert "cannot be made: " in answer.err
+        assert "ONESTAGE_RUNS" not in answer.err

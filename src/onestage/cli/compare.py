@@ -57,7 +57,7 @@ def compare(
     from onestage.cli.terminal import Terminal
     from onestage.cli.words import known_only, split_words
     from onestage.experiments.storage import as_json as json_text
-    from onestage.experiments.storage import write_bytes
+    from onestage.experiments.storage import make_room, write_bytes
 
     places, keys = split_words(words)
     if "common" in keys:
@@ -65,6 +65,8 @@ def compare(
     gate = keys.pop("gate", gate)
     known_only("compare", keys, [*(key for key, _, _ in KEYS), "common", "gate"])
     options = _options(keys, gate)
+    if out is not None:
+        make_room(out, "--out")
     terminal = Terminal(as_json)
     with terminal.steps() as progress:
         found = compared(*places, common=common, progress=progress, **options)

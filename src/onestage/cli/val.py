@@ -81,7 +81,7 @@ def val(
     from onestage.cli.words import at_most, known_only, split_words
     from onestage.errors import UsageError
     from onestage.experiments.storage import as_json as json_text
-    from onestage.experiments.storage import write_bytes
+    from onestage.experiments.storage import make_room, write_bytes
 
     places, keys = split_words(words)
     known_only("val", keys, [key for key, _, _ in KEYS])
@@ -91,6 +91,9 @@ def val(
             "val: what shall be judged? a run, a weights file or a detection file", hint="onestage val --help"
         )
     _check(keys)
+    for key, file in (("--out", out), ("--page", page)):
+        if file is not None:
+            make_room(file, key)
     terminal = Terminal(as_json)
     judged = judge(terminal, places[0], keys)
     split = judged.dataset.split
