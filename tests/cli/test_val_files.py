@@ -379,3 +379,22 @@ def test_where_to_write_is_settled_before_anything_is_judged(here: Command, trut
         assert (answer.code, answer.out) == (1, "")
         assert "cannot be made: " in answer.err
         assert "ONESTAGE_RUNS" not in answer.err
+
+
+def test_corners_written_where_width_and_height_are_expected(here: Command, truth: Path) -> None:
+    boxes = [[10 + i, 10 + i, 60 + i, 70 + i] for i in range(10)]
+    path = detections(truth.parent, [row(7, 90, box, 0.9) for box in boxes])
+    said = here("val", path, f"data={truth}", "protocol=voc10").out
+    assert "[boxes-as-corners]" in said
+    path = detections(truth.parent, [row(7, 90, [box[0], box[1], 95, 75], 0.9) for box in boxes[:9]])
+    assert "[boxes-as-corners]" not in here("val", path, f"data={truth}", "protocol=voc10").out
+    sizes = [row(7, 90, [x, y, right - x, bottom - y], 0.9) for x, y, right, bottom in boxes]
+    across = [row(7, 90, [80 - i, 60, 40, 40], 0.5) for i in range(5)]
+    path = detections(truth.parent, [*sizes, *across])
+    assert "[boxes-as-corners]" not in here("val", path, f"data={truth}", "protocol=voc10").out
+
+
+def test_no_protocol_named_is_not_all_of_them(here: Command, truth: Path) -> None:
+    for word in ("protocol=", "protocol=,", "protocol=[]"):
+        answer = here("val", detections(truth.parent, []), f"data={truth}", word)
+        assert (answer.code, "protocol: none is named" in answer.err) == (2, True)

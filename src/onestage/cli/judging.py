@@ -94,7 +94,9 @@ def _holds_detections(path: Path, keys: Mapping[str, Any]) -> bool:
 
     if path.is_dir():
         return not (path / "run.json").is_file() and str(path) not in run_names()
-    if path.suffix.lower() in (".json", ".txt", ".csv", ".tsv") or ("format" in keys and not path.exists()):
+    if path.suffix.lower() in (".json", ".txt", ".csv", ".tsv"):
+        return True
+    if "format" in keys and not path.exists() and str(path) not in run_names():
         return True
     if not path.is_file() or path.suffix.lower() in WEIGHTS:
         return False

@@ -168,7 +168,9 @@ def _check(keys: Mapping[str, Any]) -> None:
     problems = []
     for key, value in keys.items():
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if key == "iou" and not (number and 0 <= value <= 1):
+        if key == "protocol" and not str(value or "").strip(" ,[]"):
+            problems.append("protocol: none is named")
+        elif key == "iou" and not (number and 0 <= value <= 1):
             problems.append(f"{key}: expected a number from 0 to 1, got {value!r}")
         elif key in ("score", "at") and not (number and math.isfinite(value)):
             problems.append(f"{key}: expected a number, got {value!r}")
