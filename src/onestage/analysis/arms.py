@@ -202,12 +202,13 @@ def _where(place: Place) -> str:
 
 
 def _places(arm: Place | Sequence[Place]) -> tuple[Place, ...]:
+    if isinstance(arm, Path | Run):
+        return (arm,)
     if isinstance(arm, str):
-        words = [arm] if Path(arm).exists() else [word.strip() for word in arm.split(",") if word.strip()]
-        if not words:
-            raise UsageError("compare: an arm is empty", hint="onestage compare A B")
-        return tuple(words)
-    return (arm,) if isinstance(arm, Path | Run) else tuple(arm)
+        arm = [arm] if Path(arm).exists() else [word.strip() for word in arm.split(",") if word.strip()]
+    if not arm:
+        raise UsageError("compare: an arm is empty", hint="onestage compare A B")
+    return tuple(arm)
 
 
 def _names(places: Sequence[Sequence[Place]], given: Sequence[str] | None) -> list[str]:

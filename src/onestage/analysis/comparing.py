@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from onestage.analysis.arms import Arm, Place, Reading, read_arms
 from onestage.analysis.fairness import Common, fair
+from onestage.analysis.judging import several
 from onestage.analysis.verdicts import said, said_smallest
 from onestage.errors import UsageError, did_you_mean
 from onestage.evaluation import lay_out, protocols_named
@@ -128,11 +129,10 @@ def compare(
 
     Raises GateError with all reasons where the comparison would not be fair; `common` compares what the arms share.
     """
-    _check(protocol, resamples, level)
-    named = None if classes is None else tuple(classes)
-    reading = Reading(data, split, named, categories, floor, 0, format, allow_loss)
+    _check(protocol, resamples, level, seed)
+    reading = Reading(data, split, several(classes), categories, floor, 0, format, allow_loss)
     progress("reading")
-    shared = fair(read_arms(arms, reading, names), protocol, common)
+    shared = fair(read_arms(arms, reading, several(names)), protocol, common)
     chosen = protocols_named([shared.protocol])[shared.protocol]
     weights = multiplicities(len(shared.truths), resamples, seed)
     judged = [_judged(arm, shared, progress) for arm in shared.arms]
@@ -167,7 +167,7 @@ def class_score(headline: str) -> str:
     return headline.removeprefix("m") if headline.startswith("mAP") else headline
 
 
-def _check(protocol: str | None, resamples: int, level: float) -> None:
+def _check(protocol: str | None, resamples: int, level: float, seed: int) -> None:
     problems = []
     if protocol is not None and "," in protocol:
         problems.append(f"protocol: one is expected, got {protocol}")
@@ -178,6 +178,8 @@ def _check(protocol: str | None, resamples: int, level: float) -> None:
             problems.append(f"protocol: unknown protocol {error.problems[0]}: {error.hint}")
     if resamples < 100:
         problems.append(f"resamples: expected at least 100, got {resamples}")
+    if seed < 0:
+        problems.append(f"seed: expected a whole number from 0, got {seed}")
     if not 0.5 <= level < 1:
         problems.append(f"level: expected a number from 0.5 to below 1, as 0.95, got {level}")
     if problems:

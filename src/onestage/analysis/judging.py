@@ -69,6 +69,7 @@ def judge_detections(
     Raises DataError for data or detections that cannot be used, with every kind of problem, UsageError for a word
     that is not known.
     """
+    protocols, classes = several(protocols), several(classes)
     path = Path(path).expanduser()
     if not path.exists():
         raise no_such_place(path)
@@ -107,6 +108,13 @@ def fitting_protocols(dataset: Dataset, detections: Mapping[ImageId, Detections]
     if own is None or own.unfit(lay_out(dataset.truths, detections, dataset.classes, dataset.sizes)) is not None:
         return DEFAULT_PROTOCOLS
     return (dataset.format, *DEFAULT_PROTOCOLS)
+
+
+def several(names: Sequence[str] | str | None) -> tuple[str, ...] | None:
+    """Names, which may be one text with commas between; None stays None."""
+    if names is None:
+        return None
+    return tuple(name for part in names.split(",") if (name := part.strip())) if isinstance(names, str) else (*names,)
 
 
 def run_beside(path: Path) -> Run | None:

@@ -52,8 +52,8 @@ def check_places(
          lambda i: f"score {rows.scores[i]:g} is not within 0 and 1"),
     ]  # fmt: skip
     if _are_corners(boxes[kept], size[kept], (across | outside)[kept]):
-        what = "many boxes reach beyond their image, and none would if the last two numbers were right and bottom"
-        faults.tell("boxes-as-corners", what)
+        said = "many boxes reach beyond their image, and none would if the last two numbers were right and bottom"
+        faults.tell("boxes-as-corners", said)
     for code, mask, what in listed:
         if mask.any():
             faults.rows(code, mask, what)
