@@ -22,11 +22,11 @@ from onestage.evaluation import coco, lay_out, operating, voc
 from onestage.evaluation.average_precision import (
     ELEVEN_POINTS,
     HUNDRED_AND_ONE_POINTS,
-    Ranking,
     area_under_envelope,
     average_precisions,
     mean_present,
 )
+from onestage.evaluation.ranking import Ranking
 from onestage.evaluation.uncertainty import RESAMPLES, multiplicities, score_interval
 from onestage.records import Annotations, Detections, ImageId
 

@@ -13,7 +13,8 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from onestage.data.detections import coco_labels, read_detections
+from onestage.data.detections.coco_json import coco_labels
+from onestage.data.detections.reading import read_detections
 from onestage.data.one_set import open_set
 from onestage.errors import DataError
 from onestage.evaluation import evaluate

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onestage.data.detections import coco_results
+from onestage.data.detections.coco_json import coco_results
 from onestage.experiments.run import Run
 from onestage.experiments.truth import write_truth
 from onestage.records import Annotations, Detections, ImageId, ImageInfo

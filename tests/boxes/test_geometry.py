@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from onestage.boxes.geometry import area, clip, intersection, ioa, iou, nms, nms_per_class
+from onestage.boxes.geometry import area, clip, corners, intersection, ioa, iou, nms, nms_per_class
 
 EMPTY = np.zeros((0, 4))
 whole = st.integers(0, 40).map(float)
@@ -17,8 +17,8 @@ whole = st.integers(0, 40).map(float)
 @st.composite
 def some_boxes(draw: st.DrawFn, most: int = 12) -> np.ndarray:
     """Upright boxes with whole corners, some of them empty."""
-    corners = draw(arrays(np.float64, (draw(st.integers(0, most)), 4), elements=whole))
-    low, high = np.minimum(corners[:, :2], corners[:, 2:]), np.maximum(corners[:, :2], corners[:, 2:])
+    ends = draw(arrays(np.float64, (draw(st.integers(0, most)), 4), elements=whole))
+    low, high = np.minimum(ends[:, :2], ends[:, 2:]), np.maximum(ends[:, :2], ends[:, 2:])
     return np.concatenate([low, high], 1)
 
 
@@ -31,6 +31,13 @@ def iou_of_two(a: np.ndarray, b: np.ndarray) -> float:
     ours, theirs = squares(a), squares(b)
     union = len(ours | theirs)
     return len(ours & theirs) / union if union else 0.0
+
+
+def test_corners_are_those_of_left_top_width_height() -> None:
+    given = np.array([[1, 2, 30, 40], [0.5, 0, 0, 2.25], [5, 5, -1, 3]])
+    assert corners(given).tolist() == [[1, 2, 31, 42], [0.5, 0, 0.5, 2.25], [5, 5, 4, 8]]
+    assert given[0].tolist() == [1, 2, 30, 40]  # what was given stays as it was
+    assert corners(EMPTY).shape == (0, 4)
 
 
 @given(some_boxes(5), some_boxes(5))

@@ -44,10 +44,12 @@ def stream() -> io.StringIO:
 
 @pytest.fixture
 def watcher(stream: io.StringIO, tmp_path: Path) -> Iterator[TerminalWatcher]:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts without it
     watcher = watcher_on(stream, live=False)
     watcher.planned(Run.create(tmp_path), plan(), 0)
     yield watcher
     watcher.close()
+    signal.signal(signal.SIGINT, before)
 
 
 def test_a_log_gets_plain_lines(watcher: TerminalWatcher, stream: io.StringIO) -> None:

@@ -13,18 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onestage.data.dataset import Dataset
-from onestage.data.detections import (
-    FORMATS,
-    cartucho,
-    coco_json,
-    coco_results,
-    comp4,
-    csv_table,
-    darknet,
-    read_detections,
-    recognise,
-    yolo_txt,
-)
+from onestage.data.detections import FORMATS, cartucho, coco_json, comp4, csv_table, darknet, recognise, yolo_txt
+from onestage.data.detections.coco_json import coco_results
+from onestage.data.detections.reading import read_detections
 from onestage.data.detections.rows import Rows
 from onestage.errors import DataError
 from onestage.records import Annotations, Detections, ImageId, ImageInfo

@@ -13,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onestage.data.dataset import Dataset
-from onestage.data.detections import FORMATS, Found, own_labels, read_detections, recognise
+from onestage.data.detections import FORMATS, recognise
 from onestage.data.detections.checks import places
+from onestage.data.detections.coco_json import own_labels
 from onestage.data.detections.faults import FAULTS, copies
 from onestage.data.detections.lookup import Images
+from onestage.data.detections.reading import Found, read_detections
 from onestage.errors import DataError, UsageError
 from onestage.records import Annotations, ImageId, ImageInfo
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onestage.data.formats.listing import CODES, Listing, in_words
-from onestage.data.formats.rows import Row, checked_boxes, label_map, number
+from onestage.data.formats.rows import Row, checked_boxes, is_number, label_map, number
 from onestage.errors import DataError
 from onestage.records import Annotations, ImageInfo
 
@@ -86,9 +86,16 @@ def test_a_class_list_with_a_repetition_is_refused() -> None:
         label_map(["cat", "dog", "cat"])
 
 
-@pytest.mark.parametrize("word", ["", "abc", None, [1], {}, True, "1e999999", "0x10", 10**400])
+@pytest.mark.parametrize("word", ["", "abc", None, [1], {}, True, "1e999999", "0x10", "1_000", 10**400])
 def test_what_is_no_finite_number_never_raises(word: object) -> None:
     assert not math.isfinite(number(word))
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("1", True), ("-2.5e3", True), ("nan", True), ("inf", True), ("", False), ("a", False), ("1_000", False),
+])  # fmt: skip
+def test_what_is_written_as_a_number(text: str, expected: bool) -> None:
+    assert is_number(text) is expected
 
 
 coordinate = st.floats(-100, 200) | st.sampled_from([0.0, 60.0, 40.0, math.nan, math.inf])

@@ -115,14 +115,14 @@ def test_a_count_that_disagrees(tmp_path: Path, count: int, rows: int) -> None:
     several = [f"{i} 1 9 9 0 0 0 0 0 0" for i in range(rows)]
     dataset = small(tmp_path, text(("e/a.jpg", count, several), ("e/b.jpg", 1, [ROW])))
     assert len(dataset.annotations["e/a"]) == rows
-    assert codes(dataset) == ["row-count"]
+    assert codes(dataset) == ["count-mismatch"]
     assert f"a count of {count}, {rows} row" in dataset.findings[0].what
 
 
 def test_a_missing_count(tmp_path: Path) -> None:
     dataset = small(tmp_path, f"e/a.jpg\n{ROW}\ne/b.jpg\n1\n{ROW}\n")
     assert [len(truth) for truth in dataset.annotations.values()] == [1, 1]
-    assert codes(dataset) == ["row-count"]
+    assert codes(dataset) == ["count-mismatch"]
 
 
 WHOLE = text(("e/a.jpg", 1, [ROW]), ("e/b.jpg", 3, [f"{k} 6 21 10 1 0 1 0 2 1 " for k in (7, 8, 9)]))
@@ -384,7 +384,7 @@ def test_writing_tells_what_is_lost(tmp_path: Path) -> None:
     image = ImageInfo(7, source, 60, 40)
     dataset = Dataset(tmp_path, "voc", "test", ("cat", "dog"), (image,), {7: truth})
     findings = module.write(dataset, tmp_path / "out")
-    assert [finding.code for finding in findings] == ["lost-flag"] * 3
+    assert [finding.code for finding in findings] == ["lost-class", "lost-flag", "lost-flag"]
     again = module.read(tmp_path / "out", "test")
     assert only(again).boxes.tolist() == truth.boxes.tolist()
     assert only(again).ignore.tolist() == [False, True]

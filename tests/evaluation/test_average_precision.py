@@ -12,7 +12,6 @@ from onestage.evaluation import lay_out
 from onestage.evaluation.average_precision import (
     ELEVEN_POINTS,
     HUNDRED_AND_ONE_POINTS,
-    Ranking,
     area_under_envelope,
     average_precisions,
     mean_present,
@@ -20,6 +19,7 @@ from onestage.evaluation.average_precision import (
     recalls,
 )
 from onestage.evaluation.overlap import paired_iou, pairs, ranges
+from onestage.evaluation.ranking import Ranking
 from onestage.records import Annotations, Detections
 
 RULES = (ELEVEN_POINTS, HUNDRED_AND_ONE_POINTS, area_under_envelope)

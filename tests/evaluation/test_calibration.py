@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onestage.evaluation.average_precision import Ranking
 from onestage.evaluation.calibration import by_chance, calibration, share_interval
+from onestage.evaluation.ranking import Ranking
+from onestage.evaluation.resampling import sums_by_cell
 from onestage.evaluation.uncertainty import multiplicities
 
 
@@ -177,9 +178,7 @@ def test_a_whole_weight_is_a_repeated_image() -> None:
     )
     weights = np.ones((1, 12), np.int64)
     weights[0, 4] = 2
-    from onestage.evaluation.resampling import resampled_sums
-
     cell = np.minimum((one.score * 10).astype(np.int64), 9)
-    sums = resampled_sums(weights, one.image, cell, 10, one.hit[0] - one.score)[:, 0]
-    count = resampled_sums(weights, one.image, cell, 10).sum()
+    sums = sums_by_cell(weights, one.image, cell, 10, one.hit[0] - one.score)[:, 0]
+    count = sums_by_cell(weights, one.image, cell, 10).sum()
     assert np.abs(sums).sum() / count == pytest.approx(calibration([twice], ["a"])["ECE"], abs=1e-12)

@@ -296,6 +296,19 @@ def test_evaluate_hands_on_rows_intervals_curves_and_notes() -> None:
     assert len(curves["discrete"]["scores"]) == len((GOLDEN / "ellipses-DiscROC.txt").read_text().splitlines()) - 1
 
 
+def test_a_score_floor_is_told_of_average_precision_alone() -> None:
+    truths = {1: Annotations([[0, 0, 20, 30]], [0], extra={"ellipse": np.array([[15.0, 10.0, 1.57, 10.0, 15.0]])})}
+    found = {1: Detections([[0, 0, 20, 30]], [0], [0.5])}
+    alone = evaluate(truths, found, ("face",), ("fddb",), intervals=False)
+    assert alone.score_floor == 0.5
+    assert not alone.truncated
+    assert not any("truncated" in note for note in alone.notes)
+    beside = evaluate(truths, found, ("face",), ("fddb", "voc10"), intervals=False)
+    (told,) = (note for note in beside.notes if "truncated" in note)
+    assert "voc10" in told
+    assert "fddb" not in told
+
+
 def test_long_curves_are_thinned_with_their_ends_kept() -> None:
     n = 12_000
     found = Detections(np.tile([500.0, 500.0, 510.0, 510.0], (n, 1)), np.zeros(n), np.arange(n) / n)

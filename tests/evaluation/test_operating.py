@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onestage.evaluation.average_precision import Ranking
 from onestage.evaluation.operating import (
     at_score,
     best_intervals,
@@ -17,6 +16,7 @@ from onestage.evaluation.operating import (
     operating_points,
     reaching,
 )
+from onestage.evaluation.ranking import Ranking
 from onestage.evaluation.uncertainty import multiplicities
 
 

@@ -243,7 +243,8 @@ def test_emptiness_is_defined(protocol: str, what: str) -> None:
     classes = [] if what == "no classes" else classes_of(protocol)
     pool = lay_out(truths, found, classes, dict.fromkeys(truths, SIZES))
     if (why := PROTOCOLS[protocol].unfit(pool)) is not None:
-        pytest.skip(why)
+        assert (protocol, what) == ("widerface", "no classes"), why
+        return
     judged = PROTOCOLS[protocol](pool)
     expected = 0.0 if what == "no detections" else np.nan
     for key, value in judged.values().items():

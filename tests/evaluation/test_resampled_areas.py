@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onestage.evaluation import PROTOCOLS, lay_out, resampled_areas
+from onestage.evaluation import PROTOCOLS, lay_out, resampled_areas, resampling
 from onestage.evaluation.average_precision import (
     ELEVEN_POINTS,
     HUNDRED_AND_ONE_POINTS,
-    Ranking,
     area_under_envelope,
     average_precisions,
     recalls,
 )
+from onestage.evaluation.ranking import Ranking
 from onestage.evaluation.uncertainty import multiplicities
 from onestage.records import Annotations, Detections
 
@@ -66,8 +66,9 @@ def test_blocks_and_tables_leave_no_seam(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(resampled_areas, "_CELLS", 1000)
     np.testing.assert_array_equal(average_precisions([ranking], HUNDRED_AND_ONE_POINTS, weights), whole)
     monkeypatch.setattr(resampled_areas, "FEWEST", 7)
-    monkeypatch.setattr(resampled_areas, "_LAID_OUT", 20 * 31)
-    assert [part.stop - part.start for part, _ in resampled_areas.parts(weights)] == [31] * 12 + [28]
+    monkeypatch.setattr(resampling, "_FEWEST", 7)
+    monkeypatch.setattr(resampling, "_LAID_OUT", 20 * 31)
+    assert [part.stop - part.start for part, _ in resampling.parts(weights)] == [31] * 12 + [28]
     np.testing.assert_array_equal(average_precisions([ranking], HUNDRED_AND_ONE_POINTS, weights), whole)
 
 

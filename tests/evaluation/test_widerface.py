@@ -122,6 +122,7 @@ def test_the_official_set_as_the_port_judges_it(shared: Path, name: str) -> None
     np.testing.assert_allclose(three(judgement), expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_official_set_from_files_to_scores(shared: Path, tmp_path: Path) -> None:
     """As `val` judges a folder; scores below 0 are not cut."""
     truth = shared / "wider_face" / "eval"
@@ -139,6 +140,7 @@ def test_the_official_set_from_files_to_scores(shared: Path, tmp_path: Path) -> 
     np.testing.assert_allclose(values, expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(st.integers(100, 10**9))
 def test_any_set_as_the_slow_restatement(seed: int) -> None:

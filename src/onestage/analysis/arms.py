@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from onestage.analysis.judging import class_numbers
+from onestage.analysis.judging import class_numbers, run_beside
 from onestage.data.dataset import Dataset
-from onestage.data.detections import no_such_place, own_labels, read_detections
+from onestage.data.detections.coco_json import own_labels
+from onestage.data.detections.reading import no_such_place, read_detections
 from onestage.data.one_set import open_set
 from onestage.errors import DataError, UsageError
 from onestage.experiments.run import Run
-from onestage.experiments.truth import FILE, read_truth
+from onestage.experiments.truth import TRUTH_FILE, read_truth
 from onestage.records import Annotations, Detections, ImageId
 
 Place = str | Path | Run
@@ -60,7 +62,6 @@ class Reading:
     classes: tuple[str, ...] | None = None
     categories: str | None = None
     floor: float | None = None
-    seed: int = 0
     format: str | None = None
     allow_loss: bool = False
 
@@ -81,7 +82,8 @@ def read_arms(
             hint="onestage compare A B; seeds of one arm: A1,A2 B1,B2",
         )
     for seeds in places:
-        twice = sorted({str(place) for place in seeds if [*map(_where, seeds)].count(_where(place)) > 1})
+        count = Counter(map(_where, seeds))
+        twice = sorted(str(place) for place in seeds if count[_where(place)] > 1)
         if twice:
             raise UsageError(f"{twice[0]} stands twice in one arm", hint="an arm names each of its seeds once")
     called = _names(places, names)
@@ -110,9 +112,9 @@ class _Files:
             path, dataset, numbers, format=reading.format, floor=floor, allow_loss=reading.allow_loss
         )
         notes = tuple(f"{path.name}: {finding.what}" for finding in found.findings)
-        truths = {image.id: dataset.annotations[image.id] for image in dataset.images}
-        sizes = {image.id: (image.width, image.height) for image in dataset.images if image.width}
-        return Member(path.stem, truths, dataset.classes, found.detections, sizes, reading.floor, notes=notes)
+        return Member(
+            path.stem, dataset.truths, dataset.classes, found.detections, dataset.sizes, reading.floor, notes=notes
+        )
 
     def _open(self) -> Dataset:
         reading = self.reading
@@ -124,12 +126,9 @@ class _Files:
                     "compare: detection files need their truth: data=… is missing",
                     hint="a dataset folder or file, or the name of a sample (data ls)",
                 )
-            data = run.folder / FILE
+            data = run.folder / TRUTH_FILE
         self.truth = Path(data).expanduser()
-        return open_set(
-            data, reading.split, classes=reading.classes, seed=reading.seed, allow_loss=reading.allow_loss,
-            images=False,
-        )  # fmt: skip
+        return open_set(data, reading.split, classes=reading.classes, allow_loss=reading.allow_loss, images=False)
 
 
 def _member(place: Place, files: _Files) -> Member:
@@ -153,15 +152,14 @@ def _opened(place: Place) -> Run:
 
 def _run_member(run: Run, floor: float | None) -> Member:
     truth = read_truth(run)
-    lacks = [name for name in (FILE, "predictions.json") if not (run.folder / name).is_file()]
+    lacks = [name for name in (TRUTH_FILE, "predictions.json") if not (run.folder / name).is_file()]
     if truth is None or lacks:
         raise DataError(
             f"run {run.name} has no {' and no '.join(lacks)}: it is {run.info.get('status')}"
             + " and was never judged" * (len(lacks) == 2),
             hint="compare runs that were judged, or detection files",
         )
-    images = tuple(truth.images)
-    dataset = Dataset(run.folder, "coco", "val", truth.classes, images, truth.annotations)
+    dataset = Dataset(run.folder, "coco", "val", truth.classes, truth.images, truth.annotations)
     judged = run.metrics
     kept = judged.get("score_floor")
     known = max((float(value) for value in (kept, floor) if isinstance(value, int | float)), default=None)
@@ -172,10 +170,11 @@ def _run_member(run: Run, floor: float | None) -> Member:
     validation = run.recipe.get("validation")
     iou = validation.get("iou") if isinstance(validation, Mapping) else None
     settings = {} if iou is None else {"IoU of non-maximum suppression": iou}
-    sizes = {image.id: (image.width, image.height) for image in images if image.width}
     named = judged.get("protocols")
     protocols = tuple(map(str, named)) if isinstance(named, list) else ()
-    return Member(run.name, truth.annotations, truth.classes, found.detections, sizes, known, protocols, settings)
+    return Member(
+        run.name, truth.annotations, truth.classes, found.detections, dataset.sizes, known, protocols, settings
+    )
 
 
 def _run(place: Place) -> Run | None:
@@ -184,7 +183,7 @@ def _run(place: Place) -> Run | None:
         return place
     path = Path(place)
     if path.is_file():
-        return Run(path.parent) if (path.parent / "run.json").is_file() else None
+        return run_beside(path)
     try:
         return None if _is_file(place) else Run.open(place)
     except UsageError:

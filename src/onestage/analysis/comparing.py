@@ -130,7 +130,7 @@ def compare(
     Raises GateError with all reasons where the comparison would not be fair; `common` compares what the arms share.
     """
     _check(protocol, resamples, level, seed)
-    reading = Reading(data, split, several(classes), categories, floor, 0, format, allow_loss)
+    reading = Reading(data, split, several(classes), categories, floor, format, allow_loss)
     progress("reading")
     shared = fair(read_arms(arms, reading, several(names)), protocol, common)
     chosen = protocols_named([shared.protocol])[shared.protocol]
@@ -218,15 +218,15 @@ def _pair(
     p = None if head.p is None else corrected
     outcome = _outcome(head, p, level)
     images = seeds = None
-    if head.spread is not None and wanted == wanted:
+    if head.spread is not None and not math.isnan(wanted):
         images = head.spread.images_needed(wanted, level)
         seeds = head.spread.seeds_needed(wanted, level)
     base = shared.arms[0]
-    several = len(shared.arms) > 2
-    members = (len(base.members), len(arm.members))
     verdict = said(
-        base.name, arm.name, head, outcome, p, len(shared.truths), members, several, level, wanted, images, seeds
-    )
+        base.name, arm.name, head, outcome, p=p, n_images=len(shared.truths),
+        seeds=(len(base.members), len(arm.members)), several=len(shared.arms) > 2, level=level, see=wanted,
+        images_needed=images, seeds_needed=seeds,
+    )  # fmt: skip
     return Pair(base.name, arm.name, head, rows, outcome, p, wanted, images, seeds, verdict, said_smallest(head, level))
 
 

@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 
 from onestage.data.dataset import Dataset
-from onestage.data.detections import Found, coco_labels, no_such_place, own_labels, read_detections
+from onestage.data.detections.coco_json import coco_labels, own_labels
+from onestage.data.detections.reading import Found, no_such_place, read_detections
 from onestage.data.detections.rows import Numbering
 from onestage.data.one_set import open_set
 from onestage.data.samples import SAMPLES
 from onestage.errors import UsageError
-from onestage.evaluation import PROTOCOLS, Evaluation, evaluate, lay_out
+from onestage.evaluation import DEFAULT_PROTOCOLS, PROTOCOLS, Evaluation, evaluate, lay_out
 from onestage.experiments.run import Run
+from onestage.experiments.truth import TRUTH_FILE
 from onestage.records import Detections, Finding, ImageId
 
-DEFAULT_PROTOCOLS = ("voc07", "voc10", "coco")
 # What `categories=` may say; "coco" is the ids of the truth's file.
 CATEGORIES = ("coco", "labels", "indices")
 
@@ -76,7 +77,7 @@ def judge_detections(
     run = run_beside(path)
     if data is None and run is None:
         raise UsageError("data= is missing", hint="a dataset folder or file, or the name of a sample (data ls)")
-    truth = run.folder / "validation.json" if data is None and run is not None else Path(str(data)).expanduser()
+    truth = run.folder / TRUTH_FILE if data is None and run is not None else Path(str(data)).expanduser()
     dataset = open_set(truth, split, classes=classes, seed=seed, allow_loss=allow_loss, images=False)
     floor = run.metrics.get("score_floor") if score is None and run is not None else score
     floor = float(floor) if isinstance(floor, int | float) else None

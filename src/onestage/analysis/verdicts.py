@@ -11,7 +11,7 @@ _SHOWN = 0.005  # points; less is shown as 0
 
 
 def said(
-    a: str, b: str, row: Difference, outcome: str, p: float | None, n_images: int, seeds: tuple[int, int],
+    a: str, b: str, row: Difference, outcome: str, *, p: float | None, n_images: int, seeds: tuple[int, int],
     several: bool, level: float, see: float, images_needed: int | None, seeds_needed: int | None,
 ) -> str:  # fmt: skip
     """ "new is better by 1.8 mAP50-95 (95 % 0.4 to 3.2) on 548 images", and what its like is in other cases.

@@ -17,6 +17,11 @@ def area(boxes: FloatArray, offset: float = 0.0) -> FloatArray:
     return result
 
 
+def corners(xywh: FloatArray) -> FloatArray:
+    """xyxy of boxes (N, 4) given by left, top, width, height."""
+    return np.hstack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]])
+
+
 def intersection(a: FloatArray, b: FloatArray, offset: float = 0.0) -> FloatArray:
     """Area shared by every box of `a` (N, 4) with every box of `b` (M, 4): (N, M)."""
     width = np.minimum(a[:, None, 2], b[None, :, 2])

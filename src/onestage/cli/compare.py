@@ -81,22 +81,21 @@ def compare(
 
 def _options(keys: Mapping[str, Any], gate: Any) -> dict[str, Any]:
     """The keys as `onestage.compare` takes them; UsageError that names every value that cannot be used."""
+    from onestage.analysis.judging import CATEGORIES
+    from onestage.cli.words import is_number, listed
     from onestage.errors import UsageError, did_you_mean
-
-    def number(value: Any, low: float, high: float) -> bool:
-        return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
 
     problems = []
     ranges = {"floor": (0, 1), "see": (0, 100), "level": (50, 99.99)}
     for key, value in keys.items():
-        if key in ranges and not number(value, *ranges[key]):
+        if key in ranges and not is_number(value, *ranges[key]):
             problems.append(f"{key}: expected a number from {ranges[key][0]} to {ranges[key][1]}, got {value!r}")
-        elif key in ("resamples", "seed") and not (isinstance(value, int) and number(value, 0, 10**7)):
+        elif key in ("resamples", "seed") and not (isinstance(value, int) and is_number(value, 0, 10**7)):
             problems.append(f"{key}: expected a whole number, got {value!r}")
         elif key in ("data", "split", "protocol", "score", "format") and not isinstance(value, str):
             problems.append(f"{key}: expected one word, got {value!r}")
-        elif key == "categories" and value not in ("coco", "labels", "indices"):
-            problems.append(f"categories: expected coco, labels or indices, got {value!r}")
+        elif key == "categories" and value not in CATEGORIES:
+            problems.append(f"categories: expected {' or '.join(CATEGORIES)}, got {value!r}")
         elif key == "allow_loss" and value not in (True, False):
             problems.append(f"allow_loss: expected true or false, got {value!r}")
     if gate is not None and gate not in GATES:
@@ -109,13 +108,8 @@ def _options(keys: Mapping[str, Any], gate: Any) -> dict[str, Any]:
             options[key] /= 100
     for key in ("names", "classes"):
         if key in options:
-            options[key] = _list(options[key])
+            options[key] = listed(options[key])
     return options
-
-
-def _list(value: Any) -> list[str]:
-    """A list of words, written [a,b] or a,b."""
-    return [str(word).strip() for word in (value.split(",") if isinstance(value, str) else value)]
 
 
 def _pass(found: Comparison, gate: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from onestage.cli.terminal import Terminal
     from onestage.data.dataset import Dataset
-    from onestage.data.detections import Found
+    from onestage.data.detections.reading import Found
     from onestage.evaluation import Evaluation
     from onestage.records import Detections, ImageId
 
@@ -59,6 +59,7 @@ def judge(terminal: Terminal, place: str, keys: dict[str, Any]) -> Judged:
 
 
 def _judge_weights(terminal: Terminal, path: Path, given: Mapping[str, Any], own: Mapping[str, Any]) -> Judged:
+    from onestage.cli.words import listed
     from onestage.data.one_set import open_set
     from onestage.errors import ModelError, UsageError
 
@@ -75,7 +76,7 @@ def _judge_weights(terminal: Terminal, path: Path, given: Mapping[str, Any], own
     with terminal.waiting("loading torch"):
         from onestage.models.weights import load_detector, read_card
         from onestage.training.judge import judge as judge_detector
-    named = _names(given.get("classes"))
+    named = listed(given.get("classes"))
     detector, classes = load_detector(path, given.get("model"), named or ())
     keys.setdefault("fit", read_card(path).get("fit", "squash") if given.get("model") is None else "squash")
     options = {key: keys[key] for key in ("score", "iou", "fit", "precision", "batch", "device", "at") if key in keys}
@@ -107,12 +108,13 @@ def _holds_detections(path: Path, keys: Mapping[str, Any]) -> bool:
 def _judge_file(path: Path, keys: Mapping[str, Any]) -> Judged:
     """Detections against the truth, without torch and, for COCO data, without images."""
     from onestage.analysis.judging import judge_detections
+    from onestage.cli.words import listed
 
     _refuse_dead(keys, [key for key in keys if key not in FOR_FILES], "a detection file")
     options = {key: keys[key] for key in ("split", "format", "categories", "score", "at", "seed", "allow_loss")
                if key in keys}  # fmt: skip
     judged = judge_detections(
-        path, keys.get("data"), protocols=_names(keys.get("protocol")), classes=_names(keys.get("classes")), **options
+        path, keys.get("data"), protocols=listed(keys.get("protocol")), classes=listed(keys.get("classes")), **options
     )
     return Judged(str(path), judged.data, judged.dataset, judged.detections, judged.evaluation, judged.found)
 
@@ -134,13 +136,7 @@ def _needed(keys: Mapping[str, Any]) -> Any:
 
 
 def _protocols(keys: Mapping[str, Any]) -> tuple[str, ...]:
-    return _names(keys.get("protocol")) or ("voc07", "voc10", "coco")
+    from onestage.cli.words import listed
+    from onestage.evaluation import DEFAULT_PROTOCOLS
 
-
-def _names(value: Any) -> tuple[str, ...] | None:
-    """A list of words, written [a,b] or a,b."""
-    if value is None:
-        return None
-    return tuple(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else tuple(
-        word.strip() for word in str(value).split(",") if word.strip()
-    )  # fmt: skip
+    return listed(keys.get("protocol")) or DEFAULT_PROTOCOLS

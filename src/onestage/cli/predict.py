@@ -159,7 +159,7 @@ def _left_out(path: Path, why: str) -> str:
 def _checked(keys: Mapping[str, Any]) -> dict[str, Any]:
     """The keys with their defaults; UsageError names every one that is unknown or out of range."""
     from onestage.boxes.selection import PRESETS
-    from onestage.cli.words import known_only
+    from onestage.cli.words import is_number, known_only
     from onestage.errors import UsageError
 
     known_only("predict", keys, [key for key, _, _ in KEYS])
@@ -172,8 +172,8 @@ def _checked(keys: Mapping[str, Any]) -> dict[str, Any]:
     classes = settings["classes"]
     settings["classes"] = (classes,) if isinstance(classes, str) else classes
     checks = {
-        "score": (_is_number(settings["score"]) and 0 <= settings["score"] <= 1, "a number from 0 to 1"),
-        "iou": (_is_number(settings["iou"]) and 0 < settings["iou"] <= 1, "a number above 0, at most 1"),
+        "score": (is_number(settings["score"], 0, 1), "a number from 0 to 1"),
+        "iou": (is_number(settings["iou"], 0, 1) and settings["iou"] > 0, "a number above 0, at most 1"),
         "batch": (type(settings["batch"]) is int and settings["batch"] >= 1, "a whole number from 1 on"),
         "classes": (isinstance(settings["classes"], list | tuple), "a list of names, [a,b,…]"),
         "fit": (settings["fit"] in (None, "squash", "letterbox"), "squash or letterbox"),
@@ -184,10 +184,6 @@ def _checked(keys: Mapping[str, Any]) -> dict[str, Any]:
                          problems=wrong if len(wrong) > 1 else ())  # fmt: skip
     settings["classes"] = tuple(map(str, settings["classes"]))
     return settings
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _refuse_foreign(out: Path) -> None:

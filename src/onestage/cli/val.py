@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -74,7 +75,7 @@ def val(
     details: Details = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Judge a run, weights, or anyone's detection file, with 95 % intervals."""
-    from onestage.cli.judged_tables import show_details
+    from onestage.cli.detail_tables import show_details
     from onestage.cli.judging import judge
     from onestage.cli.scores import show_scores
     from onestage.cli.terminal import Terminal
@@ -163,18 +164,18 @@ def _show_reading(terminal: Terminal, judged: Judged) -> dict[str, Any]:
 
 def _check(keys: Mapping[str, Any]) -> None:
     """UsageError that names every value no key of its kind can have."""
+    from onestage.cli.words import is_number
     from onestage.errors import UsageError
 
     problems = []
     for key, value in keys.items():
-        number = isinstance(value, int | float) and not isinstance(value, bool)
         if key == "protocol" and not str(value or "").strip(" ,[]"):
             problems.append("protocol: none is named")
-        elif key == "iou" and not (number and 0 <= value <= 1):
+        elif key == "iou" and not is_number(value, 0, 1):
             problems.append(f"{key}: expected a number from 0 to 1, got {value!r}")
-        elif key in ("score", "at") and not (number and math.isfinite(value)):
+        elif key in ("score", "at") and not is_number(value, -sys.float_info.max, sys.float_info.max):
             problems.append(f"{key}: expected a number, got {value!r}")
-        elif key in ("batch", "seed") and not (isinstance(value, int) and number and value >= (key == "batch")):
+        elif key in ("batch", "seed") and not (isinstance(value, int) and is_number(value, key == "batch", math.inf)):
             problems.append(f"{key}: expected a whole number, got {value!r}")
         elif key in CHOICES and value not in CHOICES[key]:
             problems.append(f"{key}: expected {' or '.join(map(str, CHOICES[key]))}, got {value!r}")

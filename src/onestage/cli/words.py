@@ -42,6 +42,19 @@ def at_most(verb: str, places: Sequence[str], most: int, what: str) -> None:
         )
 
 
+def listed(value: Any) -> tuple[str, ...] | None:
+    """A list of words, written [a,b] or a,b; None where nothing is given."""
+    if value is None:
+        return None
+    words = value.split(",") if isinstance(value, str) else value if isinstance(value, Sequence) else (value,)
+    return tuple(word for one in words if (word := str(one).strip()))
+
+
+def is_number(value: Any, low: float, high: float) -> bool:
+    """Whether the value of a key is a number from `low` to `high`; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+
+
 def _is_assignment(word: str) -> bool:
     """`epochs=3` sets a key; `./a=b/c.json` is a path."""
     key, given, _ = word.partition("=")

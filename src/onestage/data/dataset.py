@@ -46,6 +46,11 @@ class Dataset:
         return sum(len(self.annotations[image.id]) for image in self.images)
 
     @property
+    def zero_based(self) -> bool:
+        """Whether its files are VOC's but count pixels from 0, so that their corners were taken as they stand."""
+        return any(finding.code == "zero-based" for finding in self.findings)
+
+    @property
     def truths(self) -> dict[ImageId, Annotations]:
         """The annotations of the images of this split, by id."""
         return {image.id: self.annotations[image.id] for image in self.images}

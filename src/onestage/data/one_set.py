@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, cast
 
 from onestage.data import samples
 from onestage.data.dataset import Dataset
-from onestage.data.formats import READERS, coco, fddb, recognise, visdrone, voc, widerface, yolo
+from onestage.data.formats import READERS, recognise
 from onestage.data.formats.splits import role
 from onestage.data.locate import existing, nothing_here
 from onestage.data.opening import LOSS_LIMIT, open_dataset, refuse_losses
@@ -16,25 +15,6 @@ from onestage.data.spec import read_spec
 from onestage.errors import DataError, did_you_mean
 
 ROLES = ("train", "val", "test")
-
-
-class _Reader(Protocol):
-    def splits(self, root: Path) -> list[str]: ...
-
-    def read(
-        self, root: Path, split: str | None, classes: Sequence[str] | None = None, *, probe_images: bool = True
-    ) -> Dataset: ...
-
-
-# Formats that can be read for judging detections: boxes as written, and (but for YOLO's shares) without the images.
-WITHOUT_IMAGES: dict[str, _Reader] = {
-    "coco": cast(_Reader, coco),
-    "visdrone": cast(_Reader, visdrone),
-    "voc": cast(_Reader, voc),
-    "yolo": cast(_Reader, yolo),
-    "fddb": cast(_Reader, fddb),
-    "widerface": cast(_Reader, widerface),
-}
 # Formats whose file or folder of a single set is judged whole, where others have a part split off.
 WHOLE = ("coco", "widerface", "visdrone", "fddb")
 
@@ -53,11 +33,12 @@ def open_set(
     """
     path = existing(Path(samples.get(str(data)) if str(data) in samples.SAMPLES else data).expanduser())
     found = recognise(path) if read_spec(path) is None else []
-    if found and (alone := WITHOUT_IMAGES.get(found[0][0])) and (not images or split is None):
-        names = alone.splits(path)
+    if found and (not images or split is None):
+        names = READERS[found[0][0]].splits(path)
         by_itself = not images and (names or split in (None, "all"))
         if by_itself or (len(names) == 1 and found[0][0] in WHOLE):
-            return _sound(alone.read(path, _set_name(names, split), classes, probe_images=images), allow_loss)
+            dataset = READERS[found[0][0]].read(path, _set_name(names, split), classes, probe_images=images)
+            return _sound(dataset, allow_loss)
     if split in (None, *ROLES):
         opened = open_dataset(path, classes=classes, seed=seed, allow_loss=allow_loss)
         chosen = {"train": opened.train, "val": opened.val, "test": opened.test}[split or "val"]
@@ -82,7 +63,7 @@ def _sound(dataset: Dataset, allow_loss: bool) -> Dataset:
 
 
 def _set_name(names: Sequence[str], split: str | None) -> str | None:
-    """The set of a format in `WITHOUT_IMAGES`: as given, by role, or the one meant to be judged on; None: all."""
+    """The set among `names` that `split` means: itself, by its role, or the one meant to be judged on; None: all."""
     if split == "all" or not names:
         return None
     roles: dict[str | None, str] = {role(name): name for name in reversed(names)}

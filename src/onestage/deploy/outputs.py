@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from onestage.data.detections import coco_results
+from onestage.data.detections.coco_json import coco_results
 from onestage.data.formats.files import printable, put_text
 from onestage.deploy.predict import Prediction
 

@@ -1,4 +1,4 @@
-"""The judge: from detections and annotations to numbers; numpy only, never torch."""
+"""The judge: from detections and annotations to numbers; no files, never torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from onestage.errors import DataError, UsageError, did_you_mean
 from onestage.evaluation import coco, darknet, details, fddb, operating, uncertainty, visdrone, voc, widerface
 from onestage.evaluation.judgement import Judgement, Protocol
 from onestage.evaluation.pool import Pool, lay_out
-from onestage.evaluation.verdict import Evaluation, truncation
+from onestage.evaluation.result import Evaluation, truncation
 from onestage.records import Annotations, Detections, ImageId, Metrics
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -27,10 +27,15 @@ PROTOCOLS: dict[str, Protocol] = {
     "widerface": Protocol(widerface.widerface, "APhard", "WIDER FACE eval_tools, as ported", widerface.unfit),
 }
 
+# What detections are judged by where nobody says.
+DEFAULT_PROTOCOLS = ("voc07", "voc10", "coco")
 # Protocols that can be asked for at another IoU: voc07@0.75.
 AT_ANY_IOU = ("voc07", "voc10", "voc07+1", "voc10+1")
 
-__all__ = ["PROTOCOLS", "Evaluation", "Judgement", "Pool", "Protocol", "evaluate", "lay_out", "protocols_named"]
+__all__ = [
+    "DEFAULT_PROTOCOLS", "PROTOCOLS", "Evaluation", "Judgement", "Pool", "Protocol", "evaluate", "lay_out",
+    "protocols_named",
+]  # fmt: skip
 
 
 def protocols_named(names: Sequence[str]) -> dict[str, Protocol]:
@@ -63,7 +68,7 @@ def evaluate(
     truths: Mapping[ImageId, Annotations],
     detections: Mapping[ImageId, Detections],
     classes: Sequence[str],
-    protocols: Sequence[str] = ("voc07", "voc10", "coco"),
+    protocols: Sequence[str] = DEFAULT_PROTOCOLS,
     intervals: bool = True,
     *,
     sizes: Mapping[ImageId, tuple[int, int]] | None = None,
@@ -78,8 +83,8 @@ def evaluate(
     image in which nothing was found. Rows are those of each protocol (see `voc07` and `coco`), and precision, recall
     and F1 at the score of best mean F1, or at `score` where given, by the matching of the first VOC protocol asked
     for. `intervals` adds 95 % bootstrap intervals over images from `resamples` draws with `seed`. `score_floor` is the
-    score below which the detector kept nothing;
-    without it the lowest score seen is taken, and above 0.01 the result is marked as truncated.
+    score below which the detector kept nothing; without it the lowest score seen is taken, and above 0.01 the result is
+    marked as truncated.
 
     `sizes` are width and height of the images, where known (VisDrone's rule asks for them).
 

@@ -8,35 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from onestage.evaluation import resampled_areas
+from onestage.evaluation import resampled_areas, resampling
+from onestage.evaluation.ranking import Ranking
 from onestage.records import BoolArray, FloatArray, IntArray
 
 AreaRule = Callable[[FloatArray, FloatArray], FloatArray]
 _Small = NDArray[np.int32]  # half the memory of IntArray, and no set has 2**31 detections
 _CELLS = 1 << 20
-
-
-@dataclass(frozen=True, eq=False)
-class Ranking:
-    """The detections of one class in order of score, and what became of each at T overlap thresholds.
-
-    `image` (n,) is an index into the set's images, `score` (n,) descends, `rank` (n,) is the place within its own
-    image, 0 for the best. `hit` and `counted` are (T, n): a detection that is counted but no hit is false; one that
-    is not counted fell on a truth that counts neither way. Every hit is counted. `truths` (I,) is the number of
-    truths that count in each image.
-    """
-
-    image: IntArray
-    score: FloatArray
-    rank: IntArray
-    hit: BoolArray
-    counted: BoolArray
-    truths: IntArray
-
-    @property
-    def n_truths(self) -> int:
-        """How many truths count."""
-        return int(self.truths.sum())
 
 
 def area_under_envelope(precision: FloatArray, recall: FloatArray) -> FloatArray:
@@ -92,7 +70,7 @@ def average_precisions(rankings: Sequence[Ranking], rule: AreaRule, weights: Int
         return np.stack([_average_precision(ranking, rule, weights) for ranking in rankings])
     points = rule.points if isinstance(rule, AtPoints) else None
     result = np.full((len(rankings), len(rankings[0].hit), len(weights)), np.nan)
-    for part, some in resampled_areas.parts(weights):
+    for part, some in resampling.parts(weights):
         for k, ranking in enumerate(rankings):
             if ranking.n_truths:
                 result[k, :, part] = resampled_areas.average_precision(ranking, points, some)
@@ -105,11 +83,11 @@ def recalls(rankings: Sequence[Ranking], per_image: int, weights: IntArray) -> F
         return np.zeros((0, 1, len(weights)))
     result = np.full((len(rankings), len(rankings[0].hit), len(weights)), np.nan)
     hits = [ranking.hit & (ranking.rank < per_image) for ranking in rankings]
-    for part, some in resampled_areas.parts(weights):
+    for part, some in resampling.parts(weights):
         for k, ranking in enumerate(rankings):
             if ranking.n_truths:
                 truths = ranking.truths.astype(np.float64) @ some
-                found = resampled_areas.sums([ranking.image[hit] for hit in hits[k]], some)
+                found = resampling.sums([ranking.image[hit] for hit in hits[k]], some)
                 np.divide(found, truths, out=result[k, :, part], where=truths > 0)
     return result
 

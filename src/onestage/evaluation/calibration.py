@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from onestage.evaluation.average_precision import Ranking
-from onestage.evaluation.resampling import resampled_sums
-from onestage.evaluation.uncertainty import interval
+from onestage.evaluation.ranking import Ranking
+from onestage.evaluation.resampling import DRAWS, sums_by_cell
+from onestage.evaluation.significance import quantile
+from onestage.evaluation.uncertainty import interval, wilson
 from onestage.records import BoolArray, FloatArray, IntArray
 
 BINS = 10
 FEWEST = 30  # detections that a bin needs before its gap can be the maximum error
-DRAWS = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,8 +104,6 @@ def share_interval(hits: FloatArray, n: FloatArray, level: float = 0.95) -> list
     freedom. Where all or none hit, images count instead of detections. None for fewer than two images. In simulation
     with 25 to 200 images, alike within or not, it held the truth in 94 to 97 of 100 bins.
     """
-    from scipy.special import stdtrit
-
     there = n > 0
     hits, n = hits[there], n[there]
     m, total = len(n), float(n.sum())
@@ -117,9 +115,7 @@ def share_interval(hits: FloatArray, n: FloatArray, level: float = 0.95) -> list
         effective = min(total, p * (1 - p) / variance) if variance else total
     else:
         effective = float(m)
-    z2 = float(stdtrit(m - 1, 0.5 + level / 2)) ** 2 / effective
-    middle, half = (p + z2 / 2) / (1 + z2), np.sqrt(z2 * p * (1 - p) + z2**2 / 4) / (1 + z2)
-    return [max(0.0, float(middle - half)), min(1.0, float(middle + half))]
+    return list(wilson(p, effective, quantile(0.5 + level / 2, m - 1)))
 
 
 def _gathered(rankings: Sequence[Ranking]) -> _Rows:
@@ -190,8 +186,8 @@ def _errors(
     drawn = None
     if weights is not None and len(rows.score):
         few = weights[:DRAWS]
-        missing = resampled_sums(few, rows.image, cell, cells, rows.hit - rows.score).reshape(*shape, -1)
-        drawn = missing, resampled_sums(few, rows.image, rows.label, n_classes)
+        missing = sums_by_cell(few, rows.image, cell, cells, rows.hit - rows.score).reshape(*shape, -1)
+        drawn = missing, sums_by_cell(few, rows.image, rows.label, n_classes)
     whole = _error(n.sum(0), hits.sum(0), said.sum(0))
     each = [_error(n[k], hits[k], said[k]) for k in range(n_classes)]
     if drawn is not None:

@@ -6,16 +6,11 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from onestage.evaluation.average_precision import (
-    HUNDRED_AND_ONE_POINTS,
-    Ranking,
-    average_precisions,
-    mean_present,
-    recalls,
-)
+from onestage.evaluation.average_precision import HUNDRED_AND_ONE_POINTS, average_precisions, mean_present, recalls
 from onestage.evaluation.coco_matching import Outcome, match, sides
 from onestage.evaluation.judgement import Judgement, Key
 from onestage.evaluation.pool import Pool
+from onestage.evaluation.ranking import Ranking
 from onestage.records import BoolArray, FloatArray, IntArray
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -41,7 +36,8 @@ def coco(pool: Pool) -> Judgement:
     Source: COCOeval of pycocotools 2.0.11, whose numbers these are (to rounding: it adds 2⁻⁵² to each denominator).
     Difference: truths marked `ignore` count neither way and take one detection each, where pycocotools overwrites
     that mark with iscrowd, so a reader that wants its number must not set it. `difficult` is not a word of COCO's
-    and has no effect. pycocotools takes a match with the annotation whose id is 0 for none; there are no ids here.
+    and has no effect. pycocotools takes a match with the annotation whose id is 0 for none: so do we where
+    extra["null_id"] marks it, and say so.
     """
     ranked = rankings(pool)
     n_truths = {area: [r.n_truths for r in of_area] for area, of_area in ranked.items()}
@@ -58,7 +54,9 @@ def coco(pool: Pool) -> Judgement:
         counts = n_truths[_SIZED.get(name[-1], "all")]
         return sum(counts) if class_name is None else counts[index[class_name]]
 
-    return Judgement("coco", scores, count, len(pool.images), ranked, HUNDRED_AND_ONE_POINTS, some=some)
+    return Judgement(
+        "coco", scores, count, len(pool.images), ranked, HUNDRED_AND_ONE_POINTS, notes=_notes(pool), some=some
+    )
 
 
 def rankings(
@@ -75,7 +73,7 @@ def rankings(
     limits = list(areas.values())
     outside = np.stack([(area < low) | (area > high) for low, high in limits], axis=1)
     ignored = outside | (pool.truth_ignore | pool.truth_crowd)[:, None]
-    outcome = match(pool, ignored, thresholds, max_detections)
+    outcome = match(pool, ignored, thresholds, max_detections, _unseen(pool))
     width, height = sides(pool.box)
     box_area = width * height
     result: dict[str, list[Ranking]] = {name: [] for name in areas}
@@ -133,6 +131,22 @@ def _scores(
         if name in wanted:
             put(name, recalls(ranked[area], limit, weights))
     return result
+
+
+def _unseen(pool: Pool) -> BoolArray | None:
+    """The truths that pycocotools cannot see to be found, (G,); None where it sees all."""
+    marked = pool.truth_column("null_id", False)
+    return None if marked is None else marked.astype(np.bool_)
+
+
+def _notes(pool: Pool) -> tuple[str, ...]:
+    unseen = _unseen(pool)
+    if unseen is None or not (unseen & ~pool.truth_crowd & ~pool.truth_ignore).any():
+        return ()
+    return (
+        "the annotation with id 0 can only be missed, and what is found there is false, as in pycocotools; "
+        "annotations numbered from 1 do not meet this",
+    )
 
 
 def _truth_area(pool: Pool) -> FloatArray:

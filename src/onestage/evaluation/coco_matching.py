@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from onestage.evaluation.overlap import paired_intersection, pairs, ranges
+from onestage.evaluation.overlap import Pairs, joined, paired_intersection, pairs, ranges
 from onestage.evaluation.pool import Pool
 from onestage.records import BoolArray, FloatArray, IntArray
 
@@ -46,26 +46,30 @@ class Candidates:
         return cls(detection[order], truth[order], overlap[order], turn[order])
 
 
-def match(pool: Pool, ignored: BoolArray, thresholds: FloatArray, max_detections: int) -> Outcome:
+def match(
+    pool: Pool, ignored: BoolArray, thresholds: FloatArray, max_detections: int, unseen: BoolArray | None = None
+) -> Outcome:  # fmt: skip
     """Give each detection its truth as pycocotools does, per threshold (T,) and area range: `ignored` is (G, A).
 
     Within an image and class, detections take turns from the highest score down, at most `max_detections`. Each
     takes, of the truths at IoU >= threshold that are still free, the one it overlaps most (the last of equals);
     ignored truths only if no other is left. Crowds are never used up, and overlap with them is the share of the
-    detection inside.
+    detection inside. A detection that takes one of the truths `unseen` (G,) is left as FREE, though it uses it up.
 
     The k-th turns of all images and classes are played together, over all T x A columns; only pairs that
     overlap enough are kept, so the cost grows with them and not with detections x truths.
     """
     found = _candidates(pool, float(thresholds.min()), max_detections)
-    return assign(found, pool.truth_crowd, ignored, np.minimum(thresholds, 1 - 1e-10), len(pool.group))
+    return assign(found, pool.truth_crowd, ignored, np.minimum(thresholds, 1 - 1e-10), len(pool.group), unseen)
 
 
 def assign(
-    found: Candidates, crowd: BoolArray, ignored: BoolArray, thresholds: FloatArray, detections: int
+    found: Candidates, crowd: BoolArray, ignored: BoolArray, thresholds: FloatArray, detections: int,
+    unseen: BoolArray | None = None,
 ) -> Outcome:  # fmt: skip
     """Play the turns of the pairs found: `crowd` (G,) truths are never used up; else as `match`, for D detections."""
     columns = len(thresholds) * ignored.shape[1]
+    unseen = np.zeros(len(ignored), np.bool_) if unseen is None else unseen
     limit = np.repeat(thresholds, ignored.shape[1])
     aside = np.tile(ignored, (1, len(thresholds)))
     taken = np.zeros((len(ignored), columns), np.bool_)
@@ -76,7 +80,7 @@ def assign(
     state = np.zeros((len(paired), columns), np.int8)
     edges = np.searchsorted(found.turn, np.arange(found.turn[-1] + 2 if len(found.turn) else 1))
     for first, last in pairwise(edges):
-        _play(found, slice(int(first), int(last)), crowd, aside, limit, taken, state, place)
+        _play(found, slice(int(first), int(last)), crowd, unseen, aside, limit, taken, state, place)
     return Outcome(place, state.reshape(len(paired), len(thresholds), ignored.shape[1]))
 
 
@@ -94,7 +98,7 @@ def sides(boxes: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _candidates(pool: Pool, threshold: float, max_detections: int) -> Candidates:
-    parts: list[tuple[IntArray, IntArray, FloatArray]] = []
+    parts: list[Pairs] = []
     rows = np.flatnonzero(pool.rank < max_detections)
     area = np.multiply(*sides(pool.box))
     truth_area = np.multiply(*sides(pool.truth_box))
@@ -104,11 +108,7 @@ def _candidates(pool: Pool, threshold: float, max_detections: int) -> Candidates
         overlap = np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
         near = overlap >= min(threshold, 1 - 1e-10)
         parts.append((detection[near], truth[near], overlap[near]))
-    if not parts:
-        empty = np.zeros(0, np.int64)
-        return Candidates(empty, empty, np.zeros(0), empty)
-    detection, truth, overlap = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Candidates.ordered(detection, truth, overlap, pool.group)
+    return Candidates.ordered(*joined(parts), pool.group)
 
 
 def _turns(group: IntArray, detection: IntArray) -> IntArray:
@@ -119,8 +119,8 @@ def _turns(group: IntArray, detection: IntArray) -> IntArray:
 
 
 def _play(
-    found: Candidates, rows: slice, crowd: BoolArray, aside: BoolArray, limit: FloatArray, taken: BoolArray,
-    state: NDArray[np.int8], place: IntArray,
+    found: Candidates, rows: slice, crowd: BoolArray, unseen: BoolArray, aside: BoolArray, limit: FloatArray,
+    taken: BoolArray, state: NDArray[np.int8], place: IntArray,
 ) -> None:  # fmt: skip
     """One turn of every image and class: writes `taken` (G, T x A) and `state` (N, T x A)."""
     detection, truth = found.detection[rows], found.truth[rows]
@@ -134,4 +134,6 @@ def _play(
     value = best[row, column]
     chosen = truth[starts[row] + (value - 1) % many]
     taken[chosen, column] = True
-    state[place[detection[starts[row]]], column] = np.where(value > many, Outcome.HIT, Outcome.ASIDE)
+    state[place[detection[starts[row]]], column] = np.where(
+        value <= many, Outcome.ASIDE, np.where(unseen[chosen], Outcome.FREE, Outcome.HIT)
+    )

@@ -187,8 +187,7 @@ def differing_images(pools: Sequence[Pool]) -> int:
 
 def _fingerprints(pool: Pool) -> NDArray[np.uint64]:
     """A number per image (I,) that stands for its detections, whatever their order."""
-    label = pool.group // max(len(pool.images), 1)
-    columns = np.column_stack([label, pool.box, pool.score]).astype(np.float64) + 0.0  # -0.0 becomes 0.0
+    columns = np.column_stack([pool.label_of(pool.group), pool.box, pool.score]) + 0.0  # -0.0 becomes 0.0
     mixed = np.zeros(len(columns), np.uint64)
     for column in np.ascontiguousarray(columns.T).view(np.uint64):
         mixed = (mixed ^ column) * np.uint64(0x9E3779B97F4A7C15)

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from onestage.evaluation.overlap import paired_iou, ranges
+from onestage.evaluation.overlap import Pairs, joined, paired_iou, ranges
 from onestage.evaluation.pool import Pool
+from onestage.evaluation.voc import compared_boxes
 from onestage.records import BoolArray, FloatArray, IntArray
 
 MOST_DENSE = 100  # classes; the matrix of more is kept as its cells that are not zero
@@ -98,7 +99,7 @@ def confusion(pool: Pool, score: float | None, iou: float = 0.5, pixel_offset: f
     keep = np.flatnonzero(pool.score >= (np.inf if score is None else score))
     keep = keep[np.lexsort((pool.rank[keep], pool.group[keep], -pool.score[keep]))]
     found, truth, overlap = _pairs(pool, keep, iou, pixel_offset)
-    label, truth_label = pool.group[keep] // max(len(pool.images), 1), pool.truth_group // max(len(pool.images), 1)
+    label, truth_label = pool.label_of(pool.group[keep]), pool.label_of(pool.truth_group)
     own = truth_label[truth] == label[found]
     best = _best(found[own], truth[own], overlap[own], len(keep))
     there = np.flatnonzero(best >= 0)
@@ -122,7 +123,7 @@ def confusion(pool: Pool, score: float | None, iou: float = 0.5, pixel_offset: f
     return Confusion(pool.classes, counts, score, iou, np.bincount(label[second], minlength=n))
 
 
-def _pairs(pool: Pool, keep: IntArray, iou: float, pixel_offset: float) -> tuple[IntArray, IntArray, FloatArray]:
+def _pairs(pool: Pool, keep: IntArray, iou: float, pixel_offset: float) -> Pairs:
     """Pairs of one image at IoU >= `iou` whatever the class: place in `keep`, truth, overlap; by place, then truth."""
     image = pool.image_of(pool.truth_group)
     by_image = np.argsort(image, kind="stable")
@@ -130,21 +131,19 @@ def _pairs(pool: Pool, keep: IntArray, iou: float, pixel_offset: float) -> tuple
     starts = np.searchsorted(image[by_image], own)
     sizes = np.searchsorted(image[by_image], own, side="right") - starts
     ends = np.cumsum(sizes)
-    parts: list[tuple[IntArray, IntArray, FloatArray]] = []
+    box, truth_box, offset = compared_boxes(pool, pixel_offset)
+    parts: list[Pairs] = []
     first = 0
     while first < len(keep):
         before = int(ends[first - 1]) if first else 0
         last = max(first + 1, int(np.searchsorted(ends, before + _AT_ONCE, side="right")))
         found = np.repeat(np.arange(first, min(last, len(keep))), sizes[first:last])
         truth = by_image[ranges(starts[first:last], sizes[first:last])]
-        overlap = paired_iou(pool.box[keep[found]], pool.truth_box[truth], pixel_offset)
+        overlap = paired_iou(box[keep[found]], truth_box[truth], offset)
         near = overlap >= iou
         parts.append((found[near], truth[near], overlap[near]))
         first = last
-    if not parts:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
-    found, truth, overlap = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return found, truth, overlap
+    return joined(parts)
 
 
 def _best(found: IntArray, truth: IntArray, overlap: FloatArray, n: int) -> IntArray:

@@ -12,7 +12,6 @@ from onestage.evaluation.average_precision import (
     ELEVEN_POINTS,
     HUNDRED_AND_ONE_POINTS,
     AreaRule,
-    Ranking,
     area_under_envelope,
     average_precisions,
     mean_present,
@@ -20,6 +19,7 @@ from onestage.evaluation.average_precision import (
 from onestage.evaluation.judgement import Judgement, Key
 from onestage.evaluation.overlap import paired_iou, pairs
 from onestage.evaluation.pool import Pool
+from onestage.evaluation.ranking import Ranking
 from onestage.records import BoolArray, FloatArray, IntArray
 
 CONFIDENCE = 0.25

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from onestage.evaluation import operating
-from onestage.evaluation.average_precision import Ranking
 from onestage.evaluation.calibration import calibration
 from onestage.evaluation.confusion import confusion
 from onestage.evaluation.pool import Pool
+from onestage.evaluation.ranking import Ranking
 from onestage.records import IntArray
 
 

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from onestage.evaluation import PROTOCOLS, protocols_named
 from onestage.evaluation.judgement import Protocol
 from onestage.evaluation.pool import Pool, lay_out
+from onestage.evaluation.result import truncation
 from onestage.evaluation.rules import NAMES, RULES_OF, Judge, way
 from onestage.records import Annotations, Detections, ImageId
 
@@ -107,9 +109,6 @@ def explain(
 
     Raises UsageError for an unknown protocol, DataError as `evaluate` does for detections that do not fit the truth.
     """
-    from onestage.evaluation import PROTOCOLS, protocols_named
-    from onestage.evaluation.verdict import truncation
-
     asked = protocols_named(protocols or tuple(PROTOCOLS))
     pool = lay_out(truths, detections, classes, sizes)
     unfit = {name: why for name, protocol in asked.items() if (why := protocol.unfit(pool)) is not None}

@@ -44,7 +44,7 @@ def fddb(pool: Pool) -> Judgement:
 
     return Judgement(
         "fddb", scores, lambda _: int(curve.faces.sum()), len(pool.images), {}, curves=_curves(curve),
-        notes=_notes(pool, curve),
+        notes=_notes(pool, curve), whole_curve=False,
     )  # fmt: skip
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from onestage.evaluation.average_precision import AreaRule, Ranking
+from onestage.evaluation.average_precision import AreaRule
 from onestage.evaluation.pool import Pool
+from onestage.evaluation.ranking import Ranking
 from onestage.evaluation.uncertainty import score_interval
 from onestage.records import FloatArray, IntArray, Metric, Metrics
 
@@ -24,8 +25,9 @@ class Judgement:
     `rankings` holds each class's detections per area range ("" where a protocol has none; empty where a protocol
     ranks otherwise). `curves` are a protocol's own curves by name, ready for JSON. `notes` are sentences that
     belong beside the scores: what of the official rule could not be followed, and why. `absent_as_zero` says that
-    classes without truths lower the mean, as 0. `some` computes at least the scores of some keys, where that is
-    cheaper; ask through `chosen`.
+    classes without truths lower the mean, as 0. `whole_curve` says that the scores rest on detections of every score,
+    as average precision does; where not, the protocol's own notes say what a score floor takes from them. `some`
+    computes at least the scores of some keys, where that is cheaper; ask through `chosen`.
     """
 
     protocol: str
@@ -37,6 +39,7 @@ class Judgement:
     curves: Mapping[str, dict[str, list[float]]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     absent_as_zero: bool = False
+    whole_curve: bool = True
     some: Callable[[IntArray, Collection[Key]], Mapping[Key, FloatArray]] | None = None
 
     def chosen(self, weights: IntArray, keys: Collection[Key]) -> dict[Key, FloatArray]:

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from onestage.evaluation.average_precision import Ranking, mean_present, per_image_count, precision_recall
+from onestage.evaluation.average_precision import mean_present, per_image_count, precision_recall
 from onestage.evaluation.judgement import Judgement, Key
-from onestage.evaluation.resampling import resampled_sums
+from onestage.evaluation.ranking import Ranking
+from onestage.evaluation.resampling import DRAWS, sums_by_cell
 from onestage.evaluation.uncertainty import interval
 from onestage.records import FloatArray, IntArray
 
-DRAWS = 200
 _TRIED = 200  # scores of a class among which a resample seeks its best
 
 Curve = dict[str, list[float]]
@@ -147,8 +147,8 @@ def best_intervals(ranking: Ranking, weights: IntArray) -> dict[str, Any]:
     rows = np.flatnonzero(ranking.counted[0] & (ranking.score >= tried[-1]))
     cell = np.searchsorted(-tried, -ranking.score[rows])  # the highest score tried that keeps the row
     hit = ranking.hit[0][rows]
-    counted = np.cumsum(resampled_sums(few, ranking.image[rows], cell, len(tried)), axis=0)
-    hits = np.cumsum(resampled_sums(few, ranking.image[rows[hit]], cell[hit], len(tried)), axis=0)
+    counted = np.cumsum(sums_by_cell(few, ranking.image[rows], cell, len(tried)), axis=0)
+    hits = np.cumsum(sums_by_cell(few, ranking.image[rows[hit]], cell[hit], len(tried)), axis=0)
     truths = few @ ranking.truths
     f1 = np.where(truths > 0, 2 * hits / np.maximum(counted + truths, 1), np.nan)
     known = truths > 0

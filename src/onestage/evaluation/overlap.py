@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from onestage.boxes import geometry
 from onestage.evaluation.pool import Pool
 from onestage.records import FloatArray, IntArray
+
+Pairs = tuple[IntArray, IntArray, FloatArray]  # detection, truth, overlap: (P,) each
 
 
 def ranges(starts: IntArray, counts: IntArray) -> IntArray:
@@ -39,6 +41,13 @@ def pairs(pool: Pool, rows: IntArray, at_once: int = 1 << 19) -> Iterator[tuple[
         part = slice(first, last)
         yield np.repeat(rows[part], counts[part]), ranges(starts[part], counts[part])
         first = last
+
+
+def joined(parts: Sequence[Pairs]) -> Pairs:
+    """The pairs of several blocks, one after the other; none of none."""
+    nothing = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
+    detection, truth, overlap = (np.concatenate(column) for column in zip(nothing, *parts, strict=True))
+    return detection, truth, overlap
 
 
 def paired_intersection(a: FloatArray, b: FloatArray, offset: float = 0.0) -> FloatArray:

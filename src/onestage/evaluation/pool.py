@@ -65,6 +65,11 @@ class Pool:
         result: IntArray = group % max(len(self.images), 1)
         return result
 
+    def label_of(self, group: IntArray) -> IntArray:
+        """Index into `classes` of each group."""
+        result: IntArray = group // max(len(self.images), 1)
+        return result
+
     def class_slices(self, group: IntArray) -> list[slice]:
         """The rows of each class, given the sorted group of each row."""
         edges = np.searchsorted(group, np.arange(len(self.classes) + 1) * len(self.images))

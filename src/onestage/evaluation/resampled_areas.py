@@ -4,34 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from onestage.evaluation.ranking import Ranking
+from onestage.evaluation.resampling import sums, sums_of_runs
 from onestage.records import FloatArray, IntArray
-
-if TYPE_CHECKING:
-    from onestage.evaluation.average_precision import Ranking
 
 FEWEST = 150  # below this many weightings, arrays along the detections are the quicker ones
 _CELLS = 1 << 21
-_LAID_OUT = 1 << 25
 _TABLE = 1 << 24
-
-
-def parts(weights: IntArray) -> Iterator[tuple[slice, FloatArray]]:
-    """The weightings (B, I), some at a time: which, and they as (I, b), so that the inner loops run along b."""
-    step = int(np.clip(_LAID_OUT // max(weights.shape[1], 1), FEWEST, 1024))
-    for start in range(0, len(weights), step):
-        part = slice(start, min(start + step, len(weights)))
-        yield part, np.ascontiguousarray(weights[part].T, dtype=np.float64)
-
-
-def sums(counts: list[IntArray], weights: FloatArray) -> FloatArray:
-    """For each list of images (with repeats) the sum of the `weights` (I, b) of its members: (len(counts), b)."""
-    ends = np.cumsum([0, *(len(part) for part in counts)])
-    members = np.concatenate(counts) if counts else np.zeros(0, np.int64)
-    return _product(members, ends, weights)
 
 
 def average_precision(ranking: Ranking, points: FloatArray | None, weights: FloatArray) -> FloatArray:
@@ -159,13 +141,4 @@ def _gaps(steps: _Steps, weights: FloatArray) -> Iterator[tuple[int, FloatArray]
     for end in range(len(steps.row), 0, -size):
         first = max(0, end - size)
         edges = np.r_[steps.before[first - 1] if first else 0, steps.before[first:end]]
-        yield first, _product(steps.common[edges[0] : edges[-1]], edges - edges[0], weights)
-
-
-def _product(members: IntArray, ends: IntArray, weights: FloatArray) -> FloatArray:
-    from scipy.sparse import csr_array  # late: it is slow to import
-
-    ones = np.ones(len(members))
-    matrix: Any = csr_array((ones, members.astype(np.int32), ends.astype(np.int32)), (len(ends) - 1, len(weights)))
-    result: FloatArray = matrix @ weights
-    return result
+        yield first, sums_of_runs(steps.common[edges[0] : edges[-1]], edges - edges[0], weights)

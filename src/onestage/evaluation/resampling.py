@@ -1,15 +1,46 @@
-"""Sums of rows by cell in every bootstrap resample of the images, by one sparse product."""
+"""Sums over the images of bootstrap resamples, for hundreds of weightings at once by sparse products."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from onestage.records import FloatArray, IntArray
 
+DRAWS = 200  # resamples that the details beyond the scores rest on
+_FEWEST, _MOST = 150, 1024  # weightings at once
+_LAID_OUT = 1 << 25
 _AT_ONCE = 1 << 24
 
 
-def resampled_sums(
+def parts(weights: IntArray) -> Iterator[tuple[slice, FloatArray]]:
+    """The weightings (B, I), some at a time: which, and they as (I, b), so that the inner loops run along b."""
+    step = int(np.clip(_LAID_OUT // max(weights.shape[1], 1), _FEWEST, _MOST))
+    for start in range(0, len(weights), step):
+        part = slice(start, min(start + step, len(weights)))
+        yield part, np.ascontiguousarray(weights[part].T, dtype=np.float64)
+
+
+def sums(counts: Sequence[IntArray], weights: FloatArray) -> FloatArray:
+    """For each list of images (with repeats) the sum of the `weights` (I, b) of its members: (len(counts), b)."""
+    ends = np.cumsum([0, *(len(part) for part in counts)])
+    members = np.concatenate(counts) if counts else np.zeros(0, np.int64)
+    return sums_of_runs(members, ends, weights)
+
+
+def sums_of_runs(members: IntArray, ends: IntArray, weights: FloatArray) -> FloatArray:
+    """As `sums`, of lists that follow each other in `members`, from one of `ends` (n + 1,) to the next: (n, b)."""
+    from scipy.sparse import csr_array  # late: it is slow to import
+
+    ones = np.ones(len(members))
+    matrix: Any = csr_array((ones, members.astype(np.int32), ends.astype(np.int32)), (len(ends) - 1, len(weights)))
+    result: FloatArray = matrix @ weights
+    return result
+
+
+def sums_by_cell(
     weights: IntArray, image: IntArray, cell: IntArray, n_cells: int, values: FloatArray | None = None
 ) -> FloatArray:
     """For each weighting of the images the sum of `values` (n,) (None: 1 each) by cell: (n_cells, B).

@@ -14,12 +14,12 @@ from onestage.evaluation.average_precision import (
     ELEVEN_POINTS,
     HUNDRED_AND_ONE_POINTS,
     AreaRule,
-    Ranking,
     area_under_envelope,
     average_precisions,
     mean_present,
 )
 from onestage.evaluation.pool import Pool
+from onestage.evaluation.ranking import Ranking
 from onestage.records import FloatArray
 
 AREAS: Mapping[str, AreaRule] = {
@@ -80,7 +80,7 @@ _WHY: Mapping[tuple[str, object], str] = {
     (
         "area",
         "11 points",
-    ): "the envelope is read at 11 recalls: recall 0 earns a whole eleventh, ends are all or nothing",
+    ): "the envelope is read at 11 recalls: recall 0 earns a whole eleventh, the end all or nothing",
     ("area", "101 points"): "the envelope is read at 101 recalls, which gives a little more than the area as a rule",
     ("absent", "as 0"): "a class of which there is no truth counts as AP 0 in the mean",
     ("absent", "left out"): "a class of which there is no truth has no AP and is left out of the mean",
@@ -147,8 +147,10 @@ class Judge:
         pool = self._pool
         if rule == "absent":
             counts = ~(pool.truth_ignore | pool.truth_crowd)
-            there = np.unique(pool.truth_group[counts] // max(len(pool.images), 1))
+            there = np.unique(pool.label_of(pool.truth_group[counts]))
             return len(there) == len(pool.classes) and not pool.truth_difficult.any()
+        if rule == "pixel":
+            return voc.compared_boxes(pool, 0.0)[2] == 1.0
         spoken_of = {
             "difficult": pool.truth_difficult, "crowds": pool.truth_crowd,
             "most": pool.rank >= coco.MAX_DETECTIONS[-1],

@@ -6,6 +6,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from onestage.evaluation.significance import quantile
 from onestage.records import FloatArray, IntArray
 
 RESAMPLES = 500
@@ -67,9 +68,17 @@ def score_interval(
     low = min(_quantile(defined, skewed[0]), _quantile(defined, leaning[0]))
     high = max(_quantile(defined, skewed[1]), _quantile(defined, leaning[1]))
     if 0 <= score <= 1 and truths and min(score, 1 - score) * truths < FEW:
-        least, most = _wilson(score, truths, NormalDist().inv_cdf(0.5 + level / 2))
+        least, most = wilson(score, truths, NormalDist().inv_cdf(0.5 + level / 2))
         low, high = min(low, least), max(high, most)
     return min(low, score), max(high, score)
+
+
+def wilson(share: float, n: float, z: float) -> tuple[float, float]:
+    """Wilson's interval of a `share` of `n` things, `z` standard errors to either side, within [0, 1]."""
+    middle = share + z * z / (2 * n)
+    half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    low, high = (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
+    return max(0.0, float(low)), min(1.0, float(high))
 
 
 def _defined(values: FloatArray, n_images: int) -> FloatArray | None:
@@ -79,7 +88,7 @@ def _defined(values: FloatArray, n_images: int) -> FloatArray | None:
 
 
 def _half_width(n_images: int, level: float) -> float:
-    return float(_student(0.5 + level / 2, n_images - 1) * np.sqrt(n_images / (n_images - 1)))
+    return quantile(0.5 + level / 2, n_images - 1) * float(np.sqrt(n_images / (n_images - 1)))
 
 
 def _quantile(ordered: FloatArray, z: float) -> float:
@@ -102,19 +111,3 @@ def _leaning(ordered: FloatArray, score: float) -> float:
     below, upto = np.searchsorted(ordered, [score - 1e-9, score + 1e-9])
     share = (int(below) + int(upto)) / 2 / len(ordered)
     return NormalDist().inv_cdf(float(np.clip(share, 1 / len(ordered), 1 - 1 / len(ordered))))
-
-
-def _wilson(share: float, n: int, z: float) -> tuple[float, float]:
-    middle = share + z * z / (2 * n)
-    half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    low, high = (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
-    return max(0.0, float(low)), min(1.0, float(high))
-
-
-def _student(quantile: float, freedom: int) -> float:
-    """Quantile of Student's t by its expansion in 1 / freedom: within 1 % of it from 4 degrees of freedom on."""
-    z = NormalDist().inv_cdf(quantile)
-    first = (z**3 + z) / 4
-    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    return z + first / freedom + second / freedom**2 + third / freedom**3

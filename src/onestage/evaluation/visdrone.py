@@ -6,23 +6,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onestage.evaluation.average_precision import (
-    Ranking,
-    area_under_envelope,
-    average_precisions,
-    mean_present,
-    recalls,
-)
+from onestage.boxes.geometry import corners
+from onestage.evaluation.average_precision import area_under_envelope, average_precisions, mean_present, recalls
 from onestage.evaluation.coco_matching import Candidates, Outcome, assign, sides
 from onestage.evaluation.ignored_regions import inside_regions
 from onestage.evaluation.judgement import Judgement, Key
-from onestage.evaluation.overlap import pairs
+from onestage.evaluation.overlap import Pairs, joined, pairs
 from onestage.evaluation.pool import Pool
+from onestage.evaluation.ranking import Ranking
 from onestage.records import BoolArray, FloatArray, IntArray
 
-THRESHOLDS: FloatArray = np.add(
-    0.5, np.arange(10) * 0.05, dtype=np.float64
-)  # as in Octave: 0.85 is a hair above 85/100
+# As Octave's 0.5:0.05:0.95 has them: 0.85 is a hair above 85/100
+THRESHOLDS: FloatArray = np.add(0.5, np.arange(10) * 0.05, dtype=np.float64)
 MAX_DETECTIONS = (1, 10, 100, 500)
 OFFICIAL = ("AP", "AP50", "AP75", "AR1", "AR10", "AR100", "AR500")
 PLAIN = ("mAP50-95", "mAP50", "mAP75", "mAR1", "mAR10", "mAR100", "mAR500")
@@ -80,9 +75,9 @@ def _as_written(pool: Pool) -> tuple[FloatArray, FloatArray]:
         plain = np.column_stack([box[:, :2], *sides(box)])
         if given is not None:
             # what was moved or cut after reading, by a tile or a resize, is no longer where the file has it
-            corners = np.hstack([given[:, :2], given[:, :2] + given[:, 2:]])
-            cut = np.clip(corners, 0, np.tile(sizes[pool.image_of(group)], 2))
-            same = (corners == box).all(1) | (cut == box).all(1)
+            whole = corners(given)
+            cut = np.clip(whole, 0, np.tile(sizes[pool.image_of(group)], 2))
+            same = (whole == box).all(1) | (cut == box).all(1)
             plain = np.where(same[:, None], given, plain)
         result.append(plain)
     return result[0], result[1]
@@ -143,11 +138,11 @@ def _places(pool: Pool, kept: BoolArray) -> IntArray:
 
 def _candidates(
     pool: Pool, truths: FloatArray, found: FloatArray, kept_truth: BoolArray, kept: BoolArray, aside: BoolArray
-) -> tuple[IntArray, IntArray, FloatArray]:
+) -> Pairs:
     """Detections and truths of the same class that overlap by the lowest threshold or more, and by how much: (P,)."""
     far, truth_far = found[:, :2] + found[:, 2:], truths[:, :2] + truths[:, 2:]
     area, truth_area = found[:, 2] * found[:, 3], truths[:, 2] * truths[:, 3]
-    parts: list[tuple[IntArray, IntArray, FloatArray]] = []
+    parts: list[Pairs] = []
     for detection, truth in pairs(pool, np.flatnonzero(kept)):
         object_ = kept_truth[truth]
         d, t = detection[object_], truth[object_]
@@ -157,10 +152,7 @@ def _candidates(
         overlap = shared / np.where(aside[t], area[d], area[d] + truth_area[t] - shared)
         near = overlap >= THRESHOLDS[0]
         parts.append((d[near], t[near], overlap[near]))
-    if not parts:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
-    detection, truth, overlap = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return detection, truth, overlap
+    return joined(parts)
 
 
 def _order(pool: Pool) -> IntArray:
@@ -168,12 +160,11 @@ def _order(pool: Pool) -> IntArray:
     names = [f"{image}.txt" if isinstance(image, str) else "" for image in pool.images]
     place = np.empty(len(names), np.int64)
     place[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
-    label = pool.group // max(len(pool.images), 1)
-    return np.lexsort((place[pool.image_of(pool.group)], -pool.score, label))
+    return np.lexsort((place[pool.image_of(pool.group)], -pool.score, pool.label_of(pool.group)))
 
 
 def _rankings(
-    pool: Pool, candidates: tuple[IntArray, IntArray, FloatArray], aside: BoolArray, order: IntArray, place: IntArray,
+    pool: Pool, candidates: Pairs, aside: BoolArray, order: IntArray, place: IntArray,
     chosen: BoolArray, per_image: IntArray,
 ) -> list[Ranking]:  # fmt: skip
     """Each class's `chosen` detections (D,) in order of score with the verdict at each threshold.

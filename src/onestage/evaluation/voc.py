@@ -9,7 +9,6 @@ import numpy as np
 from onestage.evaluation.average_precision import (
     ELEVEN_POINTS,
     AreaRule,
-    Ranking,
     area_under_envelope,
     average_precisions,
     mean_present,
@@ -17,6 +16,7 @@ from onestage.evaluation.average_precision import (
 from onestage.evaluation.judgement import Judgement, Key
 from onestage.evaluation.overlap import paired_iou, pairs
 from onestage.evaluation.pool import Pool
+from onestage.evaluation.ranking import Ranking
 from onestage.records import BoolArray, FloatArray, IntArray
 
 
@@ -25,10 +25,12 @@ def voc07(pool: Pool, thresholds: Sequence[float] = (0.5,), pixel_offset: float 
 
     `thresholds` are IoU values in (0, 1]. `pixel_offset` 1 adds a pixel to every side, for boxes whose far edge is
     inside the box; the protocol is then called voc07+1. Our boxes are half-open, so 0 on them equals the devkit's +1
-    on the closed pixels of a VOC file; 1 is for boxes read without that conversion (lufficc/SSD, py-faster-rcnn).
+    on the closed pixels of a VOC file; 1 is for boxes read without that conversion (lufficc/SSD, py-faster-rcnn), and
+    leaves those alone that had it (see `compared_boxes`).
 
-    Source: VOCevaldet of the VOC devkit. Differences: truths marked `ignore` or `crowd` are treated like `difficult`
-    ones; equal scores are taken by image id, then row, where the devkit takes the order of the file.
+    Source: VOCevaldet of the VOC devkit, which takes equal scores in the order of its file: so do we where
+    extra["place"] tells it (comp4), else by image id, then row. Difference: truths marked `ignore` or `crowd` are
+    treated like `difficult` ones.
     """
     return _judge(pool, "voc07", ELEVEN_POINTS, thresholds, pixel_offset)
 
@@ -51,9 +53,10 @@ def rankings(
     counts = ~(pool.truth_ignore | pool.truth_crowd)
     counts = counts if difficult_counts else counts & ~pool.truth_difficult
     best, truth = _best_truth(pool, pixel_offset)
+    place = pool.column("place")
     result = []
     for rows, own in zip(pool.class_slices(pool.group), pool.class_slices(pool.truth_group), strict=True):
-        order = pool.by_score(rows)
+        order = pool.by_score(rows) if place is None else rows.start + np.lexsort((place[rows], -pool.score[rows]))
         hit, counted = _verdict(best[order], truth[order], counts, np.asarray(thresholds, np.float64))
         image = pool.image_of(pool.group[order])
         per_image = pool.truths_per_image(own, counts)
@@ -61,12 +64,35 @@ def rankings(
     return result
 
 
+def compared_boxes(pool: Pool, pixel_offset: float) -> tuple[FloatArray, FloatArray, float]:
+    """The boxes of detections (D, 4) and truths (G, 4) that VOC compares, and what is added to each side.
+
+    Where both have extra["corners"], closed pixels as VOC's files write them, those and 1: the devkit's own
+    arithmetic, which never asks whether a file counts from 0. Otherwise the half-open boxes; `pixel_offset` then
+    grows only those that were not made from closed pixels.
+    """
+    written = pool.column("corners", np.nan), pool.truth_column("corners", np.nan)
+    boxes = pool.box, pool.truth_box
+    if all(corners is not None and np.isfinite(corners).all() for corners in written):
+        return written[0], written[1], 1.0  # type: ignore[return-value]
+    if not pixel_offset or (written[0] is None and written[1] is None):
+        return *boxes, pixel_offset
+    return _grown(boxes[0], written[0], pixel_offset), _grown(boxes[1], written[1], pixel_offset), 0.0
+
+
+def _grown(box: FloatArray, corners: FloatArray | None, offset: float) -> FloatArray:
+    """Boxes (N, 4) with `offset` at their far edges, but those whose `corners` show that the pixel is counted."""
+    counted = np.zeros(len(box), np.bool_) if corners is None else corners[:, 0] - box[:, 0] > 0.5
+    return box + np.outer(~counted, [0, 0, offset, offset])
+
+
 def _best_truth(pool: Pool, pixel_offset: float) -> tuple[FloatArray, IntArray]:
     """The IoU and index of the truth that each detection overlaps most: two (D,); -1 where there is none."""
     best = np.full(len(pool.group), -1.0)
     truth = np.full(len(pool.group), -1, np.int64)
+    box, truth_box, offset = compared_boxes(pool, pixel_offset)
     for rows, candidates in pairs(pool, np.arange(len(pool.group))):
-        overlap = paired_iou(pool.box[rows], pool.truth_box[candidates], pixel_offset)
+        overlap = paired_iou(box[rows], truth_box[candidates], offset)
         starts = np.flatnonzero(np.diff(rows, prepend=-1))
         top = np.maximum.reduceat(overlap, starts)
         best[rows[starts]] = top

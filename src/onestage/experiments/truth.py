@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from onestage.boxes.geometry import corners
 from onestage.errors import DataError
 from onestage.experiments.run import Run
 from onestage.experiments.storage import as_json, lively, read_json
 from onestage.records import Annotations, ImageId, ImageInfo
 
-FILE = "validation.json"
+TRUTH_FILE = "validation.json"
 KEYS = ("images", "annotations", "categories")
 
 
@@ -62,12 +63,12 @@ def write_truth(
         "categories": [{"id": label + 1, "name": name} for label, name in enumerate(classes)],
     }  # fmt: skip
     parts = (f'"{key}": {as_json(value).rstrip()}' for key, value in truth_json.items())
-    run.write_file(FILE, ("{\n" + ",\n".join(parts) + "\n}\n").encode())
+    run.write_file(TRUTH_FILE, ("{\n" + ",\n".join(parts) + "\n}\n").encode())
 
 
 def read_truth(run: Run) -> Truth | None:
     """What `write_truth` kept; None where the run has no validation.json, DataError where it cannot be read."""
-    path = run.folder / FILE
+    path = run.folder / TRUTH_FILE
     try:
         found = read_json(path)
         listed = found if isinstance(found, dict) else {}
@@ -89,8 +90,7 @@ def read_truth(run: Run) -> Truth | None:
 
 
 def _annotations(rows: Sequence[Mapping[str, Any]]) -> Annotations:
-    boxes = np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
+    boxes = corners(np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4))
     labels = np.array([row["category_id"] - 1 for row in rows], np.int64)
     difficult, ignore, crowd = (
         np.array([row.get(key, 0) for row in rows], bool) for key in ("difficult", "ignore", "iscrowd")

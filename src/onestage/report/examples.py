@@ -11,6 +11,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
+from onestage.boxes.geometry import corners
 from onestage.errors import OnestageError
 from onestage.experiments.truth import Truth
 from onestage.records import Annotations, Detections, ImageId, ImageInfo
@@ -39,8 +40,7 @@ def detections_by_image(predictions: Sequence[Mapping[str, Any]]) -> dict[ImageI
         rows.setdefault(row["image_id"], []).append(row)
     found = {}
     for image_id, own in rows.items():
-        boxes = np.array([row["bbox"] for row in own], np.float64).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
+        boxes = corners(np.array([row["bbox"] for row in own], np.float64).reshape(-1, 4))
         found[image_id] = Detections(
             boxes, np.array([row["category_id"] - 1 for row in own]), np.array([row["score"] for row in own])
         )

@@ -11,8 +11,8 @@ import onestage.report.plots as plots
 from onestage.evaluation import PROTOCOLS
 from onestage.experiments.storage import write_bytes
 from onestage.records import Metric
-from onestage.report.judgement import closer_look
-from onestage.report.judgement_plots import found_by_false
+from onestage.report.detail_plots import found_by_false
+from onestage.report.details import closer_look
 from onestage.report.page import class_curves, class_table
 from onestage.report.scores import PER_CLASS, Scores, operating_score, spoken
 from onestage.report.template import embedded, fill, library

@@ -15,9 +15,9 @@ from onestage.experiments.run import Run
 from onestage.experiments.storage import write_bytes
 from onestage.experiments.truth import Truth, read_truth
 from onestage.records import Detections, ImageId
+from onestage.report.details import closer_look
 from onestage.report.draw import class_tag
 from onestage.report.examples import Decode, Example, choose, detections_by_image, picture
-from onestage.report.judgement import closer_look
 from onestage.report.scores import PER_CLASS, Scores, operating_score, spoken
 from onestage.report.template import embedded, fill, library
 

@@ -17,7 +17,7 @@ MOST_POINTS = 600
 MOST_CURVES = 16
 MOST_NAMED = 8  # curves; the legend of more would leave no room for them
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
-_DASHES = ("solid", "dot", "dash", "dashdot")
+DASHES = ("solid", "dot", "dash", "dashdot")
 
 # Grey that reads on white and on black; the page puts the scheme's own text colour in its place.
 INK, GRID = "#777777", "rgba(128,128,128,0.22)"
@@ -63,9 +63,9 @@ def learning_rates(steps: Sequence[Mapping[str, Any]]) -> go.Figure:
         values = _numbers([_mapping(step.get("lr")).get(group) for step in steps])
         keep = _thinned(values)
         figure.add_scatter(
-            x=at[keep].tolist(), y=_list(values[keep]), name=html.escape(group),
+            x=at[keep].tolist(), y=shortened(values[keep]), name=html.escape(group),
             mode="lines" if len(keep) > 2 else "markers",
-            line={"color": colours.CLASSES[index % len(colours.CLASSES)], "width": 2, "dash": _DASHES[index % 4]},
+            line={"color": colours.CLASSES[index % len(colours.CLASSES)], "width": 2, "dash": DASHES[index % 4]},
         )  # fmt: skip
     figure.update_yaxes(rangemode="tozero", tickformat="~g")
     figure.update_layout(showlegend=len(groups) > 1, hovermode="x unified")
@@ -131,13 +131,13 @@ def precision_recall(
     drawable = drawable_curves(curves)
     for index, (name, curve) in enumerate(drawable.items()):
         label = list(classes).index(name) if name in classes else index
-        colour, dash = colours.of_class(label), _DASHES[label // len(colours.CLASSES) % 4]
+        colour, dash = colours.of_class(label), DASHES[label // len(colours.CLASSES) % 4]
         recall, precision = _numbers(curve.get("recall", [])), _numbers(curve.get("precision", []))
         said = _numbers(curve.get("scores", []))
         said = said if len(said) == len(recall) else np.full(len(recall), np.nan)
         figure.add_scatter(
-            x=_list(recall), y=_list(precision), customdata=_list(said), mode="lines", name=html.escape(name),
-            legendgroup=html.escape(name), line={"color": colour, "width": 2, "dash": dash},
+            x=shortened(recall), y=shortened(precision), customdata=shortened(said), mode="lines",
+            name=html.escape(name), legendgroup=html.escape(name), line={"color": colour, "width": 2, "dash": dash},
             hovertemplate="recall %{x:.2f}<br>precision %{y:.2f}<br>score ≥ %{customdata:.2f}",
         )  # fmt: skip
         at: list[int] = np.flatnonzero(said >= (np.inf if score is None else score)).tolist()
@@ -210,14 +210,14 @@ def _raw_and_smooth(figure: go.Figure, at: FloatArray, values: FloatArray, name:
     keep = _thinned(values)
     name = html.escape(name)
     figure.add_scatter(
-        x=at[keep].tolist(), y=_list(values[keep]), mode="lines", opacity=0.32, legendgroup=name, showlegend=False,
+        x=at[keep].tolist(), y=shortened(values[keep]), mode="lines", opacity=0.32, legendgroup=name, showlegend=False,
         line={"color": colour, "width": 1}, hoverinfo="skip", name=name,
     )  # fmt: skip
     smooth = running_mean(values, max(1, len(values) // 40))
     every = np.unique(np.linspace(0, len(at) - 1, min(len(at), 240)).astype(np.int64)) if len(at) else np.arange(0)
     figure.add_scatter(
-        x=at[every].tolist(), y=_list(smooth[every]), mode="lines" if len(every) > 1 else "markers", legendgroup=name,
-        name=name, marker={"color": colour, "size": 7}, line={"color": colour, "width": 2.5},
+        x=at[every].tolist(), y=shortened(smooth[every]), mode="lines" if len(every) > 1 else "markers",
+        legendgroup=name, name=name, marker={"color": colour, "size": 7}, line={"color": colour, "width": 2.5},
     )  # fmt: skip
 
 
@@ -269,5 +269,6 @@ def short(value: float) -> float:
     return float(f"{value:.5g}")
 
 
-def _list(values: FloatArray) -> list[float | None]:
-    return [short(value) if math.isfinite(value) else None for value in values.tolist()]
+def shortened(values: Sequence[float | None] | FloatArray) -> list[float | None]:
+    """Each value as `short` has it; None, a gap in a curve, for what is no finite number."""
+    return [None if value is None or not math.isfinite(value) else short(float(value)) for value in values]

@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 
 from onestage.boxes.selection import PRESETS, Selection
 from onestage.data.augment import Policy, augmentation, calm, with_fit
-from onestage.data.detections import coco_results
+from onestage.data.detections.coco_json import coco_results
 from onestage.data.loader import Loader
 from onestage.errors import DataError, DivergedError, StorageError
 from onestage.evaluation import Evaluation, evaluate

@@ -10,7 +10,7 @@ from onestage.boxes.selection import PRESETS, Selection
 from onestage.data.dataset import Dataset
 from onestage.data.images import Fit
 from onestage.data.loader import Loader
-from onestage.evaluation import Evaluation, evaluate
+from onestage.evaluation import DEFAULT_PROTOCOLS, Evaluation, evaluate
 from onestage.models.detector import Detector
 from onestage.models.inference import TorchPredictor
 from onestage.records import Detections, ImageId
@@ -21,7 +21,7 @@ from onestage.training.validate import detect_dataset
 def judge(
     detector: Detector,
     dataset: Dataset,
-    protocols: Sequence[str] = ("voc07", "voc10", "coco"),
+    protocols: Sequence[str] = DEFAULT_PROTOCOLS,
     *,
     score: float = PRESETS["evaluate"].score,
     iou: float = 0.5,

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from onestage.data.detections.comp4 import is_pixel_row, prefixed
 from onestage.data.detections.gathering import Gathering
-from onestage.data.detections.plain_text import lines_of, mostly, named, sample, table, text_files
+from onestage.data.detections.plain_text import mostly, named, sample, table, text_files
 from onestage.data.detections.rows import Rows
+from onestage.data.formats.files import text_lines
 
 NAME = "Cartucho txt"
 LOOKED_FOR = "IMAGE.txt, rows `class score left top right bottom`"
@@ -34,8 +35,9 @@ def read(path: Path) -> Rows:
     """
     gathered = Gathering()
     for file in text_files(path):
-        name, image = named(file, path), Path(named(file, path)).with_suffix("").as_posix()
-        rows = table(lines_of(file), 1, 5)
+        name = named(file, path)
+        image = Path(name).with_suffix("").as_posix()
+        rows = table(text_lines(file), 1, 5)
         gathered.speak_of(image)
         for line, why in rows.refused:
             gathered.refuse(name, line, f"{why}; expected class score left top right bottom", image)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from onestage.boxes.geometry import corners
 from onestage.data.detections.gathering import Gathering
 from onestage.data.detections.rows import Rows
 from onestage.data.formats import coco
@@ -43,14 +44,15 @@ def recognise(path: Path) -> str | None:
 def read(path: Path) -> Rows:
     """The rows of a COCO results list, or of the `annotations` of an object that holds nothing of a truth.
 
-    `image_id` may be an id or a name, `category_id` a number or a class's name; other keys are passed over. `line`
-    counts the list's entries from 1. Raises DataError for what is no such file.
+    `image_id` may be an id or a name, `category_id` a number (139.0 is 139) or a class's name; other keys are passed
+    over. `line` counts the list's entries from 1. Raises DataError for what is no such file.
     """
     rows = _listed(path)
     gathered = Gathering()
     columns = _columns(rows)
     lines: Any = np.arange(1, len(rows) + 1)
     if columns is None:
+        rows = list(map(_whole, rows))
         wrong = [_wrong(row) for row in rows]
         for at, why in enumerate(wrong):
             if why is not None:
@@ -58,14 +60,13 @@ def read(path: Path) -> Rows:
         lines = lines[[why is None for why in wrong]]
         columns = _columns([row for row, why in zip(rows, wrong, strict=True) if why is None])
         assert columns is not None, "rows that are right by themselves have columns"  # noqa: S101
-    images, categories, boxes, scores = columns
-    boxes[:, 2:] += boxes[:, :2]
-    gathered.add(path.name, lines, images, categories, boxes, scores)
+    images, categories, xywh, scores = columns
+    gathered.add(path.name, lines, images, categories, corners(xywh), scores)
     return gathered.rows(numbering="coco", by_line=False)
 
 
 def _columns(rows: Sequence[Any]) -> tuple[list[Any], list[Any], FloatArray, FloatArray] | None:
-    """Images, categories, boxes (N, 4) and scores (N,) of rows that all are as they should be; otherwise None."""
+    """Images, categories, xywh (N, 4) and scores (N,) of rows that all are as they should be; otherwise None."""
     try:
         images, categories, boxes, scores = ([row[key] for row in rows] for key in KEYS)
         flat = list(chain.from_iterable(boxes))
@@ -104,6 +105,14 @@ def _uncollected() -> Iterator[None]:
     finally:
         if on:
             gc.enable()
+
+
+def _whole(row: Any) -> Any:
+    """The row with ids written as 139.0, as tables write them, made whole numbers."""
+    if not isinstance(row, dict):
+        return row
+    ids = {key: row.get(key) for key in ("image_id", "category_id")}
+    return row | {key: int(one) for key, one in ids.items() if type(one) is float and one.is_integer()}
 
 
 def _wrong(row: Any) -> str | None:

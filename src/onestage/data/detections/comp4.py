@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from onestage.data.detections.gathering import Gathering
-from onestage.data.detections.plain_text import is_number, lines_of, mostly, named, sample, table, text_files
+from onestage.data.detections.plain_text import mostly, named, sample, table, text_files
 from onestage.data.detections.rows import Rows
-from onestage.data.formats.files import put_text
+from onestage.data.formats.files import put_text, text_lines
+from onestage.data.formats.rows import is_number
 from onestage.records import Detections, ImageId
 
 NAME = "VOC comp4 txt"
@@ -42,20 +46,24 @@ def prefixed(path: Path) -> bool:
 def read(path: Path) -> Rows:
     """The rows of all class files of a folder, or of one.
 
-    VOC counts pixels from 1 and the last one belongs to the box: (xmin - 1, ymin - 1, xmax, ymax) here. The class is
-    what follows comp4_det_SET_ in the file's name, or the whole name, whose end the reader may then take.
+    VOC counts pixels from 1 and the last one belongs to the box: (xmin - 1, ymin - 1, xmax, ymax) here.
+    `extra["corners"]` (N, 4) keeps them as written, `extra["place"]` the order of rows, in which the development kit
+    takes equal scores. The class is what follows comp4_det_SET_ in the file's name, or the whole name, whose end the
+    reader may then take.
     """
     gathered = Gathering()
     for file in text_files(path):
         found, name = _FILE.fullmatch(file.stem), named(file, path)
-        rows = table(lines_of(file), 1, 5)
+        rows = table(text_lines(file), 1, 5)
         for line, why in rows.refused:
             gathered.refuse(name, line, f"{why}; expected image score xmin ymin xmax ymax")
         gathered.add(
             name, rows.lines, [words[0] for words in rows.words], found[1] if found else file.stem,
-            rows.numbers[:, 1:] - [1, 1, 0, 0], rows.numbers[:, 0],
+            rows.numbers[:, 1:], rows.numbers[:, 0],
         )  # fmt: skip
-    return gathered.rows()
+    whole = gathered.rows()
+    extra = {"corners": whole.boxes, "place": np.arange(len(whole))}
+    return replace(whole, boxes=whole.boxes - [1, 1, 0, 0], extra=extra)
 
 
 def write(detections: Mapping[ImageId, Detections], classes: Sequence[str], folder: Path, split: str = "test") -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from onestage.boxes.geometry import corners
 from onestage.data.detections.gathering import Gathering
-from onestage.data.detections.plain_text import is_number, lines_of
 from onestage.data.detections.rows import Rows
+from onestage.data.formats.files import text_lines
+from onestage.data.formats.rows import is_number
 from onestage.errors import DataError, did_you_mean
 from onestage.records import FloatArray
 
@@ -48,7 +50,7 @@ def read(path: Path) -> Rows:
     height. Classes go by name, or by number: from 0, but those of a column category_id as in COCO results. Raises
     DataError that names every column that is missing.
     """
-    lines = lines_of(path)
+    lines = text_lines(path)
     if not lines:
         raise DataError(f"{path} is empty", hint=f"expected {LOOKED_FOR}")
     delimiter = _delimiter(lines[0])
@@ -68,9 +70,7 @@ def read(path: Path) -> Rows:
         good = [i for i, why in enumerate(wrong) if why is None]
         rows, numbers_of_lines = [rows[i] for i in good], [numbers_of_lines[i] for i in good]
         values = _numbers(rows, at)
-    boxes = values[:, 1:]
-    if sized:
-        boxes[:, 2:] += boxes[:, :2]
+    boxes = corners(values[:, 1:]) if sized else values[:, 1:]
     gathered.add(
         path.name, numbers_of_lines, [row[at["image"]].strip() for row in rows],
         [row[at["class"]].strip() for row in rows], boxes, values[:, 0],

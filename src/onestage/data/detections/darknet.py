@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from onestage.data.detections.gathering import Gathering
-from onestage.data.detections.plain_text import lines_of
 from onestage.data.detections.rows import Rows
-from onestage.data.formats.files import read_json
+from onestage.data.formats.files import read_json, text_lines
 from onestage.errors import DataError
 from onestage.records import Finding, Where
 
@@ -91,7 +90,7 @@ def _text(path: Path) -> Rows:
     gathered = Gathering()
     image: str | None = None
     rows: list[tuple[int, str, str, tuple[float, ...], float]] = []
-    for line, text in enumerate(lines_of(path), 1):
+    for line, text in enumerate(text_lines(path), 1):
         if start := _IMAGE.match(text):
             image = start[1].strip()
             gathered.speak_of(image)

@@ -54,6 +54,10 @@ FAULTS: dict[str, tuple[Severity, str, str]] = {
     "file-passed-over": ("warning", "it is not read", "one format at a time: give the file itself"),
     "one-class": ("note", "it is taken for the only class of the data", ""),
     "coarse-scores": ("note", "many scores tie, and average precision with them", "use a format with more digits"),
+    "zero-based": (
+        "note", "corners are taken as they stand, as the truth's are; VOC's protocols compare the files' own numbers",
+        "",
+    ),
     "column-order": ("note", "", "check one row against its image"),
 }  # fmt: skip
 

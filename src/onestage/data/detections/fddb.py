@@ -9,17 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
+from onestage.boxes.geometry import corners
 from onestage.data.detections.rows import Rows
 from onestage.data.formats.fddb import FACE, upright
-from onestage.data.formats.fddb_blocks import Block, blocks, is_number, looks_like
+from onestage.data.formats.fddb_blocks import Block, blocks, looks_like
+from onestage.data.formats.fddb_folder import TURN
 from onestage.data.formats.files import IMAGE_SUFFIXES, shown
+from onestage.data.formats.rows import is_number
 from onestage.errors import DataError
 from onestage.records import Finding, Severity, Where
 
 NAME = "FDDB detections"
 LOOKED_FOR = "fold-XX-out.txt or one text file: an image's name, a count, rows of x y w h score or of an ellipse"
 _COLUMNS = (5, 7)
-_TURN = 6.2832  # radians
 
 
 def recognise(path: Path) -> str | None:
@@ -105,7 +107,7 @@ class _Reading:
             boxes = np.array([upright(row) for row in table[:, :5].tolist()]).reshape(-1, 4)
         else:
             with np.errstate(over="ignore"):
-                boxes = np.concatenate([table[:, :2], table[:, :2] + table[:, 2:4]], axis=1)
+                boxes = corners(table[:, :4])
         return Rows(
             tuple(images), (FACE,), tuple(self.files), image, np.zeros(len(table), np.int64), file_of, line_of, boxes,
             table[:, -1], extra={"ellipse": table[:, :5]} if ellipses else {}, findings=tuple(self.findings),
@@ -133,7 +135,7 @@ class _Reading:
         table = np.array(wide)
         constant = bool((table[:, 5] == 1).all())
         score_first = constant and bool(((table[:, 4] >= 0) & (table[:, 4] <= 1)).all())
-        turns = bool((np.abs(table[:, 2]) <= _TURN).all())
+        turns = bool((np.abs(table[:, 2]) <= TURN).all())
         ellipses = turns and not score_first
         if ellipses:
             what = "ellipses: six columns, and the third is never beyond a full turn"

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from onestage.data.formats.files import files_under, shown, text_lines
+from onestage.data.formats.files import files_under, shown
+from onestage.data.formats.rows import is_number
 from onestage.data.formats.yolo_folder import NOT_LABELS
 from onestage.records import FloatArray
 
@@ -49,15 +50,6 @@ def table(lines: Sequence[str], words: int, numbers: int) -> Table:
     return Table([at for at, _ in split], [parts[:words] for _, parts in split], values.reshape(-1, numbers), refused)
 
 
-def is_number(text: str) -> bool:
-    """Whether `text` is written as a number, nan and inf among them."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return "_" not in text
-
-
 def text_files(path: Path) -> list[Path]:
     """The .txt files of a folder, or the file itself; lists of class names are passed over."""
     if path.is_file():
@@ -88,11 +80,6 @@ def mostly(rows: Sequence[Sequence[str]], fits: Callable[[Sequence[str]], bool])
 def named(file: Path, path: Path) -> str:
     """What findings call `file`: relative to the folder `path`, or its name."""
     return shown(file, path if path.is_dir() else path.parent)
-
-
-def lines_of(file: Path) -> list[str]:
-    """The lines of a text file."""
-    return text_lines(file)
 
 
 def _numbers(rows: Sequence[Sequence[str]], start: int) -> FloatArray:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from onestage.boxes.geometry import corners
 from onestage.data.detections.rows import Rows
 from onestage.data.formats.files import files_under, printable
 from onestage.data.formats.listing import Listing
@@ -64,7 +65,7 @@ def read(path: Path) -> Rows:
         label=columns[:, 5].astype(np.int64) - 1,
         file=places[:, 0],
         line=places[:, 1],
-        boxes=np.hstack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]]),
+        boxes=corners(xywh),
         scores=columns[:, 4],
         extra={"row": places[:, 2], "xywh": xywh},
         findings=tuple(listing.findings),

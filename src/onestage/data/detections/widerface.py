@@ -9,10 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from onestage.boxes.geometry import corners
+from onestage.data.detections.gathering import Gathering
 from onestage.data.detections.rows import Rows
 from onestage.data.formats.files import IMAGE_SUFFIXES, files_under, shown, text_lines
+from onestage.data.formats.rows import is_number
 from onestage.errors import DataError
-from onestage.records import Finding, FloatArray, IntArray, Severity, Where
+from onestage.records import Finding, FloatArray, Severity, Where
 
 NAME = "WIDER FACE txt"
 LOOKED_FOR = "EVENT/IMAGE.txt: the image's name, the number of rows, then x y width height score"
@@ -53,70 +56,61 @@ def read(path: Path) -> Rows:
     files = files_under(path, {".txt"}) if path.is_dir() else [path]
     if not files:
         raise DataError(f"{path} holds no .txt", hint=f"expected {LOOKED_FOR}")
-    root = path if path.is_dir() else path.parent
-    reading = _Reading(root)
+    reading = _Reading(path if path.is_dir() else path.parent)
     for file in files:
         reading.add(file)
-    return reading.rows()
+    return reading.gathered.rows()
 
 
 @dataclass
 class _Reading:
-    """What has been read of a folder so far."""
+    """What has been read of a folder so far; `files` says which file spoke of an image."""
 
     root: Path
-    images: dict[str, str] = field(default_factory=dict)
-    files: list[str] = field(default_factory=list)
-    parts: list[tuple[int, IntArray, FloatArray]] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
+    gathered: Gathering = field(default_factory=Gathering)
+    files: dict[str, str] = field(default_factory=dict)
 
     def add(self, file: Path) -> None:
         named = shown(file, self.root)
-        texts = text_lines(file)
-        if any("," in text for text in texts):
-            texts = [text.replace(",", " ") for text in texts]
-        lines = [(line, words) for line, text in enumerate(texts, 1) if (words := text.split())]
-        name, count, rows = self._head(file, named, lines)
-        if name in self.images:
-            self._list("bad-row", "error", named, None, f"image {name} has a file already: {self.images[name]}", name)
+        lines = [(line, words) for line, text in enumerate(text_lines(file), 1) if (words := _words(text))]
+        image, count, rows = self._head(file, named, lines)
+        if image in self.files:
+            self.gathered.refuse(named, None, f"image {image} has a file already: {self.files[image]}", image)
             return
-        self.images[name] = named
-        self.files.append(named)
-        numbers, values = self._values(rows, named, name)
+        self.files[image] = named
+        self.gathered.speak_of(image)
+        numbers, values = self._values(rows, named, image)
         if count is not None and count != len(rows):
             told = f"the count is {count}, there are {len(rows)} rows"
-            self._list("row-count", "warning", named, None, told, name, "the rows that stand there are judged")
-        if len(values):
-            self.parts.append((len(self.images) - 1, numbers, values))
+            self._list("count-mismatch", named, None, told, image, "the rows that stand there are judged")
+        self.gathered.add(named, numbers, image, CLASS, corners(values[:, :4]), values[:, 4])
 
     def _head(self, file: Path, named: str, lines: list[_Line]) -> tuple[str, int | None, list[_Line]]:
         """The image that a file speaks of, the count, and the lines after it."""
         if not lines:
-            what = "the file is empty"
-            self._list("empty-file", "warning", named, None, what, None, "an image in which nothing was found")
+            self._list("empty-file", named, None, "the file is empty", None, "an image in which nothing was found")
         first = " ".join(lines[0][1]) if lines else ""
-        is_name = bool(first) and (not _is_number(lines[0][1][0]) or (len(lines) > 1 and _count(lines[1]) is not None))
+        is_name = bool(first) and (not is_number(lines[0][1][0]) or (len(lines) > 1 and _count(lines[1]) is not None))
         rest = lines[1:] if is_name else lines
         written = _bare(first) if is_name else file.stem
         event = self._event(file, first if is_name else "")
-        name = f"{event}/{written}" if event else written
+        image = f"{event}/{written}" if event else written
         if lines and not is_name:
-            told = "the first line names no image"
-            self._list("no-name", "warning", named, 1, told, name, "the file's own name is taken")
+            self._list("no-name", named, 1, "the first line names no image", image, "the file's own name is taken")
         elif is_name and written != file.stem:
             told = f"the first line names {written!r}"
-            self._list("other-name", "warning", named, 1, told, name, "the name is taken, as in the official tool")
+            self._list("other-name", named, 1, told, image, "the name is taken, as in the official tool")
         elif is_name and "/" in first and first.split("/")[-2] != event:
             told = f"the first line names the event {first.split('/')[-2]!r}"
-            self._list("other-event", "warning", named, 1, told, name, "the folder's name is taken")
+            self._list("other-event", named, 1, told, image, "the folder's name is taken")
         count = _count(rest[0]) if rest else None
         if count is not None:
             rest = rest[1:]
         elif lines:
             line = rest[0][0] if rest else None
             told = "the line with the count is missing"
-            self._list("row-count", "warning", named, line, told, name, "the rows that stand there are judged")
-        return name, count, rest
+            self._list("count-mismatch", named, line, told, image, "the rows that stand there are judged")
+        return image, count, rest
 
     def _event(self, file: Path, first: str) -> str:
         if file.parent != self.root:
@@ -124,7 +118,7 @@ class _Reading:
         parts = first.replace("\\", "/").split("/")
         return parts[-2] if len(parts) > 1 else self.root.name if "--" in self.root.name else ""
 
-    def _values(self, rows: Sequence[_Line], named: str, image: str) -> tuple[IntArray, FloatArray]:
+    def _values(self, rows: Sequence[_Line], named: str, image: str) -> tuple[list[int], FloatArray]:
         """Line numbers (n,) and columns (n, 5) of the rows that can be read."""
         try:
             if any(len(words) != _COLUMNS for _, words in rows):
@@ -136,36 +130,22 @@ class _Reading:
         except ValueError:
             rows = [(line, words) for line, words in rows if self._readable(line, words, named, image)]
             values = np.array([float(word) for _, words in rows for word in words[:_COLUMNS]])
-        return np.array([line for line, _ in rows], np.int64), values.reshape(-1, _COLUMNS)
+        return [line for line, _ in rows], values.reshape(-1, _COLUMNS)
 
     def _readable(self, line: int, words: Sequence[str], named: str, image: str) -> bool:
-        if len(words) < _COLUMNS or not all(map(_is_number, words[:_COLUMNS])):
-            what = f"{' '.join(words)[:80]!r}: expected x y width height score"
-            self._list("bad-row", "error", named, line, what, image)
+        if len(words) < _COLUMNS or not all(map(is_number, words[:_COLUMNS])):
+            self.gathered.refuse(named, line, f"{' '.join(words)[:80]!r}: expected x y width height score", image)
             return False
         if len(words) > _COLUMNS:
             told = f"{len(words)} columns"
-            self._list("more-columns", "note", named, line, told, image, "those after the fifth are passed over")
+            self._list("more-columns", named, line, told, image, "those after the fifth are passed over", "note")
         return True
 
     def _list(
-        self, code: str, severity: Severity, file: str, line: int | None, what: str, image: str | None,
-        consequence: str = "",
+        self, code: str, file: str, line: int | None, what: str, image: str | None, consequence: str,
+        severity: Severity = "warning",
     ) -> None:  # fmt: skip
-        self.findings.append(Finding(code, severity, Where(file, line, image), what, consequence))
-
-    def rows(self) -> Rows:
-        """All that was read, in columns."""
-        lengths = [len(numbers) for _, numbers, _ in self.parts]
-        image = np.repeat(np.array([index for index, _, _ in self.parts], np.int64), lengths)
-        lines = np.fromiter(chain.from_iterable(numbers for _, numbers, _ in self.parts), np.int64, sum(lengths))
-        values = np.concatenate([np.zeros((0, _COLUMNS)), *(values for _, _, values in self.parts)])
-        boxes = values[:, :4].copy()
-        boxes[:, 2:] += boxes[:, :2]
-        return Rows(
-            tuple(self.images), (CLASS,), tuple(self.files), image, np.zeros(len(values), np.int64), image.copy(),
-            lines, boxes, values[:, 4].copy(), findings=tuple(self.findings),
-        )  # fmt: skip
+        self.gathered.note(Finding(code, severity, Where(file, line, image), what, consequence))
 
 
 def _words(text: str) -> list[str]:
@@ -179,17 +159,9 @@ def _bare(text: str) -> str:
     return stem if dot and f".{suffix.lower()}" in IMAGE_SUFFIXES else name
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return "_" not in text
-
-
 def _count(line: _Line) -> int | None:
     """The count that a line of one whole number tells."""
     words = line[1]
-    if len(words) != 1 or not _is_number(words[0]) or not float(words[0]).is_integer():
+    if len(words) != 1 or not is_number(words[0]) or not float(words[0]).is_integer():
         return None
     return int(float(words[0]))

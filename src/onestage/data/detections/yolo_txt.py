@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from onestage.data.detections.gathering import Gathering
-from onestage.data.detections.plain_text import Table, is_number, lines_of, mostly, named, sample, table, text_files
+from onestage.data.detections.plain_text import Table, mostly, named, sample, table, text_files
 from onestage.data.detections.rows import Rows
-from onestage.data.formats.files import file_stem, put_text
+from onestage.data.formats.files import file_stem, put_text, text_lines
+from onestage.data.formats.rows import is_number
 from onestage.records import BoolArray, Detections, Finding, FloatArray, ImageId, ImageInfo, Where
 
 NAME = "YOLO txt with confidence"
@@ -42,7 +43,7 @@ def read(path: Path) -> Rows:
     for file in text_files(path):
         image = Path(named(file, path)).with_suffix("").as_posix()
         gathered.speak_of(image)
-        rows = table(lines_of(file), 0, 6)
+        rows = table(text_lines(file), 0, 6)
         for line, why in rows.refused:
             lacks = "; there is no confidence: save_conf=True writes it" if ": 5 columns" in why else ""
             gathered.refuse(named(file, path), line, f"{why}: class cx cy w h confidence{lacks}", image)

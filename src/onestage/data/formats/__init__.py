@@ -23,13 +23,24 @@ class Format(Protocol):
     def splits(self, root: Path) -> list[str]:
         """The names of the sets that the folder itself names."""
 
-    def read(self, root: Path, split: str | None, classes: Sequence[str] | None = None) -> Dataset:
-        """One split, or everything."""
+    def read(
+        self, root: Path, split: str | None, classes: Sequence[str] | None = None, *, probe_images: bool = True
+    ) -> Dataset:
+        """One split, or everything.
+
+        `probe_images=False` is for judging detections: boxes stay as written, and no image is needed but where the
+        format gives shares of its size (YOLO).
+        """
 
     def read_splits(
-        self, root: Path, names: Sequence[str | None], classes: Sequence[str] | None = None
+        self,
+        root: Path,
+        names: Sequence[str | None],
+        classes: Sequence[str] | None = None,
+        *,
+        probe_images: bool = True,
     ) -> list[Dataset]:
-        """Several splits, each file read once, all with the same classes."""
+        """Several splits as by `read`, each file read once, all with the same classes."""
 
     def write(self, dataset: Dataset, root: Path, images: str | None = "copy") -> list[Finding]:
         """Writes one split; the findings tell what the format cannot hold."""

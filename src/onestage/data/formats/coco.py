@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -124,6 +125,7 @@ def _read(file: CocoFile, document: Mapping[str, Any], classes: tuple[str, ...],
             )
         else:
             rows[image_id].append(row)
+    _tell_of_ids(document["annotations"], listing, file)
     finder = _Finder(file, listing)
     images: list[ImageInfo] = []
     truths: dict[ImageId, Annotations] = {}
@@ -140,6 +142,14 @@ def _read(file: CocoFile, document: Mapping[str, Any], classes: tuple[str, ...],
     )  # fmt: skip
 
 
+def _tell_of_ids(annotations: Sequence[Any], listing: Listing, file: CocoFile) -> None:
+    ids = [item["id"] for item in annotations if isinstance(item, dict) and isinstance(item.get("id"), (int, str))]
+    twice = [key for key, count in Counter(ids).items() if count > 1]
+    if twice:
+        said = f"{len(twice)} annotation ids stand there more than once, first {twice[0]!r}"
+        listing.add("repeated-id", said, file=file.path, count=len(twice))
+
+
 def _row(item: Mapping[str, Any], index: int, names: Mapping[Any, str]) -> Row | None:
     corners = item.get("bbox")
     if not isinstance(corners, (list, tuple)) or len(corners) != 4:
@@ -149,6 +159,7 @@ def _row(item: Mapping[str, Any], index: int, names: Mapping[Any, str]) -> Row |
     name = names.get(category) if isinstance(category, (int, str)) else None
     area = number(item.get("area", width * height))
     extra = {"id": item.get("id", index), "area": area} | ({"ignore": bool(item["ignore"])} if "ignore" in item else {})
+    extra |= {"null_id": True} if "id" in item and item["id"] == 0 else {}
     difficult, crowd = bool(item.get("difficult")), bool(item.get("iscrowd"))
     raw = f"annotation {item.get('id', index)}, bbox {json.dumps(corners, default=str)}"
     named = f"category id {category}" if name is None else name

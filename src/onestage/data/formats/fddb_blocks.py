@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from onestage.data.formats.files import text_lines
+from onestage.data.formats.rows import is_number
 
 
 @dataclass(slots=True)
@@ -64,15 +65,6 @@ def looks_like(path: Path, columns: tuple[int, int], most: int = 400) -> list[Bl
     if 2 * sum(count is not None for count in counts) < len(found) or not (empty or 2 * sum(rows) > len(rows)):
         return []
     return found
-
-
-def is_number(word: str) -> bool:
-    """Whether a word is a number, also nan and inf."""
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
 
 
 def _fits(words: list[str], columns: tuple[int, int]) -> bool:

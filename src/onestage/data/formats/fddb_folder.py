@@ -9,12 +9,13 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from onestage.data.formats.fddb_blocks import is_number, looks_like
+from onestage.data.formats.fddb_blocks import looks_like
 from onestage.data.formats.files import IMAGE_SUFFIXES, safe_relative
+from onestage.data.formats.rows import is_number
 
 COLUMNS = (5, 6)
+TURN = 6.2832  # radians; an angle is no more, the width of a box nearly always
 _FOLD = re.compile(r"FDDB-fold-(\d+)-ellipseList\.txt", re.IGNORECASE)
-_TURN = 6.2832  # radians; an angle is no more, the width of a box nearly always
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def _named(paths: list[Path]) -> dict[str, Fold]:
 
 def _holds_ellipses(path: Path) -> bool:
     rows = [words for block in looks_like(path, COLUMNS) for _, words in block.rows if len(words) > 2]
-    return 2 * sum(is_number(words[2]) and abs(float(words[2])) <= _TURN for words in rows) > len(rows)
+    return 2 * sum(is_number(words[2]) and abs(float(words[2])) <= TURN for words in rows) > len(rows)
 
 
 class Pictures:

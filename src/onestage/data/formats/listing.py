@@ -27,7 +27,11 @@ CODES: dict[str, tuple[Severity, str, str]] = {
     "box-clipped": ("note", "the box is cut at the border of the image", ""),
     "kept-as-written": ("note", "it is judged as the file has it; training would leave it out or cut it", ""),
     "polygon-row": ("note", "the rectangle around each polygon is used", ""),
-    "zero-based": ("note", "xmin and ymin are taken as they stand, without VOC's shift by one pixel", ""),
+    "zero-based": (
+        "note", "xmin and ymin are taken as they stand, without VOC's shift by one pixel; the devkit would still count "
+        "xmax and ymax as pixels of the box: with comp4 files so do VOC's protocols, with others voc07+1 and voc10+1",
+        "",
+    ),
     "size-mismatch": (
         "warning",
         "the image's own size is used and the boxes are kept as written, cut at the image's border",
@@ -45,6 +49,10 @@ CODES: dict[str, tuple[Severity, str, str]] = {
     "refused-xml": ("error", "the file is not read further and its image is left out", "remove the DOCTYPE"),
     "path-escape": ("error", "the file is not opened", "copy the file into the dataset's folder, or hard-link it"),
     "repeated-image": ("warning", "the first entry is kept", "delete the repeated entry"),
+    "repeated-id": (
+        "warning", "each annotation counts; pycocotools puts the last with an id in the place of all that have it",
+        "number the annotations anew, from 1",
+    ),
     "count-mismatch": ("warning", "the rows that stand there are used", "correct the count, or get the whole file"),
     "unlisted-image": ("warning", "it is used all the same", "add it to the list of images, or delete its block"),
     "known-size": ("note", "the image files were not looked at", ""),
@@ -62,7 +70,6 @@ CODES: dict[str, tuple[Severity, str, str]] = {
     "thin-box": ("warning", "the box is not written", "VOC cannot hold a box of one pixel or less; use COCO or YOLO"),
     "lost-class": ("warning", "one class is written for all", "write COCO, which can hold them"),
     "box-as-ellipse": ("note", "the ellipse that fills the box is written", ""),
-    "row-count": ("warning", "the rows that stand there are read", "make count and rows agree"),
     "cut-short": ("warning", "what could be read is kept; objects may be missing", "fetch the file again"),
     "no-line-end": ("note", "it may have been cut short", "compare its length with that of the original"),
     "missing-columns": ("note", "attributes that are not told are unknown (-1)", ""),

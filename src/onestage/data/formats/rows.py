@@ -38,9 +38,18 @@ class Row:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
+def is_number(text: str) -> bool:
+    """Whether `text` is written as a number, nan and inf among them; 1_000, which Python reads, is none in a file."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text
+
+
 def number(text: object) -> float:
     """A coordinate from text or JSON; NaN stands for what is no number, so that the row is listed as such."""
-    if isinstance(text, bool) or not isinstance(text, (str, int, float)):
+    if isinstance(text, bool) or not isinstance(text, (str, int, float)) or (isinstance(text, str) and "_" in text):
         return math.nan
     try:
         return float(text)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from onestage.boxes.geometry import corners
 from onestage.data.dataset import Dataset
 from onestage.data.formats.files import (
     file_stem,
@@ -225,7 +226,7 @@ def _aside(
 
 def _corners(xywh: FloatArray) -> FloatArray:
     """xyxy of boxes as written; a negative side counts as 0."""
-    return np.hstack([xywh[:, :2], xywh[:, :2] + np.maximum(xywh[:, 2:], 0)])
+    return corners(np.hstack([xywh[:, :2], np.maximum(xywh[:, 2:], 0)]))
 
 
 def write(dataset: Dataset, root: Path, images: str | None = "copy") -> list[Finding]:
@@ -256,9 +257,9 @@ def _text(image: ImageInfo, truth: Annotations, classes: Sequence[str], listing:
     more = [extra.get(name, nothing) for name in ("truncation", "occlusion")]
     xywh = np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]])
     if "xywh" in extra:  # unless the boxes were moved since
-        corners = _corners(extra["xywh"])
-        cut = np.clip(corners, 0, [image.width, image.height] * 2) if image.width else corners
-        same = (corners == boxes).all(1) | (cut == boxes).all(1)
+        whole = _corners(extra["xywh"])
+        cut = np.clip(whole, 0, [image.width, image.height] * 2) if image.width else whole
+        same = (whole == boxes).all(1) | (cut == boxes).all(1)
         xywh = np.where(same[:, None], extra["xywh"], xywh)
     for i in np.flatnonzero(truth.difficult):
         box = tuple(boxes[i].tolist())

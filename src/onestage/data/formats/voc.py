@@ -62,8 +62,9 @@ def read_splits(
     VOC counts pixels from 1 and includes the last: boxes become (xmin - 1, ymin - 1, xmax, ymax), half-open and
     0-based, as in the devkit's own area. Many tools write VOC files that count from 0; where the folder's boxes show
     it (VocFolder.zero_based) xmin and ymin are not shifted, which is listed as a note. Where they do not show it, such
-    boxes come out one pixel to the left and up. A box with xmin = xmax is dropped as empty, for the tools that write
-    it mean two equal edges, not a pixel. Without `classes` the names of the whole folder are sorted.
+    boxes come out one pixel to the left and up. `extra["corners"]` (N, 4) keeps the corners as written. A box with
+    xmin = xmax is dropped as empty, for the tools that write it mean two equal edges, not a pixel. Without `classes`
+    the names of the whole folder are sorted.
 
     The image is the file of the XML's own name; <filename> is asked only where there is none, and may not leave the
     folder. An XML with a DOCTYPE or entities is refused, never expanded. `probe_images=False` is for judging: no image
@@ -162,7 +163,7 @@ def _row(item: VocObject, zero_based: bool, listing: Listing, voc: VocFile, imag
         return None
     x1, y1, x2, y2 = item.corners
     shift = 0.0 if zero_based else 1.0
-    extra = {"truncated": item.truncated, "occluded": item.occluded, "line": item.line}
+    extra = {"truncated": item.truncated, "occluded": item.occluded, "line": item.line, "corners": item.corners}
     box = (x1 - shift, y1 - shift, x2, y2)
     return Row(item.name, box, item.raw, item.line, item.corners, item.difficult, extra=extra)
 

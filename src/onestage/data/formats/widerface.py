@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onestage.boxes.geometry import corners
 from onestage.data.dataset import Dataset
 from onestage.data.formats.files import (
     IMAGE_SUFFIXES,
@@ -129,15 +130,14 @@ def _completed(record: Record, image_id: str, levels: _Levels) -> Record:
 def _annotations(
     record: Record, image: ImageInfo, label: int, levels: _Levels, file: FaceFile, listing: Listing
 ) -> Annotations:
-    corners = record.faces.copy()
-    corners[:, 2:] += corners[:, :2]
+    boxes = corners(record.faces)
     degenerate: BoolArray = np.any(record.faces[:, 2:] <= 0, axis=1)
     extra: dict[str, NDArray[Any]] = {"degenerate": degenerate}
     extra |= {name: record.attributes[:, k] for k, name in enumerate(ATTRIBUTES)}
     extra |= {level: _in_level(level, record, image.id, levels, file, listing) for level in levels}
     invalid = extra["invalid"] == 1
-    _list_faces(record, image, corners, file, listing)
-    return Annotations(corners, np.full(len(corners), label), ignore=invalid | degenerate, extra=extra)
+    _list_faces(record, image, boxes, file, listing)
+    return Annotations(boxes, np.full(len(boxes), label), ignore=invalid | degenerate, extra=extra)
 
 
 def _in_level(
@@ -159,26 +159,26 @@ def _in_level(
     places: dict[tuple[float, ...], list[int]] = {}
     for place, face in enumerate(record.faces.tolist()):
         places.setdefault(tuple(face), []).append(place)
-    lost = 0
+    lost, members = 0, set(rows.tolist())
     for row, face in enumerate(faces.tolist()):  # every row takes its own face, so that equal boxes stay in order
         there = places.get(tuple(face))
         own = there.pop(0) if there else None
-        if row in rows and own is not None:
+        if row in members and own is not None:
             inside_level[own] = True
-        elif row in rows:
+        elif row in members:
             lost += 1
     what = f"its {len(record.faces)} faces are not the {len(faces)} of {file.levels[level].name}"
     listing.add("levels-differ", f"{what}; {lost} of {level} have no equal box", file=file.path, image=image_id)
     return inside_level
 
 
-def _list_faces(record: Record, image: ImageInfo, corners: FloatArray, file: FaceFile, listing: Listing) -> None:
-    over = np.maximum(-corners[:, :2], corners[:, 2:] - [image.width, image.height]).max(1, initial=-np.inf)
+def _list_faces(record: Record, image: ImageInfo, boxes: FloatArray, file: FaceFile, listing: Listing) -> None:
+    over = np.maximum(-boxes[:, :2], boxes[:, 2:] - [image.width, image.height]).max(1, initial=-np.inf)
     beyond = (over > 0) & (image.width > 0)
     thin = (record.faces[:, 2:] <= 0).any(1)
     unknown = (record.attributes < 0).any(1)
     _, first = np.unique(record.faces, axis=0, return_index=True)
-    again = np.ones(len(corners), np.bool_)
+    again = np.ones(len(boxes), np.bool_)
     again[first] = False
     for row in np.flatnonzero(beyond | thin | again | unknown).tolist():
         x, y, width, height = record.faces[row].tolist()
@@ -192,8 +192,8 @@ def _list_faces(record: Record, image: ImageInfo, corners: FloatArray, file: Fac
         for code, (rows, what) in found.items():
             if rows[row]:
                 line = None if record.lines is None else int(record.lines[row])
-                corner = tuple(corners[row].tolist())
-                listing.add(code, f"{raw}: {what}", file=file.path, line=line, image=image.id, box=corner)
+                box = tuple(boxes[row].tolist())
+                listing.add(code, f"{raw}: {what}", file=file.path, line=line, image=image.id, box=box)
 
 
 def _first_unknown(record: Record, row: int) -> int:
@@ -254,7 +254,7 @@ def write(dataset: Dataset, root: Path, images: str | None = "copy") -> list[Fin
         put_image(image.path, root / f"WIDER_{split}" / "images" / printable(name), images)
         lines += [printable(name), str(len(truth)), *(_rows(truth) or [" ".join(["0"] * (4 + len(ATTRIBUTES)))])]
     if dataset.classes != (CLASS,):
-        listing.add("lost-flag", f"classes {', '.join(dataset.classes)} are all written as {CLASS}", file=target)
+        listing.add("lost-class", f"classes {', '.join(dataset.classes)} are all written as {CLASS}", file=target)
     held = {name: sum(int(getattr(truth, name).sum()) for truth in truths) for name in ("difficult", "crowd")}
     held |= {level: sum(int(truth.extra.get(level, np.zeros(0)).sum()) for truth in truths) for level in LEVELS}
     for name, count in held.items():

@@ -87,7 +87,7 @@ def _closed(record: _Open, last: bool, path: Path, listing: Listing) -> Record |
         said = "no count" if count is None else f"a count of {count}"
         short = last and count is not None and record.told < count
         listing.add(
-            "cut-short" if short else "row-count",
+            "cut-short" if short else "count-mismatch",
             f"{said}, {record.told} row{'s' * (record.told != 1)}" + (" at the end of the file" if short else ""),
             file=path, line=record.line, image=record.name,
         )  # fmt: skip

@@ -12,12 +12,11 @@ import plotly.graph_objects as go
 
 import onestage.report.colours as colours
 from onestage.evaluation.confusion import Confusion
-from onestage.records import FloatArray, IntArray
-from onestage.report.plots import GRID, INK, MOST_CURVES, MOST_NAMED, blank, cut, short
+from onestage.records import IntArray
+from onestage.report.plots import DASHES, GRID, INK, MOST_CURVES, MOST_NAMED, blank, cut, short, shortened
 
 MOST_CELLS = 30  # classes in a matrix; of more only the most confused are shown
 MOST_COUNTED = 12  # classes whose counts are written into the matrix
-_DASHES = ("solid", "dot", "dash", "dashdot")
 OTHERS = "all others"
 
 
@@ -46,18 +45,18 @@ def f1_by_score(
         label = list(classes).index(name) if name in classes else index
         alone = len(order) == 1
         figure.add_scatter(
-            x=at, y=_shortened(each[name]["F1"]), mode="lines", name=html.escape(cut(name)),
+            x=at, y=shortened(each[name]["F1"]), mode="lines", name=html.escape(cut(name)),
             opacity=1.0 if len(order) <= MOST_NAMED else 0.6,
             line={
                 "color": colours.of_class(label), "width": 2.5 if alone else 1.8,
-                "dash": _DASHES[label // len(colours.CLASSES) % 4],
+                "dash": DASHES[label // len(colours.CLASSES) % 4],
             },
             hovertemplate="score ≥ %{x:.2f}<br>F1 %{y:.2f}",
         )  # fmt: skip
     mean = (confidence.get("mean") or {}).get("F1") or []
     if len(order) > 1:
         figure.add_scatter(
-            x=at, y=_shortened(mean), mode="lines", name=f"mean of {len(order)} classes",
+            x=at, y=shortened(mean), mode="lines", name=f"mean of {len(order)} classes",
             line={"color": INK, "width": 4}, hovertemplate="score ≥ %{x:.2f}<br>mean F1 %{y:.2f}",
         )  # fmt: skip
     if score is not None and figure.data:
@@ -85,7 +84,7 @@ def reliability(calibration: Mapping[str, Any]) -> go.Figure:
     facts = [[row["n"], row["n_images"], short(row["mean_score"]), short(row["gap"])] for row in rows]
     width = 0.92 / n_bins
     figure.add_bar(
-        x=middle, y=_shortened(share), width=width, name="share of hits", marker={"color": colours.CLASSES[0]},
+        x=middle, y=shortened(share), width=width, name="share of hits", marker={"color": colours.CLASSES[0]},
         error_y={
             "type": "data", "symmetric": False, "thickness": 1.5, "width": 4, "color": INK,
             "array": [short(max(0.0, end[1] - value)) for end, value in zip(ends, share, strict=True)],
@@ -101,8 +100,8 @@ def reliability(calibration: Mapping[str, Any]) -> go.Figure:
         here = np.sign(share - said) == sign
         if here.any():
             figure.add_bar(
-                x=np.array(middle)[here].tolist(), y=_shortened(np.abs(share - said)[here]), width=width, name=name,
-                base=_shortened(np.minimum(share, said)[here]), hoverinfo="skip",
+                x=np.array(middle)[here].tolist(), y=shortened(np.abs(share - said)[here]), width=width, name=name,
+                base=shortened(np.minimum(share, said)[here]), hoverinfo="skip",
                 marker={"color": _clear(colour, depth), "line": {"color": colour, "width": 1.5},
                         "pattern": {"shape": "/", "fgcolor": colour, "size": 6, "solidity": 0.25}},
             )  # fmt: skip
@@ -178,9 +177,9 @@ def found_by_false(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> go.Fi
         if not len(curve.get("false_positives", [])):
             continue
         figure.add_scatter(
-            x=_shortened(curve["false_positives"]), y=_shortened(curve["true_positive_rate"]), mode="lines",
-            customdata=_shortened(curve["scores"]), name=html.escape(name),
-            line={"color": colours.of_class(index), "width": 2, "dash": _DASHES[index // len(colours.CLASSES) % 4]},
+            x=shortened(curve["false_positives"]), y=shortened(curve["true_positive_rate"]), mode="lines",
+            customdata=shortened(curve["scores"]), name=html.escape(name),
+            line={"color": colours.of_class(index), "width": 2, "dash": DASHES[index // len(colours.CLASSES) % 4]},
             hovertemplate="%{x} false<br>%{y:.3f} found<br>score ≥ %{customdata:.3f}",
         )  # fmt: skip
     figure.update_xaxes(rangemode="tozero")
@@ -207,7 +206,3 @@ def _folded(confusion: Confusion) -> tuple[IntArray, list[str]]:
 
 def _decades(rows: Sequence[Mapping[str, Any]]) -> int:
     return max(1, math.ceil(math.ceil(math.log10(max(int(row["n"]) for row in rows))) / 3))
-
-
-def _shortened(values: Sequence[float] | FloatArray) -> list[float | None]:
-    return [None if value is None or value != value else short(float(value)) for value in values]

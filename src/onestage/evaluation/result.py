@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from onestage.evaluation.average_precision import Ranking, average_precisions, mean_present
+from onestage.evaluation.average_precision import average_precisions, mean_present
 from onestage.evaluation.judgement import Judgement
 from onestage.evaluation.operating import Curve
 from onestage.evaluation.pool import Pool
+from onestage.evaluation.ranking import Ranking
 from onestage.records import Metrics
 
 LOWEST_FLOOR = 0.01
@@ -59,15 +60,16 @@ class Evaluation:
 def truncation(
     pool: Pool, judged: Mapping[str, Judgement], score_floor: float | None
 ) -> tuple[float | None, str | None]:
-    """The score floor, given or else the lowest score seen, and a note where it lies above 0.01.
+    """The score floor, given or else the lowest score seen, and a note where it lies above 0.01 and scores rest on it.
 
     The note bounds what is missing: the headline there would be if every truth not found were the next detection, and
     nothing else came after. No detections below the floor could give more, and those very ones would give it, so
     the bound cannot be lowered without seeing them (only COCO's limit of 100 per image can make it too high). Where a
     protocol does not rank detections class by class, the note says that no bound is known.
     """
+    judged = {name: judgement for name, judgement in judged.items() if judgement.whole_curve}
     floor = score_floor if score_floor is not None else (float(pool.score.min()) if len(pool.score) else None)
-    if floor is None or floor <= LOWEST_FLOOR:
+    if floor is None or floor <= LOWEST_FLOOR or not judged:
         return floor, None
     bounds = _missing(judged)
     told = [f"{most:.4f} of {name}'s" for name, most in bounds.items() if most is not None]

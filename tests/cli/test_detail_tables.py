@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onestage.cli.judged_tables import show_details
+from onestage.cli.detail_tables import show_details
 from onestage.cli.terminal import Terminal
 from onestage.evaluation import evaluate
 from onestage.records import Annotations, Detections

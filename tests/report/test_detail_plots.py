@@ -11,8 +11,8 @@ import pytest
 from onestage.evaluation import evaluate
 from onestage.evaluation.confusion import Confusion
 from onestage.records import Annotations, Detections
-from onestage.report.judgement import calibration_said, closer_look, confusion_said
-from onestage.report.judgement_plots import MOST_CELLS, OTHERS, confusion_map, f1_by_score, found_by_false, reliability
+from onestage.report.detail_plots import MOST_CELLS, OTHERS, confusion_map, f1_by_score, found_by_false, reliability
+from onestage.report.details import calibration_said, closer_look, confusion_said
 from onestage.report.plots import MOST_CURVES
 
 

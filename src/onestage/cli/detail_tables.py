@@ -21,7 +21,7 @@ def show_details(terminal: Terminal, judged: Mapping[str, Any]) -> None:
 def _calibration(terminal: Terminal, calibration: Mapping[str, Any]) -> None:
     if not calibration:
         return
-    from onestage.report.judgement import calibration_said, kept_said
+    from onestage.report.details import calibration_said, kept_said
 
     rows = [row for row in (calibration.get("bins") or {}).get("equal_width") or [] if row["n"]]
     if rows:
@@ -43,7 +43,7 @@ def _calibration(terminal: Terminal, calibration: Mapping[str, Any]) -> None:
 def _confusion(terminal: Terminal, confusion: Mapping[str, Any]) -> None:
     if not confusion:
         return
-    from onestage.report.judgement import confusion_said
+    from onestage.report.details import confusion_said
 
     terminal.say()
     score = confusion.get("score")

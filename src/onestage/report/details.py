@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import onestage.report.colours as colours
-import onestage.report.judgement_plots as plots
+import onestage.report.detail_plots as plots
 from onestage.evaluation.confusion import Confusion
 from onestage.report.plots import MOST_CURVES, MOST_NAMED
 from onestage.report.scores import operating_score
@@ -15,7 +15,7 @@ MOST_LISTED = 12
 
 
 def closer_look(metrics: Mapping[str, Any], classes: Sequence[str]) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-    """What judgement.html.j2 shows of the content of a metrics.json, and its figures by name.
+    """What details.html.j2 shows of the content of a metrics.json, and its figures by name.
 
     None and no figures where nothing of it is there, as in results of earlier versions.
     """
