@@ -62,10 +62,9 @@ def test_odd_boxes_count_as_in_pycocotools(tmp_path: Path) -> None:
     path, rows = odd_set(tmp_path)
     dataset = open_set(path, images=False)
     (tmp_path / "found.json").write_text(json.dumps(rows))
-    ids = coco_labels(path, dataset.classes)
+    ids = coco_labels(path, dataset.classes, dataset.split)
     assert ids is not None
-    answer = read_detections(tmp_path / "found.json", dataset, ids)
-    found = answer if isinstance(answer, dict) else answer.detections
+    found = read_detections(tmp_path / "found.json", dataset, ids).detections
     judged = evaluate(dict(dataset.annotations), found, dataset.classes, ["coco"], intervals=False)
     ours = [judged.metrics.value(name, "coco") for name in SUMMARY]
     np.testing.assert_allclose(np.nan_to_num(ours, nan=-1), official(path, rows), rtol=0, atol=1e-12)

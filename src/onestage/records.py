@@ -108,8 +108,8 @@ class Detections:
     """What a detector says of one image: boxes (M, 4), labels (M,), scores (M,), highest score first.
 
     Ours score in [0, 1], others as they like. Rows of equal score keep their order. `extra` keeps other columns of the
-    file, a value per row ("row": the place in the image's file, from 0; "ellipse": (M, 5), …). Raises ValueError for
-    scores that are not finite.
+    file, a value per row ("row": the place among the rows of its image, from 0; "place": that among all rows, where one
+    file holds many images; "ellipse": (M, 5), …). Raises ValueError for scores that are not finite.
     """
 
     boxes: FloatArray

@@ -12,6 +12,7 @@ import pytest
 import onestage
 from onestage.analysis.judging import DEFAULT_PROTOCOLS, fitting_protocols, judge_detections, several
 from onestage.data.dataset import Dataset
+from onestage.data.detections.coco_json import coco_labels
 from onestage.errors import DataError, UsageError
 from onestage.evaluation import PROTOCOLS, voc
 from onestage.evaluation.judgement import Protocol
@@ -49,6 +50,29 @@ def test_a_file_is_judged_from_python(truth: Path) -> None:
     said = judged.as_dict()
     assert said["detections"]["rows"] == 2
     assert json.loads(json.dumps(said))["n_images"] == 2
+
+
+def test_category_ids_are_those_of_the_set_that_is_judged(truth: Path) -> None:
+    """Two sets that number their classes otherwise: the other one must not decide, nor be opened."""
+    document = json.loads(truth.read_text())
+    document["categories"].append({"id": 6, "name": "dog"})
+    folder = truth.parent / "both" / "annotations"
+    folder.mkdir(parents=True)
+    (folder / "instances_val.json").write_text(json.dumps(document))
+    found = written(truth, (1, 0.9), (2, 0.5))
+    document["categories"] = [{"id": 5, "name": "dog"}, {"id": 6, "name": "cat"}]
+    for row in document["annotations"]:
+        row["category_id"] = 6
+    (folder / "instances_train.json").write_text(json.dumps(document))
+    classes = ["cat", "dog"]
+    judged = judge_detections(found, folder.parent, split="val", classes=classes, intervals=False)
+    assert judged.evaluation.metrics.value("AP50", "voc10", "cat") == 1
+    other = judge_detections(found, folder.parent, split="train", classes=classes, intervals=False)
+    assert other.evaluation.metrics.value("AP50", "voc10", "cat") == 0
+    with pytest.raises(DataError, match="category id 5 means"):
+        coco_labels(folder.parent, classes, "all")
+    (folder / "instances_train.json").write_text('{"images": [], "annotations": [], "categories": [')
+    judge_detections(found, folder.parent, split="val", classes=classes, intervals=False)
 
 
 def test_the_floor_leaves_rows_out_and_is_known(truth: Path) -> None:

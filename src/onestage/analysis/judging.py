@@ -134,7 +134,7 @@ def class_numbers(
     if run is not None and asked is None:
         theirs = (run.info.get("data") or {}).get("classes")
         return own_labels(theirs or dataset.classes, dataset.classes)
-    ids = coco_labels(dataset.root if str(data) in SAMPLES else data, dataset.classes)
+    ids = coco_labels(dataset.root if str(data) in SAMPLES else data, dataset.classes, dataset.split)
     if asked == "coco" and ids is None:
         raise UsageError("categories=coco: the data is no COCO JSON", hint="categories=labels")
     return ids

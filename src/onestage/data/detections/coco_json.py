@@ -159,13 +159,21 @@ def own_labels(theirs: Sequence[str], ours: Sequence[str]) -> dict[int, int]:
     return {place: list(ours).index(name) for place, name in enumerate(theirs, 1)}
 
 
-def coco_labels(data: Path, classes: Sequence[str]) -> dict[int, int] | None:
-    """category_id → label by the ids that the COCO files of `data` give their categories; None where it has none."""
-    if coco.recognise(data) is None:
-        return None
+def coco_labels(data: Path, classes: Sequence[str], split: str) -> dict[int, int] | None:
+    """category_id → label by the ids that the COCO file of the set `split` of `data` gives its categories.
+
+    All files of `data` are asked where none is called so ("all"); None where it holds no COCO file. Raises DataError
+    for an id that means two classes.
+    """
+    files = list(coco_files(data).values()) if coco.recognise(data) is not None else []
     ids: dict[int, int] = {}
-    for file in coco_files(data).values():
+    for file in [file for file in files if file.split == split] or files:
         for category in load(file.path)["categories"]:
             if category["name"] in classes:
-                ids[category["id"]] = list(classes).index(category["name"])
-    return ids
+                label = list(classes).index(category["name"])
+                if ids.setdefault(category["id"], label) != label:
+                    said = (
+                        f"{classes[ids[category['id']]]!r} in one file of {data.name} and {classes[label]!r} in another"
+                    )
+                    raise DataError(f"category id {category['id']} means {said}", hint="split= names one of them")
+    return ids if files else None
