@@ -16,6 +16,7 @@ from pycocotools.cocoeval import COCOeval
 from onestage.data.detections.coco_json import coco_labels
 from onestage.data.detections.reading import read_detections
 from onestage.data.one_set import open_set
+from onestage.errors import DataError
 from onestage.evaluation import evaluate
 from onestage.evaluation.coco import SUMMARY
 
@@ -85,7 +86,9 @@ def test_voc_truth_needs_no_images(tmp_path: Path, split: str | None) -> None:
     (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
     (tmp_path / "Annotations" / "a.xml").write_text(XML)
     (tmp_path / "ImageSets" / "Main" / "test.txt").write_text("a\n")
-    dataset = open_set(tmp_path, split, images=False)
+    with pytest.raises(DataError, match="1 of 3 boxes and 0 of 1 images cannot be used"):
+        open_set(tmp_path, split, images=False)
+    dataset = open_set(tmp_path, split, images=False, allow_loss=True)
     (image,) = dataset.images
     assert (image.id, image.width, image.height) == ("a", 64, 48)
     assert dataset.annotations["a"].boxes.tolist() == [[0, 0, 70, 20], [4, 4, 5, 9]]

@@ -147,11 +147,11 @@ class Detector:
         if data is None and self.run is None:
             raise UsageError("no data to judge on: the detector comes from no run", hint="val(data=…)")
         network = self.model
-        recipe = Recipe.model_validate(self.run.recipe) if self.run else ask({"model": self.name, "data": str(data)})
+        recipe = Recipe.recorded(self.run.recipe) if self.run else ask({"model": self.name, "data": str(data)})
         limits = recipe.validation
         dataset = open_set(
             recipe.data if data is None else data, split, classes=self._classes if self._named else None,
-            seed=recipe.seed if seed is None else seed, allow_loss=allow_loss or recipe.allow_loss,
+            seed=recipe.split_seed if seed is None else seed, allow_loss=allow_loss or recipe.allow_loss,
         )  # fmt: skip
         self._same_count(dataset.classes)
         evaluation, _ = judge(

@@ -89,5 +89,8 @@ class DivergedError(OnestageError):
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """The end of an error message that names the nearest right words: ' (did you mean X?)' or ''."""
-    near = difflib.get_close_matches(word, list(choices), n=2, cutoff=0.6)
+    folded: dict[str, str] = {}
+    for choice in choices:
+        folded.setdefault(choice.casefold(), choice)
+    near = [folded[match] for match in difflib.get_close_matches(word.casefold(), folded, n=2, cutoff=0.6)]
     return f" (did you mean {' or '.join(repr(n) for n in near)}?)" if near else ""

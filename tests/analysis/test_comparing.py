@@ -131,6 +131,10 @@ def test_protocol_and_score_may_be_chosen() -> None:
     assert [class_score(name) for name in ("mAP50-95", "mAP50", "AR1")] == ["AP50-95", "AP50", "AR1"]
 
 
+def test_names_may_be_one_text_with_commas() -> None:
+    assert list(compare("weak-1", "strong-1", names="old, new", resamples=100).seeds) == ["old", "new"]
+
+
 def test_few_images_tell_nothing(tmp_path: Path) -> None:
     made = Set.made(9)
     a, b = (made.run(tmp_path, name, made.found(share)) for name, share in (("a", 0.1), ("b", 1.0)))
@@ -157,6 +161,8 @@ def test_the_record_is_json_and_reproducible() -> None:
         (["weak-1", "strong-1"], {"score": "mAP51"}, "has no such score"),
         (["weak-1", "strong-1"], {"level": 95, "resamples": 3}, "level: expected"),
         (["weak-1", ","], {}, "an arm is empty"),
+        (["weak-1", []], {}, "an arm is empty"),
+        (["weak-1", "strong-1"], {"seed": -1}, "seed: expected a whole number from 0"),
     ],
 )
 def test_what_cannot_be_compared(arms: list[str], more: dict, said: str) -> None:
@@ -170,13 +176,13 @@ def test_files_without_truth_and_files_that_are_not_there(tmp_path: Path) -> Non
     path.write_text("[]")
     with pytest.raises(UsageError, match="data=… is missing"):
         compare(path, path)
-    with pytest.raises(DataError, match="no detection file"):
+    with pytest.raises(DataError, match="no such file"):
         compare("weak-1", tmp_path / "b.json")
 
 
 def test_a_run_that_was_never_judged(tmp_path: Path) -> None:
     run = onestage.Run.create(tmp_path, "young")
-    with pytest.raises(DataError, match="never judged: it is running"):
+    with pytest.raises(DataError, match="it is running and was never judged"):
         compare("weak-1", run)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import onestage
-from onestage.analysis.judging import DEFAULT_PROTOCOLS, fitting_protocols, judge_detections
+from onestage.analysis.judging import DEFAULT_PROTOCOLS, fitting_protocols, judge_detections, several
 from onestage.data.dataset import Dataset
 from onestage.data.detections.coco_json import coco_labels
 from onestage.errors import DataError, UsageError
@@ -122,3 +122,9 @@ def test_visdrones_own_protocol_is_the_headline(shared: Path, tmp_path: Path) ->
     assert judged.evaluation.metrics.rows[0].protocol == "visdrone"
     assert judged.evaluation.metrics.value("mAP50-95", "coco") == pytest.approx(1, abs=2e-3)
     assert not [one for one in judged.findings if one.severity == "error"]
+
+
+def test_names_may_be_one_text_with_commas() -> None:
+    assert several("voc07, coco") == ("voc07", "coco")
+    assert several(["voc07"]) == ("voc07",)
+    assert several(None) is None

@@ -116,8 +116,11 @@ def test_gates(compare: Command) -> None:
         (["weak", "strong", "protocl=coco"], 2, "did you mean 'protocol'"),
         (["weak", "strong", "level=101", "see=x", "gate=bigger", "floor=2"], 2, "gate: expected better or not-worse"),
         (["weak", "strong", "--comon"], 2, "did you mean --common"),
-        (["weak", "nothing.json"], 3, "there is no detection file"),
-        (["weak", "runs"], 2, "there is no run 'runs'"),
+        (["weak", "nothing.json"], 3, "no such file or folder"),
+        (["weak", "nothing.tsv"], 3, "no such file or folder"),
+        (["weak", "runs"], 2, "there is no run 'runs', nor a file or folder of detections called so"),
+        (["weak", "strong", "protocol=coco,voc07"], 2, "protocol: one is expected, got coco,voc07"),
+        (["weak", "strong", "format=cocos", "allow_loss=maybe"], 2, "allow_loss: expected true or false"),
     ],
 )
 def test_wrong_words(compare: Command, words: list[str], code: int, said: str) -> None:
@@ -139,3 +142,40 @@ def test_damaged_detections(compare: Command, runs: Path, tmp_path: Path) -> Non
     answer = compare("weak", bad, f"data={runs / 'truth.json'}")
     assert answer.code == 3
     assert "bad.json" in answer.err
+
+
+def test_rows_that_cannot_be_judged_stop_or_are_left_out(compare: Command, runs: Path, tmp_path: Path) -> None:
+    rows = json.loads((runs / "strong.json").read_text())
+    path = tmp_path / "new.json"
+    path.write_text(json.dumps([*rows, {**rows[0], "score": "high"}, {**rows[0], "image_id": 4711}]))
+    words = (runs / "weak.json", path, f"data={runs / 'truth.json'}", "format=coco")
+    stopped = compare(*words)
+    assert (stopped.code, "allow_loss=true leaves the rows out" in stopped.err) == (3, True)
+    answer = compare(*words, "allow_loss=true")
+    assert answer.code == 0, answer.err
+    assert answer.out.splitlines()[0] == compare(runs / "weak.json", runs / "strong.json", words[2]).out.splitlines()[
+        0
+    ].replace("strong", "new")
+    assert "note: new.json: [60]: score 'high': expected a number" in answer.out
+    assert compare(*words[:3], "format=yolo").code == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "code"),
+    [
+        ("metrics.json", '{"score_floor": "x", "protocols": 3}', 0), ("metrics.json", "[]", 0),
+        ("recipe.yaml", "validation: 3", 0), ("validation.json", "{}", 3), ("validation.json", "[", 3),
+        ("validation.json", '{"images": [{}], "annotations": [], "categories": []}', 3), ("predictions.json", "", 3),
+    ],
+)  # fmt: skip
+def test_damaged_run_folders(here: Command, tmp_path: Path, name: str, text: str, code: int) -> None:
+    made = Set.made(12)
+    for run in ("sound", "hurt"):
+        made.run(tmp_path / "runs", run, made.found(0.5, 1))
+    (tmp_path / "runs" / "hurt" / name).write_text(text)
+    answer = here("compare", "sound", "hurt", "resamples=100", "floor=0.01")
+    refused = 6 if name == "recipe.yaml" else code  # how its boxes were selected is not known
+    assert (answer.code, "unforeseen" in answer.err) == (refused, False), answer.err
+    assert "Error(" not in answer.err
+    answer = here("val", tmp_path / "runs" / "hurt" / "predictions.json", "protocol=voc10")
+    assert (answer.code, "unforeseen" in answer.err) == (code, False), answer.err

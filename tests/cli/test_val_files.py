@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
@@ -121,9 +122,9 @@ def test_an_empty_list_scores_nothing(here: Command, truth: Path) -> None:
 def test_keys_without_effect_and_bad_values(here: Command, truth: Path) -> None:
     path = detections(truth.parent, [])
     assert "iou has no effect" in here("val", path, f"data={truth}", "iou=0.5").err
-    answer = here("val", path, f"data={truth}", "score=high", "at=2")
+    answer = here("val", path, f"data={truth}", "score=high", "at=.nan")
     assert answer.code == 2
-    assert "score: expected a number from 0 to 1, got 'high'" in answer.err
+    assert "score: expected a number, got 'high'" in answer.err
     assert "at: expected" in answer.err
     assert here("val", path).code == 2
     assert "did you mean 'coco'" in here("val", path, f"data={truth}", "protocol=cocoo").err
@@ -305,3 +306,95 @@ def test_torch_is_not_needed_for_any_format(photos: Photos, tmp_path: Path) -> N
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], env=environment(tmp_path), capture_output=True, text=True, check=True)
+
+
+@pytest.mark.parametrize("factor", [1e300, 1e6, 1e-7, 40.0])
+def test_scores_of_any_size_are_judged_and_told_in_few_digits(here: Command, truth: Path, factor: float) -> None:
+    path = detections(truth.parent, [row(7, 90, DOG, 0.9 * factor), row(3, 12, CAT, 0.5 * factor)])
+    answer = here("val", path, f"data={truth}", "--details")
+    assert (answer.code, answer.err) == (0, "")
+    assert max(map(len, answer.out.splitlines())) < 400
+    assert "at score 0.000" not in answer.out
+
+
+def test_at_and_score_in_the_numbers_of_the_file(here: Command, truth: Path) -> None:
+    path = detections(truth.parent, [row(7, 90, DOG, 4.5), row(3, 12, CAT, -2.0)])
+    assert "at score -1.000 (given)" in here("val", path, f"data={truth}", "at=-1").out
+    assert "1 detection (1 more left out)" in here("val", path, f"data={truth}", "score=2").out
+    shares = detections(truth.parent, [row(7, 90, DOG, 0.5)])
+    for key, said in (("at=50", "at=50: all scores lie within 0 and 1"), ("score=50", "no detection scores as high")):
+        answer = here("val", shares, f"data={truth}", key)
+        assert (answer.code, said in answer.err) == (2, True)
+
+
+def test_difficult_truths_only_are_not_nothing_found(here: Command, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "voc" / "Annotations").mkdir(parents=True)
+    (tmp_path / "voc" / "JPEGImages").symlink_to(folder / "JPEGImages")
+    text = (folder / "Annotations" / "disc00.xml").read_text()
+    marked = text.replace("<bndbox>", "<difficult>1</difficult><bndbox>")
+    (tmp_path / "voc" / "Annotations" / "disc00.xml").write_text(marked)
+    path = detections(tmp_path, [row("disc00", 1, [1, 1, 20, 20])])
+    answer = here("val", path, f"data={tmp_path / 'voc'}", "protocol=voc10", "allow_loss=true")
+    assert answer.code == 0, answer.err
+    assert "no truth that counts: precision –" in answer.out
+    assert "nothing was found" not in answer.out
+
+
+@pytest.mark.parametrize("name", ["found.json.gz", "found.jsonl", "found.weird", "found"])
+def test_a_file_of_another_name_is_not_taken_for_weights(here: Command, truth: Path, name: str) -> None:
+    path = truth.parent / name
+    text = json.dumps([row(7, 90, DOG)])
+    path.write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode() * 2)
+    answer = here("val", path, f"data={truth}")
+    assert answer.code == 3
+    assert ("is compressed" if name.endswith("gz") else "is no detection file of a known format") in answer.err
+
+
+def test_a_packed_json_says_so(here: Command, truth: Path) -> None:
+    path = truth.parent / "detections.json"
+    path.write_bytes(gzip.compress(b"[]"))
+    answer = here("val", path, f"data={truth}")
+    assert (answer.code, "is compressed" in answer.err) == (3, True)
+
+
+def test_a_file_that_a_run_lacks_is_missing_and_not_the_data(here: Command, truth: Path) -> None:
+    (truth.parent / "run.json").write_text("{}")
+    answer = here("val", truth.parent / "predictions.json")
+    assert answer.code == 3
+    assert "no such file or folder" in answer.err
+
+
+@pytest.mark.parametrize("verb", ["val", "compare"])
+def test_where_to_write_is_settled_before_anything_is_judged(here: Command, truth: Path, verb: str) -> None:
+    path = detections(truth.parent, [row(7, 90, DOG)])
+    words = [verb, path, *([path] if verb == "compare" else []), f"data={truth}"]
+    deep = truth.parent / "not yet" / "there" / "scores.json"
+    assert here(*words, "--out", deep).code == 0
+    assert json.loads(deep.read_text())
+    for key in ("--out", "--page")[: 2 if verb == "val" else 1]:
+        answer = here(*words, key, truth.parent)
+        assert (answer.code, answer.out) == (2, "")
+        assert f"{key} {truth.parent} is a folder" in answer.err
+        answer = here(*words, key, truth / "below.json")
+        assert (answer.code, answer.out) == (1, "")
+        assert "cannot be made: " in answer.err
+        assert "ONESTAGE_RUNS" not in answer.err
+
+
+def test_corners_written_where_width_and_height_are_expected(here: Command, truth: Path) -> None:
+    boxes = [[10 + i, 10 + i, 60 + i, 70 + i] for i in range(10)]
+    path = detections(truth.parent, [row(7, 90, box, 0.9) for box in boxes])
+    said = here("val", path, f"data={truth}", "protocol=voc10").out
+    assert "[boxes-as-corners]" in said
+    path = detections(truth.parent, [row(7, 90, [box[0], box[1], 95, 75], 0.9) for box in boxes[:9]])
+    assert "[boxes-as-corners]" not in here("val", path, f"data={truth}", "protocol=voc10").out
+    sizes = [row(7, 90, [x, y, right - x, bottom - y], 0.9) for x, y, right, bottom in boxes]
+    across = [row(7, 90, [80 - i, 60, 40, 40], 0.5) for i in range(5)]
+    path = detections(truth.parent, [*sizes, *across])
+    assert "[boxes-as-corners]" not in here("val", path, f"data={truth}", "protocol=voc10").out
+
+
+def test_no_protocol_named_is_not_all_of_them(here: Command, truth: Path) -> None:
+    for word in ("protocol=", "protocol=,", "protocol=[]"):
+        answer = here("val", detections(truth.parent, []), f"data={truth}", word)
+        assert (answer.code, "protocol: none is named" in answer.err) == (2, True)

@@ -281,3 +281,26 @@ def test_any_text_is_read_or_refused_in_words(text: str, name: str, file: str) -
             read_detections(path, DATA, format=name)
         except DataError as error:
             assert error.message  # noqa: PT017
+
+
+# ---- a format asked for that the files do not have
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_a_coco_list_is_never_nothing_of_another_format(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "found.json"
+    path.write_text(json.dumps([{"image_id": "a", "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}] * 90))
+    if name == "coco":
+        assert len(read_detections(path, DATA, format=name).detections["a"]) == 90
+        return
+    with pytest.raises(DataError) as caught:
+        read_detections(path, DATA, format=name)
+    assert max(map(len, str(caught.value).splitlines())) < 400
+
+
+@pytest.mark.parametrize("name", ["coco", "darknet", "csv"])
+def test_a_folder_for_a_format_of_one_file_names_the_file(name: str, tmp_path: Path) -> None:
+    (tmp_path / "found.json").write_text(json.dumps(coco_results({"a": Detections([[1, 2, 3, 4]], [0], [0.5])})))  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="is a folder") as caught:
+        read_detections(tmp_path, DATA, format=name)
+    assert ("found.json" in str(caught.value)) is (name == "coco")

@@ -108,3 +108,11 @@ def test_real_folders_of_txt_are_not_taken_for_it(shared: Path) -> None:
     }
     assert folders
     assert [folder for folder in folders if module.recognise(folder)] == []
+
+
+def test_one_file_of_a_folder(tmp_path: Path) -> None:
+    file = tmp_path / "0001.txt"
+    file.write_text("1,2,3,4,0.5,4,-1,-1\nx\n")
+    rows = module.read(file)
+    assert (rows.images, len(rows)) == (("0001",), 1)
+    assert [str(one.where) for one in rows.findings] == ["0001.txt:2"]

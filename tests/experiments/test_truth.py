@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from onestage.errors import UsageError
+from onestage.errors import DataError
 from onestage.evaluation import PROTOCOLS, lay_out
 from onestage.experiments.run import Run
 from onestage.experiments.truth import read_truth, write_truth
@@ -25,7 +25,7 @@ def test_a_damaged_truth_is_named(tmp_path: Path) -> None:
     run = Run.create(tmp_path)
     for text in ("{", "[]", '{"images": [{"id": 1}], "annotations": [], "categories": []}'):
         (run.folder / "validation.json").write_text(text)
-        with pytest.raises(UsageError, match=r"validation\.json cannot be read as COCO JSON"):
+        with pytest.raises(DataError, match=r"validation\.json cannot be read as COCO JSON"):
             read_truth(run)
 
 

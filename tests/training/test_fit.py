@@ -22,6 +22,8 @@ from onestage.records import Metrics
 from onestage.training import fit as fitting
 from onestage.training.fit import Watcher, fit, resume
 from onestage.training.loop import StepRecord
+from onestage.training.plan import open_data
+from onestage.training.recipe import Recipe
 
 TINY = {
     "size": 64, "weights": "none", "epochs": 2, "batch": 4, "precision": "fp32", "device": "cpu", "validation.every": 1,
@@ -249,3 +251,16 @@ def test_squares_are_learnt_from_a_random_start(tmp_path: Path, model: str) -> N
     # The averaged weights are judged with settled statistics: no gap between learning and judging.
     assert run.results[-1]["val/cls"] < 0.5
     assert run.results[-1]["metrics/mAP50"] > 0.4
+
+
+def test_runs_of_several_seeds_share_their_validation_images(tmp_path: Path) -> None:
+    folder = str(shapes(tmp_path / "shapes", 20))
+
+    def images(**keys: int) -> list[object]:
+        return [image.id for image in open_data(Recipe(data=folder, **keys)).val.images]  # type: ignore[arg-type]
+
+    assert images(seed=0) == images(seed=1)
+    assert images(split_seed=1) != images()
+    before = Recipe(data=folder, seed=1).as_dict()
+    del before["split_seed"]
+    assert images(split_seed=Recipe.recorded(before).split_seed) == images(split_seed=1)

@@ -14,7 +14,7 @@ from typing import Any
 from onestage.analysis.judging import class_numbers, run_beside
 from onestage.data.dataset import Dataset
 from onestage.data.detections.coco_json import own_labels
-from onestage.data.detections.reading import read_detections
+from onestage.data.detections.reading import no_such_place, read_detections
 from onestage.data.one_set import open_set
 from onestage.errors import DataError, UsageError
 from onestage.experiments.run import Run
@@ -22,7 +22,7 @@ from onestage.experiments.truth import TRUTH_FILE, read_truth
 from onestage.records import Annotations, Detections, ImageId
 
 Place = str | Path | Run
-FILES = (".json", ".csv", ".txt")
+FILES = (".json", ".csv", ".tsv", ".txt")
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,13 +55,15 @@ class Arm:
 
 @dataclass(frozen=True)
 class Reading:
-    """How detection files are to be read: their truth, its set, the meaning of category_id, the score floor."""
+    """How detection files are to be read: their truth, its set, format and class numbers, score floor, bad rows."""
 
     data: str | Path | None = None
     split: str | None = None
     classes: tuple[str, ...] | None = None
     categories: str | None = None
     floor: float | None = None
+    format: str | None = None
+    allow_loss: bool = False
 
 
 def read_arms(
@@ -106,7 +108,9 @@ class _Files:
         reading = self.reading
         numbers = class_numbers(reading.categories, self.truth, dataset, None)
         floor = -math.inf if reading.floor is None else reading.floor
-        found = read_detections(path, dataset, numbers, floor=floor)
+        found = read_detections(
+            path, dataset, numbers, format=reading.format, floor=floor, allow_loss=reading.allow_loss
+        )
         notes = tuple(f"{path.name}: {finding.what}" for finding in found.findings)
         return Member(
             path.stem, dataset.truths, dataset.classes, found.detections, dataset.sizes, reading.floor, notes=notes
@@ -124,7 +128,7 @@ class _Files:
                 )
             data = run.folder / TRUTH_FILE
         self.truth = Path(data).expanduser()
-        return open_set(data, reading.split, classes=reading.classes, images=False)
+        return open_set(data, reading.split, classes=reading.classes, allow_loss=reading.allow_loss, images=False)
 
 
 def _member(place: Place, files: _Files) -> Member:
@@ -132,29 +136,42 @@ def _member(place: Place, files: _Files) -> Member:
     path = Path(str(place))
     if run is None and (path.exists() or _is_file(place)):
         if not path.exists():
-            raise DataError(f"there is no detection file {path}")
+            raise no_such_place(path)
         return files.read(path)
-    return _run_member(run or Run.open(str(place)), files.reading.floor)
+    return _run_member(run or _opened(place), files.reading.floor)
+
+
+def _opened(place: Place) -> Run:
+    """The run of that name; UsageError says that there is no file or folder of it either."""
+    try:
+        return Run.open(str(place))
+    except UsageError as error:
+        said = f"{error.message}, nor a file or folder of detections called so"
+        raise UsageError(said, problems=error.problems, hint=error.hint) from None
 
 
 def _run_member(run: Run, floor: float | None) -> Member:
     truth = read_truth(run)
-    if truth is None or not (run.folder / "predictions.json").is_file():
+    lacks = [name for name in (TRUTH_FILE, "predictions.json") if not (run.folder / name).is_file()]
+    if truth is None or lacks:
         raise DataError(
-            f"run {run.name} was never judged: it is {run.info.get('status')}",
-            hint="compare runs that have predictions.json and validation.json",
+            f"run {run.name} has no {' and no '.join(lacks)}: it is {run.info.get('status')}"
+            + " and was never judged" * (len(lacks) == 2),
+            hint="compare runs that were judged, or detection files",
         )
     dataset = Dataset(run.folder, "coco", "val", truth.classes, truth.images, truth.annotations)
     judged = run.metrics
     kept = judged.get("score_floor")
-    known = max((value for value in (kept, floor) if value is not None), default=None)
+    known = max((float(value) for value in (kept, floor) if isinstance(value, int | float)), default=None)
     # predictions.json numbers classes as the run's own list does, as the truth beside it
     categories = own_labels(truth.classes, truth.classes)
     lowest = -math.inf if floor is None else floor
     found = read_detections(run.folder / "predictions.json", dataset, categories, format="coco", floor=lowest)
-    validation = run.recipe.get("validation") or {}
-    settings = {"IoU of non-maximum suppression": validation["iou"]} if "iou" in validation else {}
-    protocols = tuple(judged.get("protocols") or ())
+    validation = run.recipe.get("validation")
+    iou = validation.get("iou") if isinstance(validation, Mapping) else None
+    settings = {} if iou is None else {"IoU of non-maximum suppression": iou}
+    named = judged.get("protocols")
+    protocols = tuple(map(str, named)) if isinstance(named, list) else ()
     return Member(
         run.name, truth.annotations, truth.classes, found.detections, dataset.sizes, known, protocols, settings
     )
@@ -184,12 +201,13 @@ def _where(place: Place) -> str:
 
 
 def _places(arm: Place | Sequence[Place]) -> tuple[Place, ...]:
+    if isinstance(arm, Path | Run):
+        return (arm,)
     if isinstance(arm, str):
-        words = [arm] if Path(arm).exists() else [word.strip() for word in arm.split(",") if word.strip()]
-        if not words:
-            raise UsageError("compare: an arm is empty", hint="onestage compare A B")
-        return tuple(words)
-    return (arm,) if isinstance(arm, Path | Run) else tuple(arm)
+        arm = [arm] if Path(arm).exists() else [word.strip() for word in arm.split(",") if word.strip()]
+    if not arm:
+        raise UsageError("compare: an arm is empty", hint="onestage compare A B")
+    return tuple(arm)
 
 
 def _names(places: Sequence[Sequence[Place]], given: Sequence[str] | None) -> list[str]:

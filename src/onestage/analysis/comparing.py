@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from onestage.analysis.arms import Arm, Place, Reading, read_arms
 from onestage.analysis.fairness import Common, fair
+from onestage.analysis.judging import several
 from onestage.analysis.verdicts import said, said_smallest
 from onestage.errors import UsageError, did_you_mean
 from onestage.evaluation import lay_out, protocols_named
@@ -110,13 +111,15 @@ def compare(
     *arms: Place | Sequence[Place], data: str | Path | None = None, split: str | None = None,
     protocol: str | None = None, score: str | None = None, floor: float | None = None, common: bool = False,
     names: Sequence[str] | None = None, classes: Sequence[str] | None = None, categories: str | None = None,
+    format: str | None = None, allow_loss: bool = False,
     resamples: int = RESAMPLES, seed: int = 0, level: float = 0.95, see: float | None = None,
     progress: Callable[[str], None] = lambda what: None,
 ) -> Comparison:  # fmt: skip
     """Say whether the second arm (and each further one) is really better than the first.
 
     An arm is a run (its name, folder or `Run`), a detection file, or several of these: the seeds of one recipe. Runs
-    bring their truth with them; files are judged on the set `split` of `data`, or on the first run's images. All are
+    bring their truth with them; files (of `format`, or as their content says) are judged on the set `split` of `data`,
+    or on the first run's images; with `allow_loss` rows that cannot be judged are left out and noted. All are
     judged by `protocol` (default: that of the runs, else coco) on the same images, by the same resamples of them
     drawn with `seed`. `score` is the row the verdict is about (default: the protocol's headline); `see` is a
     difference in [0, 1] that you hope to show (default: the one found), for which the number of images is told.
@@ -126,10 +129,10 @@ def compare(
 
     Raises GateError with all reasons where the comparison would not be fair; `common` compares what the arms share.
     """
-    _check(protocol, resamples, level)
-    reading = Reading(data, split, None if classes is None else tuple(classes), categories, floor)
+    _check(protocol, resamples, level, seed)
+    reading = Reading(data, split, several(classes), categories, floor, format, allow_loss)
     progress("reading")
-    shared = fair(read_arms(arms, reading, names), protocol, common)
+    shared = fair(read_arms(arms, reading, several(names)), protocol, common)
     chosen = protocols_named([shared.protocol])[shared.protocol]
     weights = multiplicities(len(shared.truths), resamples, seed)
     judged = [_judged(arm, shared, progress) for arm in shared.arms]
@@ -164,15 +167,19 @@ def class_score(headline: str) -> str:
     return headline.removeprefix("m") if headline.startswith("mAP") else headline
 
 
-def _check(protocol: str | None, resamples: int, level: float) -> None:
+def _check(protocol: str | None, resamples: int, level: float, seed: int) -> None:
     problems = []
-    if protocol is not None:
+    if protocol is not None and "," in protocol:
+        problems.append(f"protocol: one is expected, got {protocol}")
+    elif protocol is not None:
         try:
             protocols_named([protocol])
         except UsageError as error:
             problems.append(f"protocol: unknown protocol {error.problems[0]}: {error.hint}")
     if resamples < 100:
         problems.append(f"resamples: expected at least 100, got {resamples}")
+    if seed < 0:
+        problems.append(f"seed: expected a whole number from 0, got {seed}")
     if not 0.5 <= level < 1:
         problems.append(f"level: expected a number from 0.5 to below 1, as 0.95, got {level}")
     if problems:

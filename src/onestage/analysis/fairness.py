@@ -185,8 +185,12 @@ def _settings(members: Sequence[Member]) -> list[str]:
     for name in dict.fromkeys(name for member in runs for name in member.settings or {}):
         values = {member.name: (member.settings or {}).get(name) for member in runs}
         if len(set(map(str, values.values()))) > 1:
-            result.append(f"{name}: {', '.join(f'{who} {value}' for who, value in values.items())}")
+            result.append(f"{name}: {', '.join(f'{who} {_known(value)}' for who, value in values.items())}")
     return result
+
+
+def _known(value: Any) -> str:
+    return "not known" if value is None else str(value)
 
 
 def _protocol(members: Sequence[Member], reasons: list[str]) -> str | None:

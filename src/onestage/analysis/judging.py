@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from onestage.data.dataset import Dataset
 from onestage.data.detections.coco_json import coco_labels, own_labels
-from onestage.data.detections.reading import Found, read_detections
+from onestage.data.detections.reading import Found, no_such_place, read_detections
 from onestage.data.detections.rows import Numbering
 from onestage.data.one_set import open_set
 from onestage.data.samples import SAMPLES
-from onestage.errors import DataError, UsageError
+from onestage.errors import UsageError
 from onestage.evaluation import DEFAULT_PROTOCOLS, PROTOCOLS, Evaluation, evaluate, lay_out
 from onestage.experiments.run import Run
 from onestage.experiments.truth import TRUTH_FILE
@@ -68,19 +70,22 @@ def judge_detections(
     Raises DataError for data or detections that cannot be used, with every kind of problem, UsageError for a word
     that is not known.
     """
+    protocols, classes = several(protocols), several(classes)
     path = Path(path).expanduser()
+    if not path.exists():
+        raise no_such_place(path)
     run = run_beside(path)
     if data is None and run is None:
         raise UsageError("data= is missing", hint="a dataset folder or file, or the name of a sample (data ls)")
     truth = run.folder / TRUTH_FILE if data is None and run is not None else Path(str(data)).expanduser()
-    if format is None and not path.exists():
-        raise DataError(f"no such file or folder: {path}")
     dataset = open_set(truth, split, classes=classes, seed=seed, allow_loss=allow_loss, images=False)
     floor = run.metrics.get("score_floor") if score is None and run is not None else score
+    floor = float(floor) if isinstance(floor, int | float) else None
     found = read_detections(
         path, dataset, format=format, categories=class_numbers(categories, truth, dataset, run),
         floor=-math.inf if floor is None else floor, allow_loss=allow_loss,
     )  # fmt: skip
+    _check_scores(found, score, at)
     evaluation = evaluate(
         dataset.truths, found.detections, dataset.classes,
         protocols or fitting_protocols(dataset, found.detections), intervals,
@@ -89,12 +94,28 @@ def judge_detections(
     return JudgedFile(path, str(truth if data is None else data), dataset, found, evaluation)
 
 
+def _check_scores(found: Found, score: float | None, at: float | None) -> None:
+    """UsageError for a score floor or an operating point that means nothing on these scores, as 50 for 0.5."""
+    scores = np.concatenate([np.zeros(0), *(one.scores for one in found.detections.values())])
+    if score is not None and score > 1 and found.rows and not len(scores):
+        raise UsageError(f"score={score:g}: no detection scores as high", hint="a floor in the numbers of the file")
+    if at is not None and not 0 <= at <= 1 and not ((scores < 0) | (scores > 1)).any():
+        raise UsageError(f"at={at:g}: all scores lie within 0 and 1", hint="a score in the numbers of the file")
+
+
 def fitting_protocols(dataset: Dataset, detections: Mapping[ImageId, Detections]) -> tuple[str, ...]:
     """The protocols to judge by where none is asked for: the dataset's own first, where it has one and it fits."""
     own = None if dataset.format in DEFAULT_PROTOCOLS else PROTOCOLS.get(dataset.format)
     if own is None or own.unfit(lay_out(dataset.truths, detections, dataset.classes, dataset.sizes)) is not None:
         return DEFAULT_PROTOCOLS
     return (dataset.format, *DEFAULT_PROTOCOLS)
+
+
+def several(names: Sequence[str] | str | None) -> tuple[str, ...] | None:
+    """Names, which may be one text with commas between; None stays None."""
+    if names is None:
+        return None
+    return tuple(name for part in names.split(",") if (name := part.strip())) if isinstance(names, str) else (*names,)
 
 
 def run_beside(path: Path) -> Run | None:

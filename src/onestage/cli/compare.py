@@ -32,7 +32,9 @@ KEYS = (
     ("seed", "0", "of these draws"),
     ("level", "95", "of the intervals, in per cent"),
     ("categories", "automatic", "class numbers of files: coco (the truth's ids), labels (from 1), indices (from 0)"),
+    ("format", "by content", "of detection files: coco, comp4, yolo, csv, … (as for val)"),
     ("classes", "the data's own", "class names in order, where the data does not say them"),
+    ("allow_loss", "false", "leave out rows of detection files that cannot be judged, and note them"),
 )  # fmt: skip
 GATES = ("better", "not-worse")
 
@@ -55,7 +57,7 @@ def compare(
     from onestage.cli.terminal import Terminal
     from onestage.cli.words import known_only, split_words
     from onestage.experiments.storage import as_json as json_text
-    from onestage.experiments.storage import write_bytes
+    from onestage.experiments.storage import make_room, write_bytes
 
     places, keys = split_words(words)
     if "common" in keys:
@@ -63,6 +65,8 @@ def compare(
     gate = keys.pop("gate", gate)
     known_only("compare", keys, [*(key for key, _, _ in KEYS), "common", "gate"])
     options = _options(keys, gate)
+    if out is not None:
+        make_room(out, "--out")
     terminal = Terminal(as_json)
     with terminal.steps() as progress:
         found = compared(*places, common=common, progress=progress, **options)
@@ -88,10 +92,12 @@ def _options(keys: Mapping[str, Any], gate: Any) -> dict[str, Any]:
             problems.append(f"{key}: expected a number from {ranges[key][0]} to {ranges[key][1]}, got {value!r}")
         elif key in ("resamples", "seed") and not (isinstance(value, int) and is_number(value, 0, 10**7)):
             problems.append(f"{key}: expected a whole number, got {value!r}")
-        elif key in ("data", "split", "protocol", "score") and not isinstance(value, str):
+        elif key in ("data", "split", "protocol", "score", "format") and not isinstance(value, str):
             problems.append(f"{key}: expected one word, got {value!r}")
         elif key == "categories" and value not in CATEGORIES:
             problems.append(f"categories: expected {' or '.join(CATEGORIES)}, got {value!r}")
+        elif key == "allow_loss" and value not in (True, False):
+            problems.append(f"allow_loss: expected true or false, got {value!r}")
     if gate is not None and gate not in GATES:
         problems.append(f"gate: expected {' or '.join(GATES)}, got {gate!r}{did_you_mean(str(gate), GATES)}")
     if problems:

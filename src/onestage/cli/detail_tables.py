@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from onestage.cli.scores import MOST_CLASSES
+from onestage.cli.scores import MOST_CLASSES, threshold
 from onestage.cli.terminal import Terminal
 
 MOST_CONFUSIONS = 8
@@ -47,7 +47,7 @@ def _confusion(terminal: Terminal, confusion: Mapping[str, Any]) -> None:
 
     terminal.say()
     score = confusion.get("score")
-    at = "nothing was found" if score is None else f"from score {score:.3f}, IoU {confusion.get('iou', 0.5):g}"
+    at = "nothing was found" if score is None else f"from score {threshold(score)}, IoU {confusion.get('iou', 0.5):g}"
     terminal.say(f"What is taken for what ({at})", style="bold")
     terminal.say(confusion_said(confusion))
     rows = (confusion.get("most_confused") or [])[:MOST_CONFUSIONS]
@@ -68,7 +68,7 @@ def _best(terminal: Terminal, point: Mapping[str, Any], calibration: Mapping[str
     terminal.table(
         ("class", "best score", "95 % interval", "precision", "recall", "F1", "95 % interval", "ECE", "by chance"),
         [
-            (name, _text(best.get("score")), _ends(best.get("score_interval")), _text(best.get("precision")),
+            (name, _around([best.get("score")]), _around(best.get("score_interval")), _text(best.get("precision")),
              _text(best.get("recall")), _text(best.get("F1")), _ends(best.get("F1_interval")),
              _text((errors.get(name) or {}).get("ECE")), _text((errors.get(name) or {}).get("by_chance")))
             for name, best in known[:MOST_CLASSES]
@@ -81,6 +81,10 @@ def _best(terminal: Terminal, point: Mapping[str, Any], calibration: Mapping[str
 
 def _text(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
+
+
+def _around(scores: Sequence[float | None] | None) -> str:
+    return "–".join(threshold(score) for score in scores or () if score is not None) or "–" * bool(scores)
 
 
 def _ends(interval: Sequence[float] | None) -> str:

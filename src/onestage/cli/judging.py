@@ -49,7 +49,8 @@ def judge(terminal: Terminal, place: str, keys: dict[str, Any]) -> Judged:
     recipe = run.recipe
     validation = recipe.get("validation") or {}
     own = {
-        "data": recipe.get("data"), "classes": recipe.get("classes"), "seed": recipe.get("seed", 0),
+        "data": recipe.get("data"), "classes": recipe.get("classes"),
+        "seed": recipe.get("split_seed", recipe.get("seed", 0)),
         "allow_loss": recipe.get("allow_loss", False), "protocol": validation.get("protocols"),
         "score": validation.get("score"), "iou": validation.get("iou"), "fit": recipe.get("fit"),
         "precision": recipe.get("precision"),
@@ -60,8 +61,12 @@ def judge(terminal: Terminal, place: str, keys: dict[str, Any]) -> Judged:
 def _judge_weights(terminal: Terminal, path: Path, given: Mapping[str, Any], own: Mapping[str, Any]) -> Judged:
     from onestage.cli.words import listed
     from onestage.data.one_set import open_set
-    from onestage.errors import ModelError
+    from onestage.errors import ModelError, UsageError
 
+    beyond = [f"{key}: expected a number from 0 to 1, got {given[key]!r}" for key in ("score", "at")
+              if key in given and not 0 <= given[key] <= 1]  # fmt: skip
+    if beyond:
+        raise UsageError("val: values that cannot be used", problems=beyond)
     if not path.is_file():
         raise ModelError(f"there are no weights at {path}", hint="the run may have been stopped before it was judged")
     known = {key: value for key, value in own.items() if value is not None}
@@ -90,9 +95,14 @@ def _holds_detections(path: Path, keys: Mapping[str, Any]) -> bool:
 
     if path.is_dir():
         return not (path / "run.json").is_file() and str(path) not in run_names()
-    if path.suffix.lower() in (".json", ".txt", ".csv", ".tsv") or ("format" in keys and not path.exists()):
+    if path.suffix.lower() in (".json", ".txt", ".csv", ".tsv"):
         return True
-    return path.is_file() and path.suffix.lower() not in WEIGHTS and ("format" in keys or bool(recognise(path)))
+    if "format" in keys and not path.exists() and str(path) not in run_names():
+        return True
+    if not path.is_file() or path.suffix.lower() in WEIGHTS:
+        return False
+    # a file of any other name: weights where a model is named for it
+    return "format" in keys or "model" not in keys or bool(recognise(path))
 
 
 def _judge_file(path: Path, keys: Mapping[str, Any]) -> Judged:

@@ -54,7 +54,8 @@ def _rates(terminal: Terminal, point: Mapping[str, Any], rates: list[Metric]) ->
     if not rates:
         return
     score = point.get("score")
-    at = "nothing was found" if score is None else f"at score {score:.3f} ({point.get('chosen')}), IoU 0.5"
+    nothing = "nothing was found" if any(row.n for row in rates) else "no truth that counts"
+    at = nothing if score is None else f"at score {threshold(score)} ({point.get('chosen')}), IoU 0.5"
     said = ", ".join(f"{row.name} {number(row)} {interval(row, '[{}]')}".rstrip() for row in rates)
     terminal.say(f"{at}: {said}")
 
@@ -113,3 +114,8 @@ def number(row: Metric) -> str:
 def interval(row: Metric, form: str = "{}") -> str:
     """The 95 % interval, or nothing."""
     return form.format(f"{row.interval[0]:.3f}–{row.interval[1]:.3f}") if row.interval else ""
+
+
+def threshold(score: float) -> str:
+    """A score at which to cut, to three digits of whatever range scores have."""
+    return f"{score:.3f}" if score == 0 or 0.001 <= abs(score) < 10_000 else f"{score:.3g}"

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -17,6 +18,8 @@ from onestage.experiments.storage import plain
 
 # Columns of a line where no terminal says how wide it is: a file, a pipe.
 WIDTH = 120
+# Blanks between the columns of a table, and how narrow its columns of text may be folded.
+GAP, FOLDED = 2, 20
 
 
 class Reader(Console):
@@ -80,15 +83,27 @@ class Terminal:
         self.show(table)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "", left: int = 1) -> None:
-        """A table; the first `left` columns are text, the others numbers at the right."""
-        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold", title_justify="left")
+        """A table; the first `left` columns are text, the others numbers at the right.
+
+        Where the terminal is too narrow, text is folded; where that does not do, the numbers stand in several tables
+        beneath each other, each with the text again. No number is cut.
+        """
+        rows = [tuple(row) for row in rows]
         if title:
             self.say(title, style="bold")
-        for i, column in enumerate(columns):
-            table.add_column(column, justify="left" if i < left else "right", overflow="fold", no_wrap=i >= left)
-        for row in rows:
-            table.add_row(*(Text(cell) for cell in row))
-        self.show(table)
+        widths = [max(map(cell_len, cells)) for cells in zip(columns, *rows, strict=True)]
+        text = sum(min(width, FOLDED) + GAP for width in widths[:left])
+        for numbers in _fitting([width + GAP for width in widths[left:]], self.console.width - text):
+            shown = [*range(left), *(left + place for place in numbers)]
+            table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
+            for i in shown:
+                table.add_column(
+                    columns[i], justify="left" if i < left else "right", overflow="fold", no_wrap=i >= left,
+                    min_width=None if i < left else widths[i],
+                )  # fmt: skip
+            for row in rows:
+                table.add_row(*(Text(row[i]) for i in shown))
+            self.show(table)
 
     def show(self, thing: RenderableType) -> None:
         """Anything rich can draw."""
@@ -101,3 +116,15 @@ class Terminal:
                 print(json.dumps(plain(value), ensure_ascii=False, allow_nan=False), flush=True)
             except BrokenPipeError:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fitting(widths: Sequence[int], room: int) -> list[range]:
+    """Columns of these widths in groups that each fit into `room`; a column wider than that stands alone."""
+    groups = [range(0)]
+    for place, width in enumerate(widths):
+        last = groups[-1]
+        if last and sum(widths[i] for i in last) + width - GAP > room:
+            groups.append(range(place, place + 1))
+        else:
+            groups[-1] = range(last.start, place + 1)
+    return groups

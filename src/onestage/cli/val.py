@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -81,7 +82,7 @@ def val(
     from onestage.cli.words import at_most, known_only, split_words
     from onestage.errors import UsageError
     from onestage.experiments.storage import as_json as json_text
-    from onestage.experiments.storage import write_bytes
+    from onestage.experiments.storage import make_room, write_bytes
 
     places, keys = split_words(words)
     known_only("val", keys, [key for key, _, _ in KEYS])
@@ -91,6 +92,9 @@ def val(
             "val: what shall be judged? a run, a weights file or a detection file", hint="onestage val --help"
         )
     _check(keys)
+    for key, file in (("--out", out), ("--page", page)):
+        if file is not None:
+            make_room(file, key)
     terminal = Terminal(as_json)
     judged = judge(terminal, places[0], keys)
     split = judged.dataset.split
@@ -165,8 +169,12 @@ def _check(keys: Mapping[str, Any]) -> None:
 
     problems = []
     for key, value in keys.items():
-        if key in ("score", "iou", "at") and not is_number(value, 0, 1):
+        if key == "protocol" and not str(value or "").strip(" ,[]"):
+            problems.append("protocol: none is named")
+        elif key == "iou" and not is_number(value, 0, 1):
             problems.append(f"{key}: expected a number from 0 to 1, got {value!r}")
+        elif key in ("score", "at") and not is_number(value, -sys.float_info.max, sys.float_info.max):
+            problems.append(f"{key}: expected a number, got {value!r}")
         elif key in ("batch", "seed") and not (isinstance(value, int) and is_number(value, key == "batch", math.inf)):
             problems.append(f"{key}: expected a whole number, got {value!r}")
         elif key in CHOICES and value not in CHOICES[key]:

@@ -10,7 +10,7 @@ from onestage.data.dataset import Dataset
 from onestage.data.formats import READERS, recognise
 from onestage.data.formats.splits import role
 from onestage.data.locate import existing, nothing_here
-from onestage.data.opening import open_dataset
+from onestage.data.opening import LOSS_LIMIT, open_dataset, refuse_losses
 from onestage.data.spec import read_spec
 from onestage.errors import DataError, did_you_mean
 
@@ -28,7 +28,8 @@ def open_set(
     Without `split` it is val as training would take it: a set the folder names, else the part that `seed` splits off;
     a file or folder of a format in `WHOLE` with a single set gives that set whole. `images=False` is for judging
     detections: boxes stay as written, sizes are as the file says (0 x 0 where it does not), and only YOLO, which
-    writes shares, needs the images; a folder without sets is then taken whole. Raises DataError for an unknown split.
+    writes shares, needs the images; a folder without sets is then taken whole. Raises DataError for an unknown split,
+    and without `allow_loss` where more than `LOSS_LIMIT` of the boxes or images cannot be used.
     """
     path = existing(Path(samples.get(str(data)) if str(data) in samples.SAMPLES else data).expanduser())
     found = recognise(path) if read_spec(path) is None else []
@@ -36,7 +37,8 @@ def open_set(
         names = READERS[found[0][0]].splits(path)
         by_itself = not images and (names or split in (None, "all"))
         if by_itself or (len(names) == 1 and found[0][0] in WHOLE):
-            return READERS[found[0][0]].read(path, _set_name(names, split), classes, probe_images=images)
+            dataset = READERS[found[0][0]].read(path, _set_name(names, split), classes, probe_images=images)
+            return _sound(dataset, allow_loss)
     if split in (None, *ROLES):
         opened = open_dataset(path, classes=classes, seed=seed, allow_loss=allow_loss)
         chosen = {"train": opened.train, "val": opened.val, "test": opened.test}[split or "val"]
@@ -50,7 +52,14 @@ def open_set(
     if split != "all" and split not in names:
         there = [*names, "all"]
         raise DataError(f"no set {split!r}{did_you_mean(str(split), there)}; there are: {', '.join(there)}")
-    return reader.read(path, None if split == "all" else split, classes)
+    return _sound(reader.read(path, None if split == "all" else split, classes), allow_loss)
+
+
+def _sound(dataset: Dataset, allow_loss: bool) -> Dataset:
+    """The dataset; DataError where more of it cannot be used than may be lost."""
+    if not allow_loss:
+        refuse_losses(dataset, LOSS_LIMIT)
+    return dataset
 
 
 def _set_name(names: Sequence[str], split: str | None) -> str | None:

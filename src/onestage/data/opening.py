@@ -77,7 +77,7 @@ def _open(
     read = _read_spec(spec, classes) if spec is not None else _read_folder(path, classes)
     limit = LOSS_LIMIT if allow_loss is False else 1.0 if allow_loss is True else float(allow_loss)
     for dataset in read.sets.values():
-        _refuse_losses(dataset, limit)
+        refuse_losses(dataset, limit)
     train, val, test, made, findings = _train_and_val(read, seed, val_fraction)
     for dataset in (train, val):
         if not dataset.boxes:
@@ -192,7 +192,8 @@ def _train_and_val(
     return train, val, read.sets.get("test"), made, findings
 
 
-def _refuse_losses(dataset: Dataset, limit: float) -> None:
+def refuse_losses(dataset: Dataset, limit: float) -> None:
+    """DataError with the first findings where more than the share `limit` of boxes or images cannot be used."""
     repeated = sum(finding.code == "duplicate-box" for finding in dataset.findings)
     boxes = dataset.boxes_read - dataset.boxes - repeated
     images = dataset.images_read - len(dataset)

@@ -84,7 +84,8 @@ def confidence_curves(rankings: Sequence[Ranking], classes: Sequence[str], point
     every = np.concatenate(rows) if rows else np.zeros(0)
     low, high = (0.0, 1.0) if not len(every) else (float(every.min()), float(every.max()))
     at = np.linspace(0, 1, points) if low >= 0 and high <= 1 else np.linspace(low, high, points)
-    at = at.round(12)
+    if high - low <= 1e12:
+        at = at.round(12)
     each: dict[str, tuple[FloatArray, FloatArray, FloatArray]] = {}
     for name, ranking, score in zip(classes, rankings, rows, strict=True):
         if ranking.n_truths:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from onestage.errors import OnestageError, StorageError
+from onestage.errors import OnestageError, StorageError, UsageError
 
 NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 _DISK_FULL = re.compile(r"no space left on device|os error 28|disk quota exceeded", re.IGNORECASE)
@@ -90,6 +90,22 @@ def write_bytes(path: Path, data: bytes) -> None:
             _write_all(descriptor, data)
         finally:
             os.close(descriptor)
+
+
+def make_room(path: Path, key: str) -> None:
+    """Make the folder of a file that a command will write where `key` says, before any work is done for it.
+
+    Raises UsageError for a folder of that name, StorageError where the folder cannot be made or written to.
+    """
+    if path.is_dir():
+        raise UsageError(f"{key} {path} is a folder", hint=f"{key} {path / 'NAME'} names a file in it")
+    folder = path.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{key} {path}: the folder {folder} cannot be made: {error.strerror}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StorageError(f"{key} {path}: the folder {folder} is read-only or belongs to someone else")
 
 
 def append_line(path: Path, line: str) -> None:

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from onestage.boxes.geometry import corners
-from onestage.errors import UsageError
+from onestage.errors import DataError
 from onestage.experiments.run import Run
 from onestage.experiments.storage import as_json, lively, read_json
 from onestage.records import Annotations, ImageId, ImageInfo
 
 TRUTH_FILE = "validation.json"
+KEYS = ("images", "annotations", "categories")
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,10 +67,13 @@ def write_truth(
 
 
 def read_truth(run: Run) -> Truth | None:
-    """What `write_truth` kept; None where the run has no validation.json, UsageError where it cannot be read."""
+    """What `write_truth` kept; None where the run has no validation.json, DataError where it cannot be read."""
     path = run.folder / TRUTH_FILE
     try:
         found = read_json(path)
+        listed = found if isinstance(found, dict) else {}
+        if lacks := [f"{key}: expected a list" for key in KEYS if not isinstance(listed.get(key), list)]:
+            raise DataError(f"{path} cannot be read as COCO JSON", problems=lacks)
         images = tuple(
             ImageInfo(row["id"], Path(row["file_name"]), row["width"], row["height"]) for row in found["images"]
         )
@@ -81,7 +85,8 @@ def read_truth(run: Run) -> Truth | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} cannot be read as COCO JSON: {error!r}") from error
+        why = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise DataError(f"{path} cannot be read as COCO JSON: {why}", hint="was it cut short, or edited?") from error
 
 
 def _annotations(rows: Sequence[Mapping[str, Any]]) -> Annotations:

@@ -79,7 +79,7 @@ def fit(
 def resume(run: Run, *, watcher: Watcher | None = None) -> Run:
     """Go on with a run that was stopped, from its last saved state to the end its recipe names."""
     state = load_state(run)
-    recipe = Recipe.model_validate(run.recipe)
+    recipe = Recipe.recorded(run.recipe)
     plan = make_plan(recipe, weights=False)
     _refuse_other_data(run, plan)
     return _Session(run, plan, watcher or Watcher()).go(state)

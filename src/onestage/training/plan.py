@@ -102,7 +102,7 @@ def make_plan(recipe: Recipe, weights: bool = True) -> Plan:
 def open_data(recipe: Recipe) -> Opened:
     """The dataset the recipe names: a path, or a sample, which is fetched when it is not there yet."""
     path = samples.get(recipe.data) if recipe.data in SAMPLES else recipe.data
-    return open_dataset(path, classes=recipe.classes, seed=recipe.seed, allow_loss=recipe.allow_loss)
+    return open_dataset(path, classes=recipe.classes, seed=recipe.split_seed, allow_loss=recipe.allow_loss)
 
 
 def automatic_epochs(images: int) -> int:

@@ -57,7 +57,10 @@ class Recipe(Part):
     options: dict[str, Any] = Field(default_factory=dict, description="options of the model's loss and matching")
     epochs: int | None = Field(None, ge=1, description="automatic: about 10,000 images in all, 12 to 400 epochs")
     batch: int = Field(16, ge=1, description="images per step")
-    seed: int = Field(0, ge=0, description="order, augmentation, first weights and the split follow from it")
+    seed: int = Field(0, ge=0, description="order, augmentation and first weights follow from it")
+    split_seed: int = Field(
+        0, ge=0, description="of the validation split, where only one set is given; alike for runs to be compared"
+    )
     optimiser: Optimiser = Field(default_factory=Optimiser)
     schedule: Schedule = Field(default_factory=Schedule)
     augmentation: Augmentation = Field(default_factory=Augmentation)
@@ -99,6 +102,11 @@ class Recipe(Part):
     def changed(self, changes: Mapping[str, Any]) -> Recipe:
         """The recipe with dotted keys replaced, validated again."""
         return build({**flat(self.model_dump()), **changes})
+
+    @classmethod
+    def recorded(cls, kept: Mapping[str, Any]) -> Recipe:
+        """The recipe of a run as its folder keeps it; before there was a `split_seed`, `seed` drew the split too."""
+        return cls.model_validate({"split_seed": kept.get("seed", 0), **kept})
 
     def as_dict(self) -> dict[str, Any]:
         """Every key and value as plain YAML data."""

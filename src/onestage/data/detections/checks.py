@@ -9,6 +9,7 @@ from onestage.data.detections.rows import Rows
 from onestage.records import BoolArray, FloatArray, IntArray
 
 BORDER = 0.5  # pixels by which a box may cross the border before it is told
+FEW, SHARE = 10, 0.1  # how many rows, and which share of them beyond the image, show that corners were written
 
 
 def check_values(rows: Rows, boxes: FloatArray, faults: Faults) -> None:
@@ -50,6 +51,9 @@ def check_places(
         ("score-outside", kept & ((rows.scores < 0) | (rows.scores > 1)),
          lambda i: f"score {rows.scores[i]:g} is not within 0 and 1"),
     ]  # fmt: skip
+    if _are_corners(boxes[kept], size[kept], (across | outside)[kept]):
+        said = "many boxes reach beyond their image, and none would if the last two numbers were right and bottom"
+        faults.tell("boxes-as-corners", said)
     for code, mask, what in listed:
         if mask.any():
             faults.rows(code, mask, what)
@@ -60,6 +64,14 @@ def check_places(
         faults.rows("unsorted", first, lambda i: f"score {rows.scores[i]:g} stands below a lower one", "images")
     if not rows.relative and kept.any() and boxes[kept].max() <= 1.5 and boxes[kept].max() > 0:
         faults.tell("boxes-in-shares", "no box reaches beyond 1.5 pixels: these are shares of the image's size")
+
+
+def _are_corners(boxes: FloatArray, size: FloatArray, beyond: BoolArray) -> bool:
+    """Whether what was read as width and height must have been right and bottom: a tenth lies beyond its image."""
+    if len(boxes) < FEW or beyond.mean() < SHARE:
+        return False
+    corners = boxes[:, 2:] - boxes[:, :2]
+    return bool(((corners >= boxes[:, :2]) & ~(corners > size + BORDER)).all())
 
 
 def places(image: IntArray) -> IntArray:

@@ -90,7 +90,7 @@ def _listed(path: Path) -> list[Any]:
         rows = rows["annotations"]
     if not isinstance(rows, list):
         truth = isinstance(rows, dict) and {"images", "annotations"} <= {*rows}
-        got = "a truth file" if truth else "an object" if isinstance(rows, dict) else type(rows).__name__
+        got = "a truth file" if truth else "an object" if isinstance(rows, dict) else repr(rows)[:40]
         raise DataError(f"{path}: expected a COCO results list, got {got}", hint=LOOKED_FOR)
     return rows
 

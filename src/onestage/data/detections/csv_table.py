@@ -117,8 +117,9 @@ def _found(names: Sequence[str], path: Path) -> tuple[dict[str, int], bool]:
         f"{what}: none of {', '.join(WANTED[what])}{_near(names, WANTED[what])}" for what in WANTED if what not in at
     ]
     if missing:
+        named = ", ".join(repr(name[:40]) for name in names[:20]) + " …" * (len(names) > 20)
         raise DataError(
-            f"{path}: columns are missing; its header names {', '.join(map(repr, names)) or 'none'}", problems=missing,
+            f"{path}: columns are missing; its header names {named or 'none'}", problems=missing,
             hint=f"expected {LOOKED_FOR}",
         )  # fmt: skip
     return at, not edges

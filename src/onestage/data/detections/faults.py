@@ -42,6 +42,9 @@ FAULTS: dict[str, tuple[Severity, str, str]] = {
     "boxes-in-shares": (
         "warning", "they are judged as pixels, as this format counts them", "multiply them by width and height",
     ),
+    "boxes-as-corners": (
+        "warning", "they are judged as this format counts them", "write x y width height, not x1 y1 x2 y2",
+    ),
     "unsorted": (
         "note", "rows are ranked by their scores; only rules on a file's first rows, as VisDrone's, see the order", "",
     ),

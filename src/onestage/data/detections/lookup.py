@@ -134,7 +134,8 @@ class Classes:
     def unknown(self, named: int | str) -> str:
         """What to say of a class that is not found."""
         if isinstance(named, int) or named.lstrip("-").isdecimal():
-            return f"class {named} is none of {_some(sorted(self._numbers))}"
+            known = _some(sorted(self._numbers))
+            return f"class {named} is none of {known}" if known else f"class {named}: the data names no class"
         folded = {name.casefold(): name for name in self._labels}
         if near := folded.get(named.casefold()):
             return f"class {named!r} is not in the data (did you mean {near!r}?)"

@@ -17,9 +17,14 @@ from onestage.data.detections.faults import Faults
 from onestage.data.detections.lookup import Classes, Images
 from onestage.data.detections.plain_text import text_files
 from onestage.data.detections.rows import Numbering, Rows
-from onestage.data.formats.files import files_under, printable, shown
+from onestage.data.detections.telling import described, tell_of_files, tell_of_silence
+from onestage.data.formats.files import files_under, printable
 from onestage.errors import DataError, UsageError, did_you_mean
 from onestage.records import BoolArray, Detections, Finding, FloatArray, ImageId, IntArray
+
+# Formats of one file; the others are folders, or one file of such a folder.
+ONE_FILE = ("coco", "darknet", "csv")
+_LONGEST = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,10 +62,12 @@ def read_detections(
     `allow_loss` they are left out and listed, as long as any are left. Whatever else looks wrong is kept and listed.
     """
     if not path.exists():
-        near = did_you_mean(path.name, [other.name for other in path.parent.iterdir()]) if path.parent.is_dir() else ""
-        raise DataError(f"no such file or folder: {printable(str(path))}{near}")
+        raise no_such_place(path)
     if format is not None and format not in FORMATS:
         raise UsageError(f"format {format!r} is not known{did_you_mean(format, FORMATS)}", hint=", ".join(FORMATS))
+    if format in ONE_FILE and path.is_dir():
+        said = f"{printable(str(path))} is a folder; {FORMATS[format].NAME} is one file"
+        raise DataError(said, hint=_inner(path, format))
     images = Images(dataset)
     with np.errstate(over="ignore", invalid="ignore"):  # numbers beyond all bounds are listed
         try:
@@ -69,6 +76,12 @@ def read_detections(
         except OSError as error:
             raise DataError(f"{printable(str(error.filename or path))} cannot be read: {error.strerror}") from error
         return _found(path, name, rows, dataset, images, categories, floor, allow_loss)
+
+
+def no_such_place(path: Path) -> DataError:
+    """That there is nothing at `path`, and what beside it is called nearly so."""
+    near = did_you_mean(path.name, [other.name for other in path.parent.iterdir()]) if path.parent.is_dir() else ""
+    return DataError(f"no such file or folder: {printable(str(path))}{near}")
 
 
 def _found(
@@ -95,13 +108,14 @@ def _found(
     if faults.counts:
         _stop(path, rows, dataset, faults, allow_loss)
     check_places(rows, image, label, boxes, size, faults)
-    _tell_of_files(path, rows, faults)
-    _tell_of_silence(meant, label[~faults.lost], dataset, faults)
+    tell_of_files(path, rows, faults)
+    tell_of_silence(meant, label[~faults.lost], dataset, faults)
     kept = ~faults.lost & (rows.scores >= floor)
     detections = _by_image(dataset, rows, image, label, boxes, kept)
     findings = tuple(faults.left_out() if allow_loss else faults.findings)
     total = len(rows) + faults.refused
-    return Found(name, detections, findings, _described(name, total, rows.scores[kept], detections, dataset), total)
+    said = described(FORMATS[name].NAME, total, rows.scores[kept], detections, dataset)
+    return Found(name, detections, findings, said, total)
 
 
 def _settled(path: Path, images: Images) -> str:
@@ -125,17 +139,33 @@ def _settled(path: Path, images: Images) -> str:
 def _nothing_here(path: Path) -> DataError:
     looked = [f"looked for {name}: {module.LOOKED_FOR}" for name, module in FORMATS.items()]
     if path.is_file():
-        return DataError(f"{printable(str(path))} is no detection file of a known format", problems=looked)
-    inside = files_under(path, {".json", ".csv", ".tsv", ".txt"}, deep=False)[:50]
-    inside += [child for child in sorted(path.iterdir()) if child.is_dir() and not child.name.startswith(".")][:20]
-    inner = [child for child in inside if recognise(child)]
+        with path.open("rb") as stream:
+            packed = stream.read(2) in (b"\x1f\x8b", b"PK")
+        said = "is compressed" if packed else "is no detection file of a known format"
+        return DataError(
+            f"{printable(str(path))} {said}", problems=() if packed else looked, hint="unpack it first" * packed
+        )
+    inner = _recognised_inside(path)
     if not any(path.iterdir()):
         return DataError(f"{printable(str(path))} is empty", problems=looked)
     several = f"; {len(inner)} things in it are, each by itself" if len(inner) > 1 else ""
     return DataError(
         f"{printable(str(path))} is neither a run nor detections of one known format{several}", problems=looked,
-        hint=f"one at a time: onestage val {printable(str(inner[0]))}" if inner else "format= says what it is",
+        hint=_inner(path) or "format= says what it is",
     )  # fmt: skip
+
+
+def _recognised_inside(folder: Path, format: str | None = None) -> list[Path]:
+    """Files and folders in a folder that are detections by themselves, of `format` or any."""
+    inside = files_under(folder, {".json", ".csv", ".tsv", ".txt"}, deep=False)[:50]
+    inside += [child for child in sorted(folder.iterdir()) if child.is_dir() and not child.name.startswith(".")][:20]
+    return [child for child in inside if (recognise(child) if format is None else FORMATS[format].recognise(child))]
+
+
+def _inner(folder: Path, format: str | None = None) -> str:
+    """What to try instead of a folder of several things."""
+    inner = _recognised_inside(folder, format)
+    return f"one at a time: {printable(str(inner[0]))}" if inner else ""
 
 
 def _numbers(rows: Rows, categories: Mapping[int, int] | Numbering | None, classes: int) -> Mapping[int, int]:
@@ -156,30 +186,21 @@ def _looked_up_images(rows: Rows, meant: Sequence[Sequence[int]], images: Images
         near = {i: images.near(rows.images[i]) for i in unknown[:3]}
         faults.subjects(
             "unknown-image", rows.image, unknown,
-            lambda i: f"image {rows.images[i]!r} is not in the data{near.get(i, '')}",
+            lambda i: f"image {_quoted(rows.images[i])} is not in the data{near.get(i, '')}",
         )  # fmt: skip
     doubtful = [i for i, found in enumerate(meant) if len(found) > 1]
     if doubtful:
         faults.subjects(
             "ambiguous-image", rows.image, doubtful,
-            lambda i: f"image {rows.images[i]!r} may be {images.told(meant[i])}",
+            lambda i: f"image {_quoted(rows.images[i])} may be {images.told(meant[i])}",
         )  # fmt: skip
     return _taken([found[0] if len(found) == 1 else -1 for found in meant], rows.image)
 
 
-def _tell_of_silence(meant: Sequence[Sequence[int]], label: IntArray, dataset: Dataset, faults: Faults) -> None:
-    """List that there are images of which no file speaks, and classes with truths but without a detection."""
-    if len(label) and dataset.images:
-        there = np.unique(np.concatenate([dataset.annotations[image.id].labels for image in dataset.images]))
-        missed = [dataset.classes[i] for i in np.setdiff1d(there, label).tolist()]
-        if missed:
-            said = f"{len(missed)} of {len(there)} classes have no detection: {', '.join(missed[:8])}"
-            faults.tell("silent-classes", said + " …" * (len(missed) > 8), count=len(missed))
-    named = {found[0] for found in meant if len(found) == 1}
-    silent = [image.id for i, image in enumerate(dataset.images) if i not in named]
-    if silent:
-        said = f"{len(silent)} of {len(dataset)} images are named nowhere, first {silent[0]!r}"
-        faults.tell("silent-images", said, count=len(silent))
+def _quoted(name: int | str) -> str:
+    """A name for a message, long ones cut: in a file of another format a whole line may be taken for one."""
+    text = repr(name)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def _looked_up_classes(rows: Rows, classes: Classes, dataset: Dataset, faults: Faults) -> IntArray:
@@ -211,16 +232,6 @@ def _stop(path: Path, rows: Rows, dataset: Dataset, faults: Faults, allow_loss: 
     )  # fmt: skip
 
 
-def _tell_of_files(path: Path, rows: Rows, faults: Faults) -> None:
-    """List files of other kinds that lie beside those that were read."""
-    if not path.is_dir():
-        return
-    read = {Path(name).suffix.lower() for name in rows.files}
-    for file in files_under(path, {".txt", ".json", ".csv", ".tsv"} - read):
-        said = f"a {file.suffix} file beside {', '.join(sorted(read))}"
-        faults.tell("file-passed-over", said, shown(file, path))
-
-
 def _by_image(
     dataset: Dataset, rows: Rows, image: IntArray, label: IntArray, boxes: FloatArray, kept: BoolArray
 ) -> dict[ImageId, Detections]:
@@ -235,19 +246,3 @@ def _by_image(
         found = Detections(box[start:end], kind[start:end], score[start:end], extra)
         result[dataset.images[int(whose[start])].id] = found
     return result
-
-
-def _described(
-    name: str, total: int, scores: FloatArray, detections: Mapping[ImageId, Detections], dataset: Dataset
-) -> str:
-    within = f", scores {scores.min():.4g} to {scores.max():.4g}" if len(scores) else ""
-    left = f" ({total - len(scores)} more left out)" if len(scores) < total else ""
-    empty = len(dataset) - len(detections)
-    return (
-        f"{FORMATS[name].NAME}: {_many(len(scores), 'detection')}{left} in {_many(len(detections), 'image')}{within}; "
-        f"{empty} of {len(dataset)} images have none"
-    )
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"

@@ -27,7 +27,7 @@ def recognise(path: Path) -> str | None:
 
 
 def read(path: Path) -> Rows:
-    """All rows of a folder of VisDrone's detections; an image is called after its file.
+    """All rows of a folder of VisDrone's detections, or of one file; an image is called after its file.
 
     Columns are divided by commas or spaces; truncation and occlusion (the last two) may be missing. Boxes are left,
     top, width, height and are kept as written in `extra["xywh"]`; `extra["row"]` is the row's place in its file, blank
@@ -35,8 +35,8 @@ def read(path: Path) -> Rows:
     finding and left out, but keep their place, as they do for the official judge. A row that cannot be read becomes a
     finding.
     """
-    listing = Listing(path)
-    files = files_under(path, {".txt"}, deep=False)
+    listing = Listing(path if path.is_dir() else path.parent)
+    files = files_under(path, {".txt"}, deep=False) if path.is_dir() else [path]
     table: list[list[float]] = []
     at: list[tuple[int, int, int]] = []
     others: dict[int, int] = {}
@@ -84,7 +84,7 @@ def _is_row(words: Sequence[str]) -> bool:
 
 def _refused(file: Path, line: int, raw: str, values: Sequence[float], listing: Listing) -> bool:
     """Whether a row cannot be used, which is listed."""
-    code, what = "bad-row", ""
+    code, what, raw = "bad-row", "", raw[:80]
     if not 6 <= len(values) <= len(COLUMNS):
         what = f"{raw}: {len(values)} columns, expected {', '.join(COLUMNS)}"
     elif math.isnan(values[5]) or not all(map(math.isfinite, values[:4])):

@@ -84,7 +84,12 @@ def text_lines(path: Path) -> list[str]:
 def read_json(path: Path, name: str) -> Any:
     """What a JSON file holds; DataError that calls the file `name`, with the line, for what is no JSON in UTF-8."""
     try:
-        return json.loads(path.read_bytes().decode("utf-8-sig"))
+        data = path.read_bytes()
+        if not data.strip():
+            raise DataError(f"{name} is empty")
+        if data.startswith(b"\x1f\x8b"):
+            raise DataError(f"{name} is compressed", hint="unpack it first (gunzip)")
+        return json.loads(data.decode("utf-8-sig"))
     except OSError as error:
         raise DataError(f"{name} cannot be opened: {error.strerror}") from error
     except json.JSONDecodeError as error:
