@@ -138,8 +138,9 @@ def compare(
     """
     _check(protocol, resamples, level)
     reading = Reading(data, split, None if classes is None else tuple(classes), categories, floor)
-    progress("reading")
-    shared = fair(read_arms(arms, reading, names), protocol, common)
+    read = read_arms(arms, reading, names, progress)
+    progress("comparing truth and settings")
+    shared = fair(read, protocol, common)
     chosen = protocols_named([shared.protocol])[shared.protocol]
     weights = multiplicities(len(shared.truths), resamples, seed)
     judging = _Judging(shared, score or chosen.headline, progress)
