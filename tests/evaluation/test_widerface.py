@@ -102,6 +102,24 @@ def test_small_sets_as_the_port_judges_their_files(tmp_path: Path, seed: int) ->
     np.testing.assert_allclose(three(judge(dataset.annotations, found)), expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_unsorted_files_as_the_port_and_as_matlab_take_them(tmp_path: Path, seed: int) -> None:
+    """MATLAB sorts each file first; the port does not, and its numbers stand beside."""
+    small_set(seed).turned().write(tmp_path)
+    dataset = truth_format.read(tmp_path / "ground_truth", "val", probe_images=False)
+    rows = found_format.read(tmp_path / "found")
+    found = {
+        name: Detections(rows.boxes[own], rows.label[own], rows.scores[own], {"row": np.arange(own.sum())})
+        for i, name in enumerate(rows.images) for own in [rows.image == i]
+    }  # fmt: skip
+    judgement = judge(dataset.annotations, found)
+    content, values = json.loads(GOLDEN.read_text()), judgement.values()
+    np.testing.assert_allclose(three(judgement), golden(content["small"][str(seed)]), rtol=0, atol=1e-12)
+    unsorted = any("as filed" in note for note in judgement.notes)
+    as_filed = [values[f"{key} as filed", None] for key in KEYS] if unsorted else three(judgement)
+    np.testing.assert_allclose(as_filed, golden(content["unsorted"][str(seed)]), rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_the_official_set_as_the_port_judges_it(shared: Path, name: str) -> None:
     """All 3,226 images and 39,708 faces; detections from a seed."""

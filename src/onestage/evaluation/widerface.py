@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from onestage.evaluation.pool import Pool
 from onestage.records import FloatArray, IntArray
 
 LEVELS = ("easy", "medium", "hard")
+AS_FILED = " as filed"
 IOU = 0.5
 STEPS = 1000
 # Written as the tool computes them, for a score that falls on one of them must fall on the same side
@@ -66,24 +67,29 @@ def widerface(pool: Pool) -> Judgement:
     `difficult` have no effect: the lists decide.
 
     Source: the MATLAB eval_tools of WIDER FACE as ported by wondervictor (WiderFace-Evaluation, 53474e0); equal to it.
-    Differences: detections are taken in order of score, where the tool takes files as sorted; an image without
-    detections is one in which nothing was found, where the port stops; in a resample only the images drawn stretch
-    the scores.
+    Detections are taken in order of score, as the MATLAB original does, which sorts each file; the port believes
+    that files are sorted. Where some are not, "APeasy as filed" and its like are the port's numbers. Differences: an
+    image without detections is one in which nothing was found, where the port stops; in a resample only the images
+    drawn stretch the scores.
     """
     ranked = _rank(pool)
+    filed, unsorted = _as_filed(pool)
+    takes = {"": ranked} | ({AS_FILED: _rank(filed, ranked)} if unsorted else {})
 
     def scores(weights: IntArray) -> dict[Key, FloatArray]:
-        result: dict[Key, FloatArray] = {(f"AP{name}", None): np.full(len(weights), np.nan) for name in LEVELS}
+        nothing = np.full(len(weights), np.nan)
+        result: dict[Key, FloatArray] = {(f"AP{name}{how}", None): nothing.copy() for how in takes for name in LEVELS}
         for b, drawn in enumerate(weights):
-            precisions = _precision_recall(ranked, drawn)
-            for name in LEVELS:
-                result[f"AP{name}", None][b] = _area(*precisions[name])
+            for how, rows in takes.items():
+                precisions = _precision_recall(rows, drawn)
+                for name in LEVELS:
+                    result[f"AP{name}{how}", None][b] = _area(*precisions[name])
         return result
 
     def count(key: Key) -> int:
-        return int(ranked.levels[key[0].removeprefix("AP")].faces.sum())
+        return int(ranked.levels[key[0].removeprefix("AP").removesuffix(AS_FILED)].faces.sum())
 
-    curves, notes = _curves(ranked, len(pool.images)), _notes(ranked)
+    curves, notes = _curves(ranked, len(pool.images)), _notes(ranked, unsorted)
     return Judgement("widerface", scores, count, len(pool.images), {}, None, curves, notes)
 
 
@@ -101,7 +107,24 @@ def unfit(pool: Pool) -> str | None:
     )
 
 
-def _rank(pool: Pool) -> _Ranked:
+def _as_filed(pool: Pool) -> tuple[Pool, int]:
+    """The set as the port takes it, and how many groups of detections are not sorted by score.
+
+    The port counts, at a threshold, every row up to the last one that reaches it: each row counts with the highest
+    score from it on, and rows claim faces in the order of the file.
+    """
+    order = np.lexsort((pool.row, pool.group))
+    score, group = pool.score[order].copy(), pool.group
+    fall = np.flatnonzero((score[1:] > score[:-1]) & (group[1:] == group[:-1]))
+    unsorted = np.unique(group[fall])
+    for one in unsorted.tolist():
+        rows = slice(*np.searchsorted(group, [one, one + 1]).tolist())
+        score[rows] = np.maximum.accumulate(score[rows][::-1])[::-1]
+    return replace(pool, box=pool.box[order], score=score, row=pool.row[order]), len(unsorted)
+
+
+def _rank(pool: Pool, stretched: _Ranked | None = None) -> _Ranked:
+    """The set in order of score; the scores that stretch it are its own, or those of `stretched`."""
     label = pool.classes.index("face") if "face" in pool.classes else 0
     rows, own = pool.class_slices(pool.group)[label], pool.class_slices(pool.truth_group)[label]
     n = len(pool.images)
@@ -111,6 +134,8 @@ def _rank(pool: Pool) -> _Ranked:
     lowest, highest = np.full(n, np.inf), np.full(n, -np.inf)
     np.minimum.at(lowest, image, pool.score[rows])
     np.maximum.at(highest, image, pool.score[rows])
+    if stretched is not None:
+        lowest, highest = stretched.lowest, stretched.highest
     by_score, levels = image[order], {}
     for name in LEVELS:
         column = pool.truth_column(name, False)
@@ -215,8 +240,13 @@ def _curves(ranked: _Ranked, n_images: int) -> dict[str, dict[str, list[float]]]
     return result
 
 
-def _notes(ranked: _Ranked) -> tuple[str, ...]:
+def _notes(ranked: _Ranked, unsorted: int) -> tuple[str, ...]:
     notes = []
+    if unsorted:
+        notes.append(
+            f"the rows of {unsorted} images are not sorted by score; they are sorted first, as in the MATLAB tool; the "
+            "Python port takes them as they stand, and gives what is called 'as filed'"
+        )
     without = len(ranked.score) - len(ranked.counted.place)
     if without:
         notes.append(f"{without} detections lie in images that have no face at all; the rule does not count them")

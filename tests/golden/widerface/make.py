@@ -71,12 +71,14 @@ def main(port_folder: str, truth: str, small: int = 40) -> None:
     from onestage.data.formats import widerface
 
     port = load_port(Path(port_folder))
-    result: dict[str, dict[str, list[float | None]]] = {"small": {}, "official": {}}
+    result: dict[str, dict[str, list[float | None]]] = {"small": {}, "unsorted": {}, "official": {}}
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(small):
             root = Path(folder) / str(seed)
             widerface_sets.small_set(seed).write(root)
             result["small"][str(seed)] = scores(port, root / "found", root / "ground_truth")
+            widerface_sets.small_set(seed).turned().write(root / "turned")
+            result["unsorted"][str(seed)] = scores(port, root / "turned" / "found", root / "ground_truth")
         whole = widerface.read(Path(truth), "val", probe_images=False)
         faces = {str(name): as_written(truth.boxes) for name, truth in whole.annotations.items()}
         for name, (seed, low, high) in REAL.items():
