@@ -21,6 +21,7 @@ from onestage.evaluation.comparison import (
     differing_images,
     draw,
     fewest_images,
+    fingerprints,
 )
 from onestage.evaluation.judgement import Judgement
 from onestage.evaluation.uncertainty import multiplicities
@@ -203,11 +204,14 @@ def test_images_whose_detections_differ() -> None:
     one = found[image]
     swapped[image] = Detections(one.boxes[::-1], one.labels[::-1], one.scores)  # the same numbers, otherwise paired
     fewer = {**swapped, (image + 1) % 12: Detections.empty()}
-    pools = [lay_out(scene.truths, each, ["a", "b"]) for each in (found, dict(reversed(found.items())), swapped, fewer)]
+    prints = [
+        fingerprints(lay_out(scene.truths, each, ["a", "b"]))
+        for each in (found, dict(reversed(found.items())), swapped, fewer)
+    ]
     gone = len(found[(image + 1) % 12]) > 0
-    assert differing_images([pools[0], pools[1]]) == 0
-    assert differing_images([pools[0], pools[2]]) == 1
-    assert differing_images(pools) == 1 + gone
+    assert differing_images([prints[0], prints[1]]) == 0
+    assert differing_images([prints[0], prints[2]]) == 1
+    assert differing_images(prints) == 1 + gone
 
 
 def test_resamples_keep_multiplicities() -> None:

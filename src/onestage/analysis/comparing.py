@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from onestage.analysis.arms import Arm, Place, Reading, read_arms
+import numpy as np
+from numpy.typing import NDArray
+
+from onestage.analysis.arms import Arm, Member, Place, Reading, read_arms
 from onestage.analysis.fairness import Common, fair
 from onestage.analysis.judging import several
 from onestage.analysis.verdicts import said, said_smallest
 from onestage.errors import UsageError, did_you_mean
 from onestage.evaluation import lay_out, protocols_named
-from onestage.evaluation.comparison import RESAMPLES, Difference, counts, differences, differing_images, draw
+from onestage.evaluation.comparison import (
+    RESAMPLES,
+    Difference,
+    counts,
+    differences,
+    differing_images,
+    draw,
+    fingerprints,
+)
 from onestage.evaluation.judgement import Judgement, Key
-from onestage.evaluation.pool import Pool
 from onestage.evaluation.significance import holm
 from onestage.evaluation.uncertainty import multiplicities
 
@@ -135,19 +145,14 @@ def compare(
     shared = fair(read_arms(arms, reading, several(names)), protocol, common)
     chosen = protocols_named([shared.protocol])[shared.protocol]
     weights = multiplicities(len(shared.truths), resamples, seed)
-    judged = [_judged(arm, shared, progress) for arm in shared.arms]
-    first, pool = judged[0][0][0], judged[0][1][0]
-    headline = _headline(first, score or chosen.headline)
-    resting = counts(first, pool)
-    drawn = []
-    for arm, (judgements, _) in zip(shared.arms, judged, strict=True):
-        progress(f"{resamples} resamples of {arm.name}")
-        drawn.append(draw(judgements, weights))
-    base, others = drawn[0], drawn[1:]
+    judging = _Judging(shared, score or chosen.headline, progress)
+    drawn = [draw(judging.judgements(arm, resamples), weights) for arm in shared.arms]
+    progress("setting the arms beside each other")
+    headline, prints = judging.headline, judging.prints
     tables = [
-        differences(base, other, len(pool.images), resting, level=level,
-                    differing=differing_images([*judged[0][1], *judged[i][1]]))
-        for i, other in enumerate(others, 1)
+        differences(drawn[0], other, len(shared.truths), judging.resting, level=level,
+                    differing=differing_images([*prints[shared.arms[0].name], *prints[arm.name]]))
+        for arm, other in zip(shared.arms[1:], drawn[1:], strict=True)
     ]  # fmt: skip
     heads = [next(row for row in rows if (row.name, row.class_name) == headline) for rows in tables]
     corrected = holm([math.nan if row.p is None else row.p for row in heads])
@@ -157,8 +162,8 @@ def compare(
     )
     return Comparison(
         pairs, {arm.name: tuple(member.name for member in arm.members) for arm in shared.arms}, shared.protocol,
-        headline[0], len(pool.images), first.count(headline), shared.classes, shared.floor, level, resamples, seed,
-        shared.left_out, (*_seed_notes(shared.arms), *_odd(shared.arms), *first.notes),
+        headline[0], len(shared.truths), judging.n_truths, shared.classes, shared.floor, level, resamples, seed,
+        shared.left_out, (*_seed_notes(shared.arms), *_odd(shared.arms), *judging.notes),
     )  # fmt: skip
 
 
@@ -186,17 +191,43 @@ def _check(protocol: str | None, resamples: int, level: float, seed: int) -> Non
         raise UsageError("compare: values that cannot be used", problems=problems)
 
 
-def _judged(arm: Arm, shared: Common, progress: Callable[[str], None]) -> tuple[list[Judgement], list[Pool]]:
-    judgements, pools = [], []
-    protocol = protocols_named([shared.protocol])[shared.protocol]
-    for member in arm.members:
-        progress(f"judging {member.name}")
+class _Judging:
+    """Judges all members of all arms, one at a time: of each is kept only what a comparison needs.
+
+    `resting`, `n_truths` and `notes` are those of the first member: all are judged on the same truth. `prints` are the
+    fingerprints of each arm's members.
+    """
+
+    def __init__(self, shared: Common, score: str, progress: Callable[[str], None]) -> None:
+        self.shared, self.progress = shared, progress
+        self.headline: Key = (score, None)
+        self.resting: Mapping[Key, tuple[int, int]] = {}
+        self.n_truths = 0
+        self.notes: tuple[str, ...] = ()
+        self.prints: dict[str, list[NDArray[np.uint64]]] = {arm.name: [] for arm in shared.arms}
+
+    def judgements(self, arm: Arm, resamples: int) -> Iterator[Judgement]:
+        """The judgements of an arm's members; each is forgotten here when the next is asked for."""
+        for member in arm.members:
+            self.progress(f"judging {member.name}")
+            judgement = self._judged(arm, member)
+            self.progress(f"{resamples:,} resamples of {member.name}")
+            yield judgement
+            del judgement
+
+    def _judged(self, arm: Arm, member: Member) -> Judgement:
+        shared = self.shared
+        protocol = protocols_named([shared.protocol])[shared.protocol]
         pool = lay_out(shared.truths, member.detections, shared.classes, shared.sizes)
         if (why := protocol.unfit(pool)) is not None:
             raise UsageError(f"protocol {shared.protocol} cannot judge this truth: {why}", hint="protocol=…")
-        pools.append(pool)
-        judgements.append(protocol(pool))
-    return judgements, pools
+        judgement = protocol(pool)
+        self.prints[arm.name].append(fingerprints(pool))
+        if not self.resting:
+            self.headline = _headline(judgement, self.headline[0])
+            self.resting = counts(judgement, pool)
+            self.n_truths, self.notes = judgement.count(self.headline), judgement.notes
+        return judgement
 
 
 def _headline(judgement: Judgement, score: str) -> Key:

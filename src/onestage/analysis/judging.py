@@ -134,7 +134,16 @@ def class_numbers(
     if run is not None and asked is None:
         theirs = (run.info.get("data") or {}).get("classes")
         return own_labels(theirs or dataset.classes, dataset.classes)
-    ids = coco_labels(dataset.root if str(data) in SAMPLES else data, dataset.classes, dataset.split)
+    ids = _category_ids(dataset)
+    if ids is None:
+        ids = coco_labels(dataset.root if str(data) in SAMPLES else data, dataset.classes, dataset.split)
     if asked == "coco" and ids is None:
         raise UsageError("categories=coco: the data is no COCO JSON", hint="categories=labels")
     return ids
+
+
+def _category_ids(dataset: Dataset) -> Mapping[int, int] | None:
+    """Category id → label as the files of the dataset have it; None unless they name every class."""
+    labels = {name: label for label, name in enumerate(dataset.classes)}
+    ids = {number: labels[name] for number, name in dataset.category_ids.items() if name in labels}
+    return ids if len(set(ids.values())) == len(labels) and ids else None

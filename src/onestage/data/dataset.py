@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from onestage.records import Annotations, Finding, ImageId, ImageInfo
@@ -17,6 +17,7 @@ class Dataset:
     `images` keep the order of the file or, for folders, sorted order; every image has an entry in `annotations`
     (an image without objects has an empty one). `classes[label]` names a label. `findings` list each dropped row and
     each unreadable image; `boxes_read` and `images_read` count what the files held before anything was dropped.
+    `category_ids` are the class names by the ids that COCO files give them, empty for other formats.
     """
 
     root: Path
@@ -28,6 +29,7 @@ class Dataset:
     findings: tuple[Finding, ...] = ()
     boxes_read: int = 0
     images_read: int = 0
+    category_ids: Mapping[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         ids = [image.id for image in self.images]

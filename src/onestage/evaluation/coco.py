@@ -41,13 +41,14 @@ def coco(pool: Pool) -> Judgement:
     """
     ranked = rankings(pool)
     n_truths = {area: [r.n_truths for r in of_area] for area, of_area in ranked.items()}
-    index = {name: k for k, name in enumerate(pool.classes)}
+    classes = pool.classes  # and no more of the pool, so that it can be let go
+    index = {name: k for k, name in enumerate(classes)}
 
     def scores(weights: IntArray) -> dict[Key, FloatArray]:
-        return _scores(pool.classes, ranked, weights)
+        return _scores(classes, ranked, weights)
 
     def some(weights: IntArray, keys: Collection[Key]) -> dict[Key, FloatArray]:
-        return _scores(pool.classes, ranked, weights, keys)
+        return _scores(classes, ranked, weights, keys)
 
     def count(key: Key) -> int:
         name, class_name = key

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -80,18 +80,17 @@ class Difference:
         }  # fmt: skip
 
 
-def draw(
-    judgements: Sequence[Judgement], weights: IntArray, progress: Callable[[int], None] = lambda done: None
-) -> Drawn:
+def draw(judgements: Iterable[Judgement], weights: IntArray) -> Drawn:
     """Judge an arm, one judgement per seed, on its images and on the resamples `weights` (B, I), the same for all.
 
-    `progress` is told how many seeds are done.
+    Judgements are taken one by one and not kept, so that they need not all be in memory. All scores are drawn: the
+    rows over all classes are means over those of the classes, which therefore cost nothing more.
     """
     scores, resampled = [], []
-    for done, judgement in enumerate(judgements, 1):
+    for judgement in judgements:
         scores.append(judgement.values())
         resampled.append(judgement.scores(weights))
-        progress(done)
+        del judgement
     keys = scores[0] if scores else {}
     return Drawn(
         {key: np.array([part[key] for part in scores]) for key in keys},
@@ -179,18 +178,18 @@ def counts(judgement: Judgement, pool: Pool) -> dict[Key, tuple[int, int]]:
     return result
 
 
-def differing_images(pools: Sequence[Pool]) -> int:
-    """In how many images the detections of these pools, of the same images and classes, are not all the same."""
-    prints = [_fingerprints(pool) for pool in pools]
+def differing_images(prints: Sequence[NDArray[np.uint64]]) -> int:
+    """In how many images detections are not all the same, by their `fingerprints` for the same images and classes."""
     return int(np.any([own != prints[0] for own in prints], axis=0).sum()) if prints else 0
 
 
-def _fingerprints(pool: Pool) -> NDArray[np.uint64]:
+def fingerprints(pool: Pool) -> NDArray[np.uint64]:
     """A number per image (I,) that stands for its detections, whatever their order."""
-    columns = np.column_stack([pool.label_of(pool.group), pool.box, pool.score]) + 0.0  # -0.0 becomes 0.0
-    mixed = np.zeros(len(columns), np.uint64)
-    for column in np.ascontiguousarray(columns.T).view(np.uint64):
-        mixed = (mixed ^ column) * np.uint64(0x9E3779B97F4A7C15)
+    label = pool.label_of(pool.group)
+    mixed = np.zeros(len(label), np.uint64)
+    for column in (label, *pool.box.T, pool.score):
+        words = (column.astype(np.float64) + 0.0).view(np.uint64)  # -0.0 becomes 0.0
+        mixed = (mixed ^ words) * np.uint64(0x9E3779B97F4A7C15)
         mixed ^= mixed >> np.uint64(29)
     result = np.zeros(len(pool.images), np.uint64)
     np.add.at(result, pool.image_of(pool.group), mixed)

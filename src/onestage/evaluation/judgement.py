@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -49,6 +50,10 @@ class Judgement:
 
     def values(self) -> dict[Key, float]:
         """The scores themselves; NaN where no truth counts."""
+        return dict(self._values)
+
+    @cached_property
+    def _values(self) -> dict[Key, float]:
         ones = np.ones((1, self.n_images), np.int64)
         return {key: float(value[0]) for key, value in self.scores(ones).items()}
 

@@ -121,17 +121,18 @@ def _judge(pool: Pool, name: str, rule: AreaRule, thresholds: Sequence[float], p
     ranked = rankings(pool, thresholds, pixel_offset)
     n_per_class = {c: ranking.n_truths for c, ranking in zip(pool.classes, ranked, strict=True)}
     percent = [f"{100 * threshold:g}" for threshold in thresholds]
+    classes, n_images = pool.classes, len(pool.images)  # and no more of the pool, so that it can be let go
 
     def scores(weights: IntArray) -> dict[Key, FloatArray]:
         ap = average_precisions(ranked, rule, weights)
         result: dict[Key, FloatArray] = {}
         for t, iou in enumerate(percent):
             result[f"mAP{iou}", None] = mean_present(ap[:, t]) if len(ranked) else np.full(len(weights), np.nan)
-            result.update({(f"AP{iou}", c): ap[k, t] for k, c in enumerate(pool.classes)})
+            result.update({(f"AP{iou}", c): ap[k, t] for k, c in enumerate(classes)})
         return result
 
     def count(key: Key) -> int:
         return sum(n_per_class.values()) if key[1] is None else n_per_class[key[1]]
 
     protocol = f"{name}+{pixel_offset:g}" if pixel_offset else name
-    return Judgement(protocol, scores, count, len(pool.images), {"": ranked}, rule)
+    return Judgement(protocol, scores, count, n_images, {"": ranked}, rule)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ from onestage.records import Detections, FloatArray, ImageId
 NAME = "COCO results JSON"
 LOOKED_FOR = '[{"image_id": …, "category_id": …, "bbox": [x, y, width, height], "score": …}, …]'
 KEYS = ("image_id", "category_id", "bbox", "score")
+_PIECE, _MARGIN = 1 << 23, 1 << 16  # bytes read at once, and of these how many are searched for a place to cut
+_BETWEEN = re.compile(rb"\}\s*,\s*(?=\{)")
 
 
 def recognise(path: Path) -> str | None:
@@ -47,22 +51,59 @@ def read(path: Path) -> Rows:
     `image_id` may be an id or a name, `category_id` a number (139.0 is 139) or a class's name; other keys are passed
     over. `line` counts the list's entries from 1. Raises DataError for what is no such file.
     """
-    rows = _listed(path)
+    try:
+        return _gathered(path, _pieces(path))
+    except (OSError, ValueError, RecursionError):  # what cannot be cut is read whole, and errors are told of it
+        return _gathered(path, [_listed(path)])
+
+
+def _gathered(path: Path, pieces: Iterable[list[Any]]) -> Rows:
     gathered = Gathering()
-    columns = _columns(rows)
-    lines: Any = np.arange(1, len(rows) + 1)
-    if columns is None:
-        rows = list(map(_whole, rows))
-        wrong = [_wrong(row) for row in rows]
-        for at, why in enumerate(wrong):
-            if why is not None:
-                gathered.refuse(path.name, None, f"[{at}]: {why}")
-        lines = lines[[why is None for why in wrong]]
-        columns = _columns([row for row, why in zip(rows, wrong, strict=True) if why is None])
-        assert columns is not None, "rows that are right by themselves have columns"  # noqa: S101
-    images, categories, xywh, scores = columns
-    gathered.add(path.name, lines, images, categories, corners(xywh), scores)
+    first = 1
+    for rows in pieces:
+        columns = _columns(rows)
+        lines: Any = np.arange(first, first + len(rows))
+        if columns is None:
+            rows = list(map(_whole, rows))
+            wrong = [_wrong(row) for row in rows]
+            for line, why in zip(lines.tolist(), wrong, strict=True):
+                if why is not None:
+                    gathered.refuse(path.name, None, f"[{line - 1}]: {why}")
+            lines = lines[[why is None for why in wrong]]
+            columns = _columns([row for row, why in zip(rows, wrong, strict=True) if why is None])
+            assert columns is not None, "rows that are right by themselves have columns"  # noqa: S101
+        images, categories, xywh, scores = columns
+        gathered.add(path.name, lines, images, categories, corners(xywh), scores)
+        first += len(rows)
     return gathered.rows(numbering="coco", by_line=False)
+
+
+def _pieces(path: Path) -> Iterator[list[Any]]:
+    """The entries of a list some at a time, so that a gigabyte of text is never a gigabyte of objects.
+
+    The text is cut between "}" and "{". A cut inside a text or an entry leaves something open before it, so that the
+    piece is no JSON: then, and where there is no list or no place to cut, ValueError.
+    """
+    rest, more = b"", True
+    with path.open("rb") as stream:
+        if not stream.read(_MARGIN).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
+            raise ValueError
+        stream.seek(0)
+        while more:
+            block = stream.read(_PIECE)
+            more = len(block) == _PIECE
+            text = rest + block
+            end = len(text)
+            if more:
+                cut = next(iter(reversed([*_BETWEEN.finditer(text, max(0, end - _MARGIN))])), None)
+                if cut is None:
+                    raise ValueError
+                end, rest = cut.start() + 1, b"[" + text[cut.end() :]
+            with _uncollected():
+                rows = json.loads(text[:end].decode("utf-8-sig") + ("]" if more else ""))
+            if not isinstance(rows, list):
+                raise ValueError
+            yield rows
 
 
 def _columns(rows: Sequence[Any]) -> tuple[list[Any], list[Any], FloatArray, FloatArray] | None:

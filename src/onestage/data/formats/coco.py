@@ -99,6 +99,7 @@ def _categories(documents: Any) -> list[str]:
 def _read(file: CocoFile, document: Mapping[str, Any], classes: tuple[str, ...], probe_images: bool) -> Dataset:
     listing, labels = Listing(file.root), label_map(classes)
     names = {category["id"]: category["name"] for category in document["categories"]}
+    clear = all(names[category["id"]] == category["name"] for category in document["categories"])
     entries: dict[ImageId, Mapping[str, Any]] = {}
     for entry in document["images"]:
         image_id = entry.get("id") if isinstance(entry, dict) else None
@@ -138,7 +139,7 @@ def _read(file: CocoFile, document: Mapping[str, Any], classes: tuple[str, ...],
             )
     return Dataset(
         file.root, "coco", file.split, classes, tuple(images), truths, tuple(listing.findings),
-        len(document["annotations"]), len(document["images"]),
+        len(document["annotations"]), len(document["images"]), names if clear else {},
     )  # fmt: skip
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 from onestage.data.formats.files import text_lines
 from onestage.data.formats.rows import is_number
 
+_LINE = 512  # bytes that a line has at most on average
 
 @dataclass(slots=True)
 class Block:
@@ -49,13 +49,15 @@ def looks_like(path: Path, columns: tuple[int, int], most: int = 400) -> list[Bl
     `most` lines.
     """
     try:
-        with path.open("rb") as file:
-            head = b"".join(islice(file, most))
+        with path.open("rb") as file:  # not line by line: a file of another kind may be one line of a gigabyte
+            head = file.read(most * _LINE)
     except OSError:
         return []
     if b"\0" in head:
         return []
-    lines = enumerate(head.decode("utf-8-sig", "replace").splitlines(), 1)
+    if len(head) == most * _LINE:  # the last line may be cut
+        head = head[: head.rfind(b"\n") + 1]
+    lines = enumerate(head.decode("utf-8-sig", "replace").splitlines()[:most], 1)
     found = _blocks([(place, words) for place, line in lines if (words := line.split())])
     if not found or found[0].count is None or is_number(found[0].name.split()[0]):
         return []

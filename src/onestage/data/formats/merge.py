@@ -35,7 +35,17 @@ def merged(parts: Sequence[Dataset], split: str) -> Dataset:
         parts[0].root, parts[0].format, split, parts[0].classes, tuple(images), truths, findings,
         sum(part.boxes_read for part in parts) - repeated_boxes,
         sum(part.images_read for part in parts) - repeated_images,
+        _shared_ids(parts),
     )  # fmt: skip
+
+
+def _shared_ids(parts: Sequence[Dataset]) -> dict[int, str]:
+    """The category ids of all parts; none where one means two classes."""
+    found: dict[int, str] = {}
+    for number, name in (pair for part in parts for pair in part.category_ids.items()):
+        if found.setdefault(number, name) != name:
+            return {}
+    return found
 
 
 def unique(findings: Iterable[Finding]) -> list[Finding]:
