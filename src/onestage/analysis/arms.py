@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -67,13 +67,14 @@ class Reading:
 
 
 def read_arms(
-    arms: Sequence[Place | Sequence[Place]], reading: Reading, names: Sequence[str] | None = None
+    arms: Sequence[Place | Sequence[Place]], reading: Reading, names: Sequence[str] | None = None,
+    progress: Callable[[str], None] = lambda what: None,
 ) -> tuple[Arm, ...]:  # fmt: skip
     """Read what is to be compared; an arm is a place or several (text: joined by commas), the seeds of one recipe.
 
     A place is a run (folder, name, or its predictions.json) or a detection file, judged by `reading.data` or else by
-    the truth of the first run. Raises UsageError for fewer than two arms, unknown runs, a place named twice in an arm
-    and names that do not fit, DataError for what cannot be read.
+    the truth of the first run. `progress` is told what is being read. Raises UsageError for fewer than two arms,
+    unknown runs, a place named twice in an arm and names that do not fit, DataError for what cannot be read.
     """
     places = [_places(arm) for arm in arms]
     if len(places) < 2:
@@ -89,7 +90,10 @@ def read_arms(
     called = _names(places, names)
     files = _Files(reading, [place for seeds in places for place in seeds])
     everywhere = {_where(place): place for seeds in places for place in seeds}
-    read = {where: _member(place, files) for where, place in everywhere.items()}
+    read = {}
+    for where, place in everywhere.items():
+        progress(f"reading {place}")
+        read[where] = _member(place, files)
     return tuple(
         Arm(name, tuple(read[_where(place)] for place in seeds)) for name, seeds in zip(called, places, strict=True)
     )

@@ -141,8 +141,9 @@ def compare(
     """
     _check(protocol, resamples, level, seed)
     reading = Reading(data, split, several(classes), categories, floor, format, allow_loss)
-    progress("reading")
-    shared = fair(read_arms(arms, reading, several(names)), protocol, common)
+    read = read_arms(arms, reading, several(names), progress)
+    progress("comparing truth and settings")
+    shared = fair(read, protocol, common)
     chosen = protocols_named([shared.protocol])[shared.protocol]
     weights = multiplicities(len(shared.truths), resamples, seed)
     judging = _Judging(shared, score or chosen.headline, progress)

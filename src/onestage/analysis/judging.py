@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def judge_detections(
     path: str | Path, data: str | Path | None = None, *, split: str | None = None,
     protocols: Sequence[str] | None = None, format: str | None = None, categories: str | None = None,
     classes: Sequence[str] | None = None, score: float | None = None, at: float | None = None, seed: int = 0,
-    allow_loss: bool = False, intervals: bool = True,
+    allow_loss: bool = False, intervals: bool = True, progress: Callable[[str], None] = lambda what: None,
 ) -> JudgedFile:  # fmt: skip
     """Judge the detections in a file or folder of any known format on a set of `data`.
 
@@ -65,7 +65,7 @@ def judge_detections(
     `data.detections.FORMATS`, by default as the content says. `categories` says what class numbers mean: "coco" the
     category ids of the truth's file, "labels" places from 1, "indices" places from 0. `score` is the floor below
     which rows are left out, `at` the score of the operating point. With `allow_loss` rows that cannot be judged are
-    left out and listed.
+    left out and listed. `progress` is told in words what is being done.
 
     Raises DataError for data or detections that cannot be used, with every kind of problem, UsageError for a word
     that is not known.
@@ -78,9 +78,11 @@ def judge_detections(
     if data is None and run is None:
         raise UsageError("data= is missing", hint="a dataset folder or file, or the name of a sample (data ls)")
     truth = run.folder / TRUTH_FILE if data is None and run is not None else Path(str(data)).expanduser()
+    progress(f"reading {truth.name}")
     dataset = open_set(truth, split, classes=classes, seed=seed, allow_loss=allow_loss, images=False)
     floor = run.metrics.get("score_floor") if score is None and run is not None else score
     floor = float(floor) if isinstance(floor, int | float) else None
+    progress(f"reading {path.name}")
     found = read_detections(
         path, dataset, format=format, categories=class_numbers(categories, truth, dataset, run),
         floor=-math.inf if floor is None else floor, allow_loss=allow_loss,
@@ -89,7 +91,7 @@ def judge_detections(
     evaluation = evaluate(
         dataset.truths, found.detections, dataset.classes,
         protocols or fitting_protocols(dataset, found.detections), intervals,
-        sizes=dataset.sizes, score_floor=floor, score=at,
+        sizes=dataset.sizes, score_floor=floor, score=at, progress=progress,
     )  # fmt: skip
     return JudgedFile(path, str(truth if data is None else data), dataset, found, evaluation)
 

@@ -40,7 +40,7 @@ def judge(terminal: Terminal, place: str, keys: dict[str, Any]) -> Judged:
 
     path = Path(place)
     if _holds_detections(path, keys):
-        return _judge_file(path, keys)
+        return _judge_file(terminal, path, keys)
     _refuse_dead(keys, [key for key in keys if key in ONLY_FOR_FILES], "weights")
     if path.is_file() or path.suffix in WEIGHTS:
         return _judge_weights(terminal, path, keys, {})
@@ -105,7 +105,7 @@ def _holds_detections(path: Path, keys: Mapping[str, Any]) -> bool:
     return "format" in keys or "model" not in keys or bool(recognise(path))
 
 
-def _judge_file(path: Path, keys: Mapping[str, Any]) -> Judged:
+def _judge_file(terminal: Terminal, path: Path, keys: Mapping[str, Any]) -> Judged:
     """Detections against the truth, without torch and, for COCO data, without images."""
     from onestage.analysis.judging import judge_detections
     from onestage.cli.words import listed
@@ -113,9 +113,11 @@ def _judge_file(path: Path, keys: Mapping[str, Any]) -> Judged:
     _refuse_dead(keys, [key for key in keys if key not in FOR_FILES], "a detection file")
     options = {key: keys[key] for key in ("split", "format", "categories", "score", "at", "seed", "allow_loss")
                if key in keys}  # fmt: skip
-    judged = judge_detections(
-        path, keys.get("data"), protocols=listed(keys.get("protocol")), classes=listed(keys.get("classes")), **options
-    )
+    with terminal.steps() as progress:
+        judged = judge_detections(
+            path, keys.get("data"), protocols=listed(keys.get("protocol")), classes=listed(keys.get("classes")),
+            progress=progress, **options,
+        )  # fmt: skip
     return Judged(str(path), judged.data, judged.dataset, judged.detections, judged.evaluation, judged.found)
 
 

@@ -98,7 +98,9 @@ def val(
     terminal = Terminal(as_json)
     judged = judge(terminal, places[0], keys)
     split = judged.dataset.split
-    said = judged.evaluation.as_dict() | _show_reading(terminal, judged)
+    read = _show_reading(terminal, judged)
+    with terminal.waiting("calibration, confusions, curves by score"):
+        said = judged.evaluation.as_dict() | read
     terminal.say()
     show_scores(terminal, said)
     if details:
@@ -106,7 +108,8 @@ def val(
     if explain_protocol:
         said["explanation"] = _explain(terminal, judged)
     if out is not None:
-        write_bytes(out, json_text(said).encode())
+        with terminal.waiting(f"writing {out}"):
+            write_bytes(out, json_text(said).encode())
         terminal.say(f"metrics and curves: {out}")
     if page is not None:
         _write_page(terminal, page, judged, said)

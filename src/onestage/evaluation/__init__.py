@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -76,6 +76,7 @@ def evaluate(
     score: float | None = None,
     resamples: int = uncertainty.RESAMPLES,
     seed: int = 0,
+    progress: Callable[[str], None] = lambda what: None,
 ) -> Evaluation:
     """Judge the detections of a set of images by the named protocols.
 
@@ -86,7 +87,8 @@ def evaluate(
     score below which the detector kept nothing; without it the lowest score seen is taken, and above 0.01 the result is
     marked as truncated.
 
-    `sizes` are width and height of the images, where known (VisDrone's rule asks for them).
+    `sizes` are width and height of the images, where known (VisDrone's rule asks for them). `progress` is told in words
+    what is being done.
 
     Calibration, confusion and curves by score are reckoned when `Evaluation.details` or `as_dict` asks for them.
 
@@ -94,19 +96,27 @@ def evaluate(
     for an unknown protocol; each names all.
     """
     asked = protocols_named(protocols)
+    progress("laying out truths and detections")
     laid_out = lay_out(truths, detections, classes, sizes)
     unfit = [f"{name}: {why}" for name, protocol in asked.items() if (why := protocol.unfit(laid_out)) is not None]
     if unfit:
         raise DataError("protocols that this truth cannot be judged by", problems=unfit)
     weights = uncertainty.multiplicities(len(laid_out.images), resamples, seed) if intervals else None
-    judged = {name: protocol(laid_out) for name, protocol in asked.items()}
+    judged = {}
+    for name, protocol in asked.items():
+        progress(f"judging by {name}")
+        judged[name] = protocol(laid_out)
     base = next((name for name in ("voc10", "voc07", "voc10+1", "voc07+1") if name in judged), None)
     ranked = judged[base].rankings[""] if base else voc.rankings(laid_out)
     point = operating.operating_points(ranked, laid_out.classes, score)
-    metrics = sum((judgement.metrics(weights) for judgement in judged.values()), Metrics(()))
+    metrics = Metrics(())
+    for name, judgement in judged.items():
+        progress(f"judging by {name}" if weights is None else f"{resamples:,} resamples by {name}")
+        metrics += judgement.metrics(weights)
     if base:
         rates = operating.at_score(ranked, laid_out.classes, point["score"], base, len(laid_out.images))
         metrics += rates.metrics(weights)
+    progress("curves")
     floor, note = truncation(laid_out, judged, score_floor)
     curves: dict[str, Mapping[str, operating.Curve]] = {
         f"{base or 'voc10'}@0.5": operating.curves(ranked, laid_out.classes)

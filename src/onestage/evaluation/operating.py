@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onestage.evaluation.average_precision import mean_present, per_image_count, precision_recall
 from onestage.evaluation.judgement import Judgement, Key
@@ -173,10 +174,15 @@ def at_score(
 ) -> Judgement:
     """Precision, recall and F1 at a fixed `score` as a judgement, so that they carry intervals like any score."""
     truths = {name: ranking.n_truths for name, ranking in zip(classes, rankings, strict=True)}
-    tables = [_tables(ranking, score) for ranking in rankings]
+    columns = [column for ranking in rankings for column in _tables(ranking, score)]
+    filled = [np.flatnonzero(column) for column in columns]
+    image = np.concatenate([np.zeros(0, np.int64), *filled])
+    cell = np.repeat(np.arange(len(columns)), [len(images) for images in filled])
+    counts = np.concatenate([np.zeros(0), *(column[images] for column, images in zip(columns, filled, strict=True))])
 
     def scores(weights: IntArray) -> dict[Key, FloatArray]:
-        per_class = [_rates(*(weights @ column for column in table)) for table in tables]
+        sums = resampled_sums(weights, image, cell, len(columns), counts)
+        per_class = [_rates(*sums[at : at + 3]) for at in range(0, len(sums), 3)]
         result: dict[Key, FloatArray] = {}
         for i, key in enumerate(("precision", "recall", "F1")):
             stacked = np.stack([rates[i] for rates in per_class]) if per_class else np.full((1, len(weights)), np.nan)
@@ -208,7 +214,10 @@ def _tables(ranking: Ranking, score: float | None) -> tuple[IntArray, IntArray, 
     return hits, per_image_count(ranking, kept & ranking.counted[0]), ranking.truths
 
 
-def _rates(hits: IntArray, counted: IntArray, truths: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+_Count = NDArray[np.int64] | NDArray[np.float64]
+
+
+def _rates(hits: _Count, counted: _Count, truths: _Count) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Precision, recall, F1 (B,) of counts (B,); NaN where there are no truths."""
     known = truths > 0
     precision = np.where(known, hits / np.maximum(counted, 1), np.nan)

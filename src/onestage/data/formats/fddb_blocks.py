@@ -10,6 +10,7 @@ from onestage.data.formats.rows import is_number
 
 _LINE = 512  # bytes that a line has at most on average
 
+
 @dataclass(slots=True)
 class Block:
     """What a file says of one image: its name, the count it gives (None: no count), and the rows, each with its line.
