@@ -12,7 +12,9 @@ import pytest
 import onestage
 from onestage.analysis.judging import DEFAULT_PROTOCOLS, fitting_protocols, judge_detections, several
 from onestage.data.dataset import Dataset
+from onestage.data.detections import coco_json
 from onestage.data.detections.coco_json import coco_labels
+from onestage.data.formats import coco, coco_folder
 from onestage.errors import DataError, UsageError
 from onestage.evaluation import PROTOCOLS, voc
 from onestage.evaluation.judgement import Protocol
@@ -73,6 +75,20 @@ def test_category_ids_are_those_of_the_set_that_is_judged(truth: Path) -> None:
         coco_labels(folder.parent, classes, "all")
     (folder / "instances_train.json").write_text('{"images": [], "annotations": [], "categories": [')
     judge_detections(found, folder.parent, split="val", classes=classes, intervals=False)
+
+
+def test_the_truth_is_read_once_and_what_is_done_is_told(truth: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Path] = []
+    monkeypatch.setattr(coco, "load", lambda path: opened.append(path) or coco_folder.load(path))
+    monkeypatch.setattr(coco_json, "load", None)
+    told: list[str] = []
+    judged = judge_detections(written(truth, (1, 0.9)), truth, protocols=["coco"], progress=told.append)
+    assert opened == [truth]
+    assert judged.evaluation.metrics.value("mAP50", "coco") == pytest.approx(0.5, abs=0.01)  # category 5 is the cat
+    assert told == [
+        "reading truth.json", "reading found.json", "laying out truths and detections", "judging by coco",
+        "500 resamples by coco", "curves",
+    ]  # fmt: skip
 
 
 def test_the_floor_leaves_rows_out_and_is_known(truth: Path) -> None:

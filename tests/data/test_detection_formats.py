@@ -271,6 +271,56 @@ def test_coco_lists_values_of_wrong_kinds(tmp_path: Path, key: str, value: Any) 
         assert (len(rows), len(rows.findings)) == (1, 1)
 
 
+entry = st.fixed_dictionaries(
+    {
+        "image_id": st.one_of(st.integers(0, 9), st.sampled_from(["a", "} ,{", "\\", '"}, {"', "é"])),
+        "category_id": st.integers(1, 3),
+        "bbox": st.one_of(st.just([1, 2, 3, 4]), st.just([1, 2])),
+        "score": st.floats(0, 1),
+    },
+    optional={"parts": st.just([{"x": 1}, {"y": [{}, {}]}])},
+)
+
+
+@given(
+    st.lists(entry, max_size=12),
+    st.integers(1, 90),
+    st.sampled_from([None, 1]),
+    st.booleans(),
+    st.sampled_from(["", "]", " ,"]),
+)
+def test_a_coco_list_read_in_pieces_is_the_list_read_whole(
+    rows: list[Any], size: int, indent: int | None, marked: bool, end: str
+) -> None:
+    """Wherever the text is cut, also within texts and nested entries; and what is no JSON is refused alike."""
+    text = json.dumps(rows, indent=indent, ensure_ascii=False) + end
+    with tempfile.TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patch:
+        path = Path(place) / "found.json"
+        path.write_text(text, encoding="utf-8-sig" if marked else "utf-8")
+        told = []
+        for piece in (size, len(text) * 4 + 4):
+            patch.setattr(coco_json, "_PIECE", piece)
+            try:
+                read = coco_json.read(path)
+            except DataError as error:
+                told.append((error.message,))
+            else:
+                columns = [getattr(read, name).tolist() for name in ("image", "label", "line", "boxes", "scores")]
+                told.append((read.images, read.classes, columns, [str(one) for one in read.findings]))
+        assert told[0] == told[1]
+        assert len(told[0]) == (1 if end.strip() else 4)
+
+
+def test_a_long_coco_list_is_never_whole_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"image_id": i, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5} for i in range(300)]
+    path = tmp_path / "found.json"
+    path.write_text(json.dumps(rows))
+    monkeypatch.setattr(coco_json, "_PIECE", 2000)
+    monkeypatch.setattr(coco_json, "read_json", None)
+    assert max(len(piece) for piece in coco_json._pieces(path)) < 30
+    assert coco_json.read(path).line.tolist() == list(range(1, 301))
+
+
 @given(st.text(max_size=60), st.sampled_from([*FORMATS]), st.sampled_from(["x.txt", "x.json", "x.csv"]))
 def test_any_text_is_read_or_refused_in_words(text: str, name: str, file: str) -> None:
     with tempfile.TemporaryDirectory() as place:
