@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ SCORE = ("score", "confidence", "conf", "probability", "prob")
 LEFT, TOP = ("xmin", "x1", "left", "x_min", "x"), ("ymin", "y1", "top", "y_min", "y")
 RIGHT, BOTTOM = ("xmax", "x2", "right", "x_max"), ("ymax", "y2", "bottom", "y_max")
 WIDTH, HEIGHT = ("width", "w", "box_width"), ("height", "h", "box_height")
+_AT_ONCE = 1 << 17
 WANTED = {
     "image": IMAGE, "class": CLASS, "score": SCORE, "left": LEFT, "top": TOP, "right": (*RIGHT, *WIDTH),
     "bottom": (*BOTTOM, *HEIGHT),
@@ -56,8 +57,16 @@ def read(path: Path) -> Rows:
     delimiter = _delimiter(lines[0])
     names = _header(lines[0])
     at, sized = _found(names, path)
-    rows, numbers_of_lines = _cells(lines[1:], delimiter, path)
     gathered = Gathering()
+    for rows, numbers_of_lines in _cells(lines[1:], delimiter, path):
+        _add(gathered, path.name, rows, numbers_of_lines, names, at, sized)
+    return gathered.rows(numbering="coco" if names[at["class"]] == "category_id" else "indices")
+
+
+def _add(
+    gathered: Gathering, file: str, rows: list[list[str]], numbers_of_lines: list[int], names: Sequence[str],
+    at: dict[str, int], sized: bool,
+) -> None:  # fmt: skip
     try:
         if any(len(row) != len(names) for row in rows):
             raise ValueError
@@ -66,20 +75,19 @@ def read(path: Path) -> Rows:
         wrong = [_misfit(row, names, at) for row in rows]
         for line, why in zip(numbers_of_lines, wrong, strict=True):
             if why is not None:
-                gathered.refuse(path.name, line, why)
+                gathered.refuse(file, line, why)
         good = [i for i, why in enumerate(wrong) if why is None]
         rows, numbers_of_lines = [rows[i] for i in good], [numbers_of_lines[i] for i in good]
         values = _numbers(rows, at)
     boxes = corners(values[:, 1:]) if sized else values[:, 1:]
     gathered.add(
-        path.name, numbers_of_lines, [row[at["image"]].strip() for row in rows],
+        file, numbers_of_lines, [row[at["image"]].strip() for row in rows],
         [row[at["class"]].strip() for row in rows], boxes, values[:, 0],
     )  # fmt: skip
-    return gathered.rows(numbering="coco" if names[at["class"]] == "category_id" else "indices")
 
 
-def _cells(lines: Sequence[str], delimiter: str, path: Path) -> tuple[list[list[str]], list[int]]:
-    """The rows that are not empty, and the line of the file on which each ends."""
+def _cells(lines: Sequence[str], delimiter: str, path: Path) -> Iterator[tuple[list[list[str]], list[int]]]:
+    """The rows that are not empty, and the line of the file on which each ends; some at a time, to save memory."""
     reader = csv.reader(lines, delimiter=delimiter)
     rows, ends = [], []
     try:
@@ -87,9 +95,12 @@ def _cells(lines: Sequence[str], delimiter: str, path: Path) -> tuple[list[list[
             if row:
                 rows.append(row)
                 ends.append(reader.line_num + 1)
+            if len(rows) == _AT_ONCE:
+                yield rows, ends
+                rows, ends = [], []
     except csv.Error as error:
         raise DataError(f"{path}:{reader.line_num + 1}: not a table: {error}") from error
-    return rows, ends
+    yield rows, ends
 
 
 def _delimiter(line: str) -> str:
