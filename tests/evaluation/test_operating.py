@@ -17,6 +17,7 @@ from onestage.evaluation.operating import (
     reaching,
 )
 from onestage.evaluation.ranking import Ranking
+from onestage.evaluation.resampling import laid_out
 from onestage.evaluation.uncertainty import multiplicities
 
 
@@ -178,6 +179,7 @@ def test_intervals_of_the_best_point_by_repeating_the_images() -> None:
     ranking = drawn_ranking(0, 9)
     weights = multiplicities(9, 40, seed=3)
     found = best_intervals(ranking, weights)
+    assert best_intervals(ranking, laid_out(weights)) == found
     best, bests, fixed, optimism = best_score([ranking]), [], [], []
     for row in weights:
         kept = np.repeat(np.arange(len(ranking.image)), row[ranking.image])

@@ -125,14 +125,15 @@ def reaching(ranking: Ranking, *, precision: float | None = None, recall: float 
     return {"score": score} | _plain(ranking, score)
 
 
-def best_intervals(ranking: Ranking, weights: IntArray) -> dict[str, Any]:
+def best_intervals(ranking: Ranking, weights: IntArray | FloatArray) -> dict[str, Any]:
     """How sure a class's score of best F1 is, from bootstrap `weights` (B, I) over images, of which 200 are used.
 
     "score_interval" is where the best score of a resample lies in 95 % of them: a wide one says that the score may
     be moved without harm, or that there are too few images to know it. "F1_interval" is that of F1 at the score found
     on the whole set, kept fixed. "F1_optimism" is how much that F1 is too high on average because score and F1 come
     from the same images: best F1 of a resample, less F1 of the whole set at the resample's best score. All None where
-    nothing was found. Resamples seek among at most 200 scores of hits, for F1 is highest at a hit.
+    nothing was found. Resamples seek among at most 200 scores of hits, for F1 is highest at a hit. For
+    many classes give weights that are `laid_out`.
 
     Source of the optimism: Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 17.6.
     """
@@ -181,7 +182,7 @@ def at_score(
     counts = np.concatenate([np.zeros(0), *(column[images] for column, images in zip(columns, filled, strict=True))])
 
     def scores(weights: IntArray) -> dict[Key, FloatArray]:
-        sums = resampled_sums(weights, image, cell, len(columns), counts)
+        sums = sums_by_cell(weights, image, cell, len(columns), counts)
         per_class = [_rates(*sums[at : at + 3]) for at in range(0, len(sums), 3)]
         result: dict[Key, FloatArray] = {}
         for i, key in enumerate(("precision", "recall", "F1")):

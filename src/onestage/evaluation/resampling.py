@@ -40,19 +40,28 @@ def sums_of_runs(members: IntArray, ends: IntArray, weights: FloatArray) -> Floa
     return result
 
 
+def laid_out(weights: IntArray) -> FloatArray:
+    """The weights (B, I), laid out so that many sums over them can be asked for without laying them out each time."""
+    return np.ascontiguousarray(weights.T, np.float64).T
+
+
 def sums_by_cell(
-    weights: IntArray, image: IntArray, cell: IntArray, n_cells: int, values: FloatArray | None = None
+    weights: IntArray | FloatArray, image: IntArray, cell: IntArray, n_cells: int, values: FloatArray | None = None
 ) -> FloatArray:
     """For each weighting of the images the sum of `values` (n,) (None: 1 each) by cell: (n_cells, B).
 
     `weights` (B, I) says how often an image is in the set; row k lies in image `image[k]` and counts for cell
-    `cell[k]`. Costs n times B additions and no more memory than its result and a block of weights.
+    `cell[k]`. Costs n times B additions and no more memory than its result and a block of weights. Ask for many such
+    sums with weights that are `laid_out`.
     """
     from scipy.sparse import coo_array
 
     given = np.ones(len(image)) if values is None else np.asarray(values, np.float64)
     n_images = weights.shape[1]
     table = coo_array((given, (cell, image)), shape=(n_cells, n_images)).tocsr()
+    if weights.dtype == np.float64 and weights.T.flags.c_contiguous:
+        sums: FloatArray = table @ weights.T
+        return sums
     result = np.zeros((n_cells, len(weights)))
     step = max(1, _AT_ONCE // max(n_images, 1))
     for start in range(0, len(weights), step):
