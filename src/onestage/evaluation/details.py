@@ -10,7 +10,7 @@ from onestage.evaluation.calibration import calibration
 from onestage.evaluation.confusion import confusion
 from onestage.evaluation.pool import Pool
 from onestage.evaluation.ranking import Ranking
-from onestage.evaluation.resampling import laid_out
+from onestage.evaluation.resampling import DRAWS, laid_out
 from onestage.records import IntArray
 
 
@@ -24,7 +24,7 @@ def details(
     """
     origin = {"protocol": protocol, "iou": 0.5}
     offset = 1.0 if protocol.endswith("+1") else 0.0
-    few = None if weights is None else laid_out(weights[: operating.DRAWS])
+    few = None if weights is None else laid_out(weights[: DRAWS])
     best = {} if few is None else {
         name: operating.best_intervals(ranking, few)
         for name, ranking in zip(pool.classes, rankings, strict=True) if ranking.n_truths
