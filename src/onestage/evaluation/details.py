@@ -24,7 +24,7 @@ def details(
     """
     origin = {"protocol": protocol, "iou": 0.5}
     offset = 1.0 if protocol.endswith("+1") else 0.0
-    few = None if weights is None else laid_out(weights[: DRAWS])
+    few = None if weights is None else laid_out(weights[:DRAWS])
     best = {} if few is None else {
         name: operating.best_intervals(ranking, few)
         for name, ranking in zip(pool.classes, rankings, strict=True) if ranking.n_truths
