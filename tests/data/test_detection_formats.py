@@ -99,6 +99,18 @@ def test_comp4_by_any_prefix_whose_end_is_a_class(tmp_path: Path) -> None:
         read_detections(tmp_path, DATA)
 
 
+def test_comp4_files_of_voc_classes_that_a_subset_lacks_are_listed_not_refused(tmp_path: Path) -> None:
+    put(tmp_path, comp4_det_test_cat="a 0.9 1 1 10 20\n", comp4_det_test_sofa="a 0.9 1 1 9 9\nb 0.8 1 1 9 9\n")
+    found = read_detections(tmp_path, DATA)
+    assert {image: one.labels.tolist() for image, one in found.detections.items()} == {"a": [0]}
+    (absent,) = [one for one in found.findings if one.code == "absent-class"]
+    assert (absent.severity, absent.evidence["count"]) == ("warning", 2)
+    assert "no class sofa" in absent.what
+    put(tmp_path, comp4_det_test_soffa="a 0.9 1 1 9 9\n")
+    with pytest.raises(DataError, match="'soffa' is not in the data"):
+        read_detections(tmp_path, DATA)
+
+
 def test_comp4_lists_rows_that_are_none(tmp_path: Path) -> None:
     put(tmp_path, comp4_det_test_cat="a 0.9 1 1 10 20\na 0.9 1 1 10\na high 1 1 10 20\na 1_0 1 1 10 20\n")
     rows = comp4.read(tmp_path)

@@ -18,6 +18,30 @@ from onestage.records import Detections, ImageId
 
 NAME = "VOC comp4 txt"
 LOOKED_FOR = "comp4_det_test_CLASS.txt or CLASS.txt, rows `image score xmin ymin xmax ymax`"
+CHALLENGE = frozenset(
+    [
+        "aeroplane",
+        "bicycle",
+        "bird",
+        "boat",
+        "bottle",
+        "bus",
+        "car",
+        "cat",
+        "chair",
+        "cow",
+        "diningtable",
+        "dog",
+        "horse",
+        "motorbike",
+        "person",
+        "pottedplant",
+        "sheep",
+        "sofa",
+        "train",
+        "tvmonitor",
+    ]
+)
 _FILE = re.compile(r"comp\d+_det_[^_]+_(.+)")
 
 

@@ -23,6 +23,7 @@ FAULTS: dict[str, tuple[Severity, str, str]] = {
     "unknown-image": ("error", _STOPS, "judge on the set the detections were made for: split=train, split=all, data="),
     "ambiguous-image": ("error", _STOPS, "name images by id, or by their path within the dataset"),
     "unknown-class": ("error", _STOPS, "rename the class; for numbers say what they mean: categories="),
+    "absent-class": ("warning", "its rows are not judged, for the data has no object of it", "is the set complete?"),
     "not-a-score": ("error", _STOPS, "a score must be a finite number"),
     "not-a-box": ("error", _STOPS, "a box must be four finite numbers"),
     "inverted-box": (

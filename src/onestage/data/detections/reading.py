@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from onestage.data.dataset import Dataset
-from onestage.data.detections import FORMATS, ONE_CLASS, recognise
+from onestage.data.detections import FORMATS, ONE_CLASS, comp4, recognise
 from onestage.data.detections.checks import check_places, check_values, places
 from onestage.data.detections.faults import Faults
 from onestage.data.detections.lookup import Classes, Images
@@ -97,7 +97,8 @@ def _found(
     faults.take_over(rows.findings)
     meant = [images.find(name) for name in rows.images]
     image = _looked_up_images(rows, meant, images, faults)
-    label = _looked_up_classes(rows, classes, dataset, faults)
+    elsewhere = comp4.CHALLENGE if name == "comp4" else frozenset[str]()
+    label = _looked_up_classes(rows, classes, dataset, faults, elsewhere)
     size = np.array([(one.width, one.height) for one in dataset.images], np.float64).reshape(-1, 2)
     size = np.vstack([np.where(size > 0, size, np.nan), np.full((1, 2), np.nan)])[image]  # -1: the last
     boxes = rows.boxes * np.tile(size, 2) if rows.relative else rows.boxes
@@ -203,10 +204,19 @@ def _quoted(name: int | str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
-def _looked_up_classes(rows: Rows, classes: Classes, dataset: Dataset, faults: Faults) -> IntArray:
+def _looked_up_classes(
+    rows: Rows, classes: Classes, dataset: Dataset, faults: Faults, elsewhere: frozenset[str]
+) -> IntArray:  # fmt: skip
+    """The label of each row (N,), -1 where it has none; a class known `elsewhere` may be missing here."""
     meant = [classes.find(name) for name in rows.classes]
     used = set(np.unique(rows.label).tolist())
     unknown = [i for i, label in enumerate(meant) if label is None and i in used]
+    if absent := [i for i in unknown if rows.classes[i] in elsewhere]:
+        of_absent = np.isin(rows.label, absent)
+        faults.lost |= of_absent
+        named = ", ".join(str(rows.classes[i]) for i in absent)
+        faults.tell("absent-class", f"the data has no class {named}", count=int(of_absent.sum()))
+        unknown = [i for i in unknown if i not in absent]
     if unknown:
         faults.subjects("unknown-class", rows.label, unknown, lambda i: classes.unknown(rows.classes[i]))
     other = [name for name, label in zip(rows.classes, meant, strict=True) if label == 0 and classes.assumed(name)]
