@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -366,3 +367,22 @@ def test_a_folder_for_a_format_of_one_file_names_the_file(name: str, tmp_path: P
     with pytest.raises(DataError, match="is a folder") as caught:
         read_detections(tmp_path, DATA, format=name)
     assert ("found.json" in str(caught.value)) is (name == "coco")
+
+
+@pytest.mark.parametrize("format", ["comp4", "yolo", "visdrone", "widerface", "fddb"])
+def test_a_link_that_leads_out_of_the_folder_is_not_followed(tmp_path: Path, format: str) -> None:
+    rows = {
+        "comp4": "a 0.9 1 1 10 20\n", "yolo": "0 .5 .5 .2 .2 .9\n", "visdrone": "1,1,9,9,0.9,4,-1,-1\n",
+        "widerface": "a.jpg\n1\n1 1 9 9 0.9\n", "fddb": "a\n1\n1 1 9 9 0.9\n",
+    }[format]  # fmt: skip
+    folder = put(tmp_path / "found", **{"cat" if format == "comp4" else "a": rows})
+    (tmp_path / "secret.txt").write_text("b 0.9 1 1 10 20\nsecret\n")
+    (folder / "b.txt").symlink_to(tmp_path / "secret.txt")
+    names_read = FORMATS[format].read(folder)
+    assert len(names_read) == 1
+    assert "b.txt" not in names_read.files
+    data = (
+        replace(DATA, classes=("face",)) if format in ("widerface", "fddb") else replace(DATA, classes=("cat", "car"))
+    )
+    said = read_detections(folder, data, format=format, allow_loss=True).findings
+    assert [one.where.file for one in said if one.code == "file-passed-over"] == ["b.txt"]

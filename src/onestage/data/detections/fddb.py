@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from onestage.boxes.geometry import corners
+from onestage.data.detections.plain_text import files_inside
 from onestage.data.detections.rows import Rows
 from onestage.data.formats.fddb import FACE, upright
 from onestage.data.formats.fddb_blocks import Block, blocks, looks_like
@@ -55,7 +56,7 @@ def read(path: Path) -> Rows:
     home = path if path.is_dir() else path.parent
     reading = _Reading([shown(file, home) for file in files], read_in)
     if path.is_dir():
-        for other in sorted(set(path.glob("*.txt")) - set(files)):
+        for other in sorted(set(files_inside(path, {".txt"}, deep=False)) - set(files)):
             reading.pass_over(shown(other, home))
     return reading.rows()
 
@@ -66,7 +67,7 @@ def _files(path: Path) -> list[Path]:
         return [path] if _fits(path) else []
     if not path.is_dir():
         return []
-    texts = sorted(file for file in path.glob("*.txt") if not file.name.startswith("."))
+    texts = files_inside(path, {".txt"}, deep=False)
     named = [file for file in texts if file.stem.lower().startswith("fold-")]
     fitting = [file for file in named or texts if _fits(file)]
     return named if named and fitting else fitting

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from onestage.data.formats.files import files_under, shown
+from onestage.data.formats.files import files_under, leads_out, shown
 from onestage.data.formats.rows import is_number
 from onestage.data.formats.yolo_folder import NOT_LABELS
 from onestage.records import FloatArray
@@ -54,7 +54,12 @@ def text_files(path: Path) -> list[Path]:
     """The .txt files of a folder, or the file itself; lists of class names are passed over."""
     if path.is_file():
         return [path]
-    return [file for file in files_under(path, {".txt"}) if file.name.lower() not in NOT_LABELS]
+    return [file for file in files_inside(path, {".txt"}) if file.name.lower() not in NOT_LABELS]
+
+
+def files_inside(folder: Path, suffixes: Iterable[str], deep: bool = True) -> list[Path]:
+    """Files as `files_under` finds them, but for links that lead out of the folder; `tell_of_files` lists these."""
+    return [file for file in files_under(folder, suffixes, deep) if not leads_out(file, (folder,))]
 
 
 def sample(path: Path) -> list[list[str]]:

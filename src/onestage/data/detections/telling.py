@@ -10,7 +10,7 @@ import numpy as np
 from onestage.data.dataset import Dataset
 from onestage.data.detections.faults import Faults
 from onestage.data.detections.rows import Rows
-from onestage.data.formats.files import files_under, shown
+from onestage.data.formats.files import files_under, leads_out, shown
 from onestage.records import Detections, FloatArray, ImageId, IntArray
 
 
@@ -34,7 +34,12 @@ def tell_of_files(path: Path, rows: Rows, faults: Faults) -> None:
     if not path.is_dir():
         return
     read = {Path(name).suffix.lower() for name in rows.files}
-    for file in files_under(path, {".txt", ".json", ".csv", ".tsv"} - read):
+    for file in files_under(path, {".txt", ".json", ".csv", ".tsv"}):
+        if leads_out(file, (path,)):
+            faults.tell("file-passed-over", "a link that leads out of the folder", shown(file, path))
+            continue
+        if file.suffix.lower() in read:
+            continue
         said = f"a {file.suffix} file beside {', '.join(sorted(read))}"
         faults.tell("file-passed-over", said, shown(file, path))
 

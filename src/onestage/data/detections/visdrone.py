@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from onestage.boxes.geometry import corners
+from onestage.data.detections.plain_text import files_inside
 from onestage.data.detections.rows import Rows
-from onestage.data.formats.files import files_under, printable
+from onestage.data.formats.files import printable
 from onestage.data.formats.listing import Listing
 from onestage.data.formats.rows import number
 from onestage.data.formats.visdrone_folder import CLASSES, COLUMNS, OTHERS, REGION, looks_like, numbered_rows
@@ -36,7 +37,7 @@ def read(path: Path) -> Rows:
     finding.
     """
     listing = Listing(path if path.is_dir() else path.parent)
-    files = files_under(path, {".txt"}, deep=False) if path.is_dir() else [path]
+    files = files_inside(path, {".txt"}, deep=False) if path.is_dir() else [path]
     table: list[list[float]] = []
     at: list[tuple[int, int, int]] = []
     others: dict[int, int] = {}

@@ -11,8 +11,9 @@ import numpy as np
 
 from onestage.boxes.geometry import corners
 from onestage.data.detections.gathering import Gathering
+from onestage.data.detections.plain_text import files_inside
 from onestage.data.detections.rows import Rows
-from onestage.data.formats.files import IMAGE_SUFFIXES, files_under, shown, text_lines
+from onestage.data.formats.files import IMAGE_SUFFIXES, shown, text_lines
 from onestage.data.formats.rows import is_number
 from onestage.errors import DataError
 from onestage.records import Finding, FloatArray, Severity, Where
@@ -32,7 +33,7 @@ def recognise(path: Path) -> str | None:
     """
     if not path.is_dir():
         return None
-    files = files_under(path, {".txt"})
+    files = files_inside(path, {".txt"})
     for file in files[:_SAMPLED]:
         with file.open("rb") as stream:
             lines = [line for line in stream.read(4096).decode("utf-8-sig", "replace").splitlines() if line.strip()]
@@ -53,7 +54,7 @@ def read(path: Path) -> Rows:
     cannot be read, a count that disagrees with the rows (which are believed), a first line that is missing or names
     another event or file, empty files, a second file of an image. Raises DataError where there is no .txt.
     """
-    files = files_under(path, {".txt"}) if path.is_dir() else [path]
+    files = files_inside(path, {".txt"}) if path.is_dir() else [path]
     if not files:
         raise DataError(f"{path} holds no .txt", hint=f"expected {LOOKED_FOR}")
     reading = _Reading(path if path.is_dir() else path.parent)
