@@ -64,6 +64,20 @@ def test_steps_add_up_to_the_gap_and_end_at_the_protocols_own_number(seed: int, 
             assert account.steps[-1].value == pytest.approx(account.value, abs=1e-12)
 
 
+@settings(max_examples=6)
+@given(st.integers(0, 10**9), st.sampled_from(["voc10", "voc07+1", "voc10@0.3", "voc07@0.75"]))
+def test_voc_at_another_iou_has_a_chain_to_the_rest_of_its_family(seed: int, reference: str) -> None:
+    truths, found = random_set(seed)
+    told = explain(truths, found, CLASSES, protocols=(reference, "voc10@0.75", "voc07+1@0.3", "coco"))
+    for account in told.accounts[1:]:
+        if account.protocol == "coco" and "@" in reference:
+            assert account.steps == ()
+            assert account.reason
+        elif account.protocol != reference and not math.isnan(account.delta):
+            assert account.steps[-1].value == pytest.approx(account.value, abs=1e-12)
+            assert sum(step.delta for step in account.steps) == pytest.approx(account.delta, abs=1e-12)
+
+
 def test_every_way_changes_one_rule_at_a_time() -> None:
     for start, end in permutations(RULES_OF.values(), 2):
         before = start

@@ -96,6 +96,7 @@ def val(
         if file is not None:
             make_room(file, key)
     terminal = Terminal(as_json)
+    asked = "protocol" in keys
     judged = judge(terminal, places[0], keys)
     split = judged.dataset.split
     read = _show_reading(terminal, judged)
@@ -106,7 +107,7 @@ def val(
     if details:
         show_details(terminal, said)
     if explain_protocol:
-        said["explanation"] = _explain(terminal, judged)
+        said["explanation"] = _explain(terminal, judged, asked)
     if out is not None:
         with terminal.waiting(f"writing {out}"):
             write_bytes(out, json_text(said).encode())
@@ -117,18 +118,22 @@ def val(
     terminal.result({"judged": judged.what, "data": judged.data, "split": split, **kept})
 
 
-def _explain(terminal: Terminal, judged: Judged) -> dict[str, Any]:
-    """Print where the gaps between the protocols come from, seen from the first one judged by; the same as JSON."""
+def _explain(terminal: Terminal, judged: Judged, asked: bool) -> dict[str, Any]:
+    """Print where the gaps between the protocols come from, seen from the first one judged by; the same as JSON.
+
+    Several protocols that were `asked` for are explained alone, else all.
+    """
     from onestage.cli.explained import show_explanation
     from onestage.evaluation import PROTOCOLS
     from onestage.evaluation.explanation import explain
 
     dataset, evaluation = judged.dataset, judged.evaluation
     first = evaluation.protocols[0]
+    others = evaluation.protocols if asked and len(evaluation.protocols) > 1 else PROTOCOLS
     with terminal.waiting("judging by every protocol"):
         told = explain(
             dataset.truths, judged.detections, dataset.classes, dataset.sizes,
-            (first, *(name for name in PROTOCOLS if name != first)), evaluation.score_floor,
+            (first, *(name for name in others if name != first)), evaluation.score_floor,
         )  # fmt: skip
     terminal.say()
     show_explanation(terminal, told)

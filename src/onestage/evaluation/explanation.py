@@ -13,7 +13,7 @@ from onestage.evaluation import PROTOCOLS, protocols_named
 from onestage.evaluation.judgement import Protocol
 from onestage.evaluation.pool import Pool, lay_out
 from onestage.evaluation.result import truncation
-from onestage.evaluation.rules import NAMES, RULES_OF, Judge, way
+from onestage.evaluation.rules import NAMES, Judge, can_go, rules_of, way
 from onestage.records import Annotations, Detections, ImageId
 
 FLOORS = (0.001, 0.01, 0.05, 0.25)
@@ -142,12 +142,13 @@ def _account(
     told = Account(name, protocol.headline, protocol.about, value, delta)
     if name == reference or reference is None:
         return told
-    if name not in RULES_OF or reference not in RULES_OF:
-        other = name if name not in RULES_OF else reference
+    own, start = rules_of(name), rules_of(reference)
+    if own is None or start is None or not can_go(start, own):
+        other = name if own is None or "@" in name else reference
         reason = DIFFERENCES.get(other, "no single rule turns one number into the other")
         return replace(told, reason=f"{other}: {reason}")
     steps, before = [], values[reference]
-    for change in way(RULES_OF[reference], RULES_OF[name]):
+    for change in way(start, own):
         after = judge.value(change.rules)
         why = f"{change.why} (none here)" if judge.idle(change.rule) else change.why
         steps.append(Step(NAMES[change.rule], change.before, change.after, after, after - before, why))
@@ -157,7 +158,7 @@ def _account(
 
 def _ties(judge: Judge, values: Mapping[str, float]) -> list[Probe]:
     """Equal scores in the worst and in the best order, for protocols whose rules are known."""
-    ranges = {name: judge.tie_range(RULES_OF[name]) for name in values if name in RULES_OF}
+    ranges = {name: judge.tie_range(rules) for name in values if (rules := rules_of(name)) is not None}
     why = "equal scores have no order of their own; each tool takes them as its sort leaves them"
     if not ranges:
         return []

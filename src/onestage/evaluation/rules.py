@@ -57,6 +57,14 @@ RULES_OF: Mapping[str, Rules] = {
     "darknet11": replace(_DARKNET, area="11 points"), "darknet101": replace(_DARKNET, area="101 points"),
 }  # fmt: skip
 
+
+def rules_of(name: str) -> Rules | None:
+    """The rules of a protocol, also of VOC's at another IoU (voc10@0.75); None where they are not such as these."""
+    of, _, iou = name.partition("@")
+    known = RULES_OF.get(of)
+    return replace(known, thresholds=(float(iou),)) if known and iou else known
+
+
 # Matching last but for what only COCO's matching knows, so that every stop on the way can be judged.
 _ORDER = ("difficult", "pixel", "matching", "crowds", "most", "area", "absent", "thresholds")
 NAMES: Mapping[str, str] = {
@@ -84,7 +92,7 @@ _WHY: Mapping[tuple[str, object], str] = {
     ("area", "101 points"): "the envelope is read at 101 recalls, which gives a little more than the area as a rule",
     ("absent", "as 0"): "a class of which there is no truth counts as AP 0 in the mean",
     ("absent", "left out"): "a class of which there is no truth has no AP and is left out of the mean",
-    ("thresholds", 1): "an IoU of 0.5 is enough",
+    ("thresholds", 1): "at one IoU alone",
     ("thresholds", 10): "the mean over ten thresholds asks for tight boxes",
 }
 
@@ -101,7 +109,7 @@ class Change:
 
 
 def way(start: Rules, end: Rules) -> Iterator[Change]:
-    """Single-rule changes that lead from `start` to `end`, each stop one that can be judged."""
+    """Single-rule changes that lead from `start` to `end`, each stop one that can be judged; see `can_go`."""
     back = start.matching == "coco" or (start.matching != "voc" and end.pixel)
     now = start
     for field in reversed(_ORDER) if back else _ORDER:
@@ -110,6 +118,12 @@ def way(start: Rules, end: Rules) -> Iterator[Change]:
             now = replace(now, **{field: after})
             key = len(after) if field == "thresholds" else after
             yield Change(field, _words(field, before), _words(field, after), _WHY[field, key], now)
+
+
+def can_go(start: Rules, end: Rules) -> bool:
+    """Whether every stop between can be judged: VOC's rule knows any IoU, darknet's and COCO's only their own."""
+    usual = all(len(rules.thresholds) > 1 or rules.thresholds == (0.5,) for rules in (start, end))
+    return usual or start.matching == end.matching == "voc"
 
 
 class Judge:
