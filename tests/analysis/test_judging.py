@@ -144,3 +144,27 @@ def test_names_may_be_one_text_with_commas() -> None:
     assert several("voc07, coco") == ("voc07", "coco")
     assert several(["voc07"]) == ("voc07",)
     assert several(None) is None
+
+
+def test_detections_of_another_set_are_told_which_it_is(tmp_path: Path) -> None:
+    (tmp_path / "voc" / "Annotations").mkdir(parents=True)
+    (tmp_path / "voc" / "ImageSets" / "Main").mkdir(parents=True)
+    for name in ("a", "b", "c"):
+        (tmp_path / "voc" / "Annotations" / f"{name}.xml").write_text(
+            "<annotation><size><width>50</width><height>50</height></size><object><name>cat</name><bndbox><xmin>2</xmin>"
+            "<ymin>2</ymin><xmax>20</xmax><ymax>20</ymax></bndbox></object></annotation>"
+        )
+    for split, names in (("train", "c"), ("val", "a"), ("test", "b")):
+        (tmp_path / "voc" / "ImageSets" / "Main" / f"{split}.txt").write_text(names + "\n")
+    for names, hint in (
+        ("b", "split=test: the detections fit that set, not val"),
+        ("bc", "split=all:"),
+        ("z", "judge on"),
+    ):
+        (tmp_path / "cat.txt").write_text("".join(f"{name} 0.9 2 2 20 20\n" for name in names))
+        with pytest.raises(DataError) as caught:
+            judge_detections(tmp_path / "cat.txt", tmp_path / "voc")
+        assert str(caught.value.hint).startswith(hint)
+    with pytest.raises(DataError) as caught:  # a set that was asked for is not second-guessed
+        judge_detections(tmp_path / "cat.txt", tmp_path / "voc", split="val")
+    assert "split=all:" not in str(caught.value.hint)

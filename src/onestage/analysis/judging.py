@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +15,9 @@ from onestage.data.dataset import Dataset
 from onestage.data.detections.coco_json import coco_labels, own_labels
 from onestage.data.detections.reading import Found, no_such_place, read_detections
 from onestage.data.detections.rows import Numbering
-from onestage.data.one_set import open_set
+from onestage.data.one_set import open_set, sets_of
 from onestage.data.samples import SAMPLES
-from onestage.errors import UsageError
+from onestage.errors import DataError, UsageError
 from onestage.evaluation import DEFAULT_PROTOCOLS, PROTOCOLS, Evaluation, evaluate, lay_out
 from onestage.experiments.run import Run
 from onestage.experiments.truth import TRUTH_FILE
@@ -83,10 +84,20 @@ def judge_detections(
     floor = run.metrics.get("score_floor") if score is None and run is not None else score
     floor = float(floor) if isinstance(floor, int | float) else None
     progress(f"reading {path.name}")
-    found = read_detections(
-        path, dataset, format=format, categories=class_numbers(categories, truth, dataset, run),
-        floor=-math.inf if floor is None else floor, allow_loss=allow_loss,
-    )  # fmt: skip
+
+    def read(on: Dataset, lossy: bool = allow_loss) -> Found:
+        return read_detections(
+            path, on, format=format, categories=class_numbers(categories, truth, on, run),
+            floor=-math.inf if floor is None else floor, allow_loss=lossy,
+        )  # fmt: skip
+
+    try:
+        found = read(dataset)
+    except DataError as error:
+        if split is None and (other := _fitting_set(truth, dataset, read)):
+            hint = f"split={other}: the detections fit that set, not {dataset.split}"
+            raise DataError(error.message, problems=error.problems, hint=hint) from error
+        raise
     _check_scores(found, score, at)
     evaluation = evaluate(
         dataset.truths, found.detections, dataset.classes,
@@ -94,6 +105,18 @@ def judge_detections(
         sizes=dataset.sizes, score_floor=floor, score=at, progress=progress,
     )  # fmt: skip
     return JudgedFile(path, str(truth if data is None else data), dataset, found, evaluation)
+
+
+def _fitting_set(truth: Path, judged: Dataset, read: Callable[[Dataset, bool], Found]) -> str | None:
+    """The first other set of the truth whose images and classes all the detections name; None where none is."""
+    fitting = []
+    for name in (*sets_of(truth), "all"):
+        if name == judged.split:
+            continue
+        with contextlib.suppress(DataError):
+            read(open_set(truth, name, classes=judged.classes, images=False), False)
+            fitting.append(name)
+    return fitting[0] if fitting else None
 
 
 def _check_scores(found: Found, score: float | None, at: float | None) -> None:

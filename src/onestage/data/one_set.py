@@ -62,6 +62,12 @@ def _sound(dataset: Dataset, allow_loss: bool) -> Dataset:
     return dataset
 
 
+def sets_of(data: Path) -> list[str]:
+    """The names of the sets that a dataset's own files tell apart; [] where it has none, or is a split spec."""
+    found = recognise(data) if data.exists() and read_spec(data) is None else []
+    return READERS[found[0][0]].splits(data) if found else []
+
+
 def _set_name(names: Sequence[str], split: str | None) -> str | None:
     """The set among `names` that `split` means: itself, by its role, or the one meant to be judged on; None: all."""
     if split == "all" or not names:
