@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from onestage.data.detections.faults import fault
 from onestage.data.detections.gathering import Gathering
 from onestage.data.detections.rows import Rows
 from onestage.data.formats.files import read_json, text_lines
 from onestage.errors import DataError
-from onestage.records import Finding, Where
+from onestage.records import Where
 
 NAME = "darknet output"
 LOOKED_FOR = "result.json of `darknet detector test … -out`, or the text of `-ext_output` with left_x, top_y"
@@ -105,10 +106,7 @@ def _text(path: Path) -> Rows:
             gathered.refuse(path.name, line, f"{text.strip()!r}: no place; run darknet with -ext_output", image)
     if rows:
         said = "scores are whole percents and boxes whole pixels"
-        gathered.note(Finding(
-            "coarse-scores", "note", Where(path.name), said, "many scores tie, and average precision with them",
-            "use -out result.json, or `darknet detector valid`",
-        ))  # fmt: skip
+        gathered.note(fault("coarse-scores", said, Where(path.name)))
     gathered.add(
         path.name, [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows],
         np.array([row[3] for row in rows], np.float64).reshape(-1, 4), [row[4] for row in rows],

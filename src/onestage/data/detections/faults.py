@@ -54,13 +54,30 @@ FAULTS: dict[str, tuple[Severity, str, str]] = {
     "silent-classes": ("note", "nothing was found of them: their average precision is 0", "is a file missing?"),
     "file-passed-over": ("warning", "it is not read", "one format at a time: give the file itself"),
     "one-class": ("note", "it is taken for the only class of the data", ""),
-    "coarse-scores": ("note", "many scores tie, and average precision with them", "use a format with more digits"),
+    "coarse-scores": (
+        "note", "many scores tie, and average precision with them",
+        "use a format with more digits, such as darknet's -out result.json",
+    ),
     "zero-based": (
         "note", "corners are taken as they stand, as the truth's are; VOC's protocols compare the files' own numbers",
         "",
     ),
     "column-order": ("note", "", "check one row against its image"),
+    "count-mismatch": ("warning", "the rows that stand there are judged", "is the file complete?"),
+    "repeated-image": ("warning", "the rows of both are judged", "was the file written twice, or merged?"),
+    "six-columns": ("note", "", "check one row against its image"),
+    "more-columns": ("note", "those after the fifth are passed over", ""),
+    "empty-file": ("warning", "an image in which nothing was found", ""),
+    "no-name": ("warning", "the file's own name is taken", ""),
+    "other-name": ("warning", "the name is taken, as in the official tool", "rename the file, or correct the name"),
+    "other-event": ("warning", "the folder's name is taken", "move the file, or correct the name"),
 }  # fmt: skip
+
+
+def fault(code: str, what: str, where: Where) -> Finding:
+    """What the reader of a format found, with the weight, effect and remedy that `FAULTS` gives the code."""
+    severity, consequence, remedy = FAULTS[code]
+    return Finding(code, severity, where, what, consequence, remedy)
 
 
 class Faults:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from onestage.boxes.geometry import corners
+from onestage.data.detections.faults import fault
 from onestage.data.detections.plain_text import files_inside
 from onestage.data.detections.rows import Rows
 from onestage.data.formats.fddb import FACE, upright
@@ -18,7 +19,7 @@ from onestage.data.formats.fddb_folder import TURN
 from onestage.data.formats.files import IMAGE_SUFFIXES, shown
 from onestage.data.formats.rows import is_number
 from onestage.errors import DataError
-from onestage.records import Finding, Severity, Where
+from onestage.records import Finding, Where
 
 NAME = "FDDB detections"
 LOOKED_FOR = "fold-XX-out.txt or one text file: an image's name, a count, rows of x y w h score or of an ellipse"
@@ -87,7 +88,7 @@ class _Reading:
 
     def pass_over(self, name: str) -> None:
         what = "it is not laid out as the others: an image's name, a count, rows of numbers"
-        self.findings.append(Finding("file-passed-over", "warning", Where(name), what, "it is not read"))
+        self.findings.append(fault("file-passed-over", what, Where(name)))
 
     def rows(self) -> Rows:
         images: dict[str, int] = {}
@@ -145,16 +146,8 @@ class _Reading:
         else:
             widest = math.inf if np.isnan(table[:, 2]).all() else float(np.nanmax(np.abs(table[:, 2])))
             what = f"rectangles, x y w h score: the third of six columns goes to {widest:g}; the last is passed over"
-        self._find("six-columns", f"the rows are taken for {what}", None, None, None, "note")
+        self._find("six-columns", f"the rows are taken for {what}", None, None, None)
         return ellipses
 
-    def _find(
-        self, code: str, what: str, file: int | None, line: int | None, image: str | None,
-        severity: Severity = "warning",
-    ) -> None:  # fmt: skip
-        consequence = {
-            "bad-row": "the row is left out", "count-mismatch": "the rows that stand there are used",
-            "repeated-image": "the rows of both are used", "six-columns": "",
-        }[code]  # fmt: skip
-        where = Where(None if file is None else self.files[file], line, image)
-        self.findings.append(Finding(code, severity, where, what, consequence))
+    def _find(self, code: str, what: str, file: int | None, line: int | None, image: str | None) -> None:
+        self.findings.append(fault(code, what, Where(None if file is None else self.files[file], line, image)))

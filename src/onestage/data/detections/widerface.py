@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from onestage.boxes.geometry import corners
+from onestage.data.detections.faults import fault
 from onestage.data.detections.gathering import Gathering
 from onestage.data.detections.plain_text import files_inside
 from onestage.data.detections.rows import Rows
 from onestage.data.formats.files import IMAGE_SUFFIXES, shown, text_lines
 from onestage.data.formats.rows import is_number
 from onestage.errors import DataError
-from onestage.records import Finding, FloatArray, Severity, Where
+from onestage.records import FloatArray, Where
 
 NAME = "WIDER FACE txt"
 LOOKED_FOR = "EVENT/IMAGE.txt: the image's name, the number of rows, then x y width height score"
@@ -83,13 +84,13 @@ class _Reading:
         numbers, values = self._values(rows, named, image)
         if count is not None and count != len(rows):
             told = f"the count is {count}, there are {len(rows)} rows"
-            self._list("count-mismatch", named, None, told, image, "the rows that stand there are judged")
+            self._list("count-mismatch", named, None, told, image)
         self.gathered.add(named, numbers, image, CLASS, corners(values[:, :4]), values[:, 4])
 
     def _head(self, file: Path, named: str, lines: list[_Line]) -> tuple[str, int | None, list[_Line]]:
         """The image that a file speaks of, the count, and the lines after it."""
         if not lines:
-            self._list("empty-file", named, None, "the file is empty", None, "an image in which nothing was found")
+            self._list("empty-file", named, None, "the file is empty", None)
         first = " ".join(lines[0][1]) if lines else ""
         is_name = bool(first) and (not is_number(lines[0][1][0]) or (len(lines) > 1 and _count(lines[1]) is not None))
         rest = lines[1:] if is_name else lines
@@ -97,20 +98,20 @@ class _Reading:
         event = self._event(file, first if is_name else "")
         image = f"{event}/{written}" if event else written
         if lines and not is_name:
-            self._list("no-name", named, 1, "the first line names no image", image, "the file's own name is taken")
+            self._list("no-name", named, 1, "the first line names no image", image)
         elif is_name and written != file.stem:
             told = f"the first line names {written!r}"
-            self._list("other-name", named, 1, told, image, "the name is taken, as in the official tool")
+            self._list("other-name", named, 1, told, image)
         elif is_name and "/" in first and first.split("/")[-2] != event:
             told = f"the first line names the event {first.split('/')[-2]!r}"
-            self._list("other-event", named, 1, told, image, "the folder's name is taken")
+            self._list("other-event", named, 1, told, image)
         count = _count(rest[0]) if rest else None
         if count is not None:
             rest = rest[1:]
         elif lines:
             line = rest[0][0] if rest else None
             told = "the line with the count is missing"
-            self._list("count-mismatch", named, line, told, image, "the rows that stand there are judged")
+            self._list("count-mismatch", named, line, told, image)
         return image, count, rest
 
     def _event(self, file: Path, first: str) -> str:
@@ -139,14 +140,11 @@ class _Reading:
             return False
         if len(words) > _COLUMNS:
             told = f"{len(words)} columns"
-            self._list("more-columns", named, line, told, image, "those after the fifth are passed over", "note")
+            self._list("more-columns", named, line, told, image)
         return True
 
-    def _list(
-        self, code: str, file: str, line: int | None, what: str, image: str | None, consequence: str,
-        severity: Severity = "warning",
-    ) -> None:  # fmt: skip
-        self.gathered.note(Finding(code, severity, Where(file, line, image), what, consequence))
+    def _list(self, code: str, file: str, line: int | None, what: str, image: str | None) -> None:
+        self.gathered.note(fault(code, what, Where(file, line, image)))
 
 
 def _words(text: str) -> list[str]:

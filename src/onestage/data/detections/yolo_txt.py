@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from onestage.data.detections.faults import fault
 from onestage.data.detections.gathering import Gathering
 from onestage.data.detections.plain_text import Table, mostly, named, sample, table, text_files
 from onestage.data.detections.rows import Rows
 from onestage.data.formats.files import file_stem, put_text, text_lines
 from onestage.data.formats.rows import is_number
-from onestage.records import BoolArray, Detections, Finding, FloatArray, ImageId, ImageInfo, Where
+from onestage.records import BoolArray, Detections, FloatArray, ImageId, ImageInfo, Where
 
 NAME = "YOLO txt with confidence"
 LOOKED_FOR = "IMAGE.txt, rows `class cx cy w h confidence` in shares of the image (save_txt with save_conf)"
@@ -84,7 +85,7 @@ def _confidence_second(tables: Sequence[Table], path: Path, gathered: Gathering)
     last, second = _are_boxes(values[:, 1:5], values[:, 5]), _are_boxes(values[:, 2:6], values[:, 1])
     if len(values) and last.all() and second.all():
         said = "the confidence could be the last column or the second; the last is taken, as Ultralytics writes it"
-        gathered.note(Finding("column-order", "note", Where(path.name), said, "", "check one row against its image"))
+        gathered.note(fault("column-order", said, Where(path.name)))
     return bool(second.sum() > last.sum())
 
 
