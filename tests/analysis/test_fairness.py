@@ -51,6 +51,9 @@ def test_all_reasons_are_given_at_once(tmp_path: Path) -> None:
         ("other flags", {"ignore": np.array([True, False])}),
         ("other flags", {"crowd": np.array([False, True])}),
         ("other areas", {"extra": {"area": np.array([100.0, 2500.0])}}),
+        ("other levels", {"extra": {"hard": np.array([True, False])}}),
+        ("other scores or categories", {"extra": {"category": np.array([4, 5])}}),
+        ("other ellipses", {"extra": {"ellipse": np.full((2, 5), 9.0)}}),
         ("2 and 0 boxes", {"boxes": np.zeros((0, 4)), "labels": [], "difficult": [], "ignore": [], "crowd": []}),
     ],
 )

@@ -17,6 +17,8 @@ CLOSE = 1e-3
 # Where a file's score floor is not known, its lowest score stands for it, and below this one none is missed.
 UNSEEN, NEAR = 0.01, 0.01
 _LISTED = 5
+# Columns of a truth that a protocol of its own sees, with their widths: WIDER FACE's, VisDrone's and FDDB's.
+SEEN_BY_SOME = {"easy": 1, "medium": 1, "hard": 1, "score": 1, "category": 1, "ellipse": 5}
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,13 +128,17 @@ def _images(members: Sequence[Member], reasons: list[str]) -> list[ImageId]:
 
 
 def _truth_sign(truth: Annotations) -> FloatArray:
-    """What judging can see of a truth, a row per annotation: (N, 10)."""
+    """What judging can see of a truth, a row per annotation: (N, 20)."""
     sides = np.maximum(truth.boxes[:, 2:] - truth.boxes[:, :2], 0.0).prod(1)
     area = np.asarray(truth.extra.get("area", np.full(len(truth), np.nan)), np.float64)
     region = np.asarray(truth.extra.get("region", np.zeros(len(truth))), np.float64)
+    special = [
+        np.asarray(truth.extra.get(name, np.full((len(truth), width), -1.0)), np.float64).reshape(len(truth), width)
+        for name, width in SEEN_BY_SOME.items()
+    ]
     return np.column_stack([
         truth.labels, truth.difficult, truth.ignore, truth.crowd, region, truth.boxes,
-        np.where(np.isnan(area), sides, area),
+        np.where(np.isnan(area), sides, area), *special,
     ]).astype(np.float64)  # fmt: skip
 
 
@@ -152,6 +158,8 @@ def _sorted(rows: FloatArray) -> FloatArray:
 def _differs(a: FloatArray, b: FloatArray) -> str | None:
     for name, columns, close in (
         ("boxes", slice(5, 9), CLOSE), ("labels", slice(0, 1), 0.5), ("flags", slice(1, 5), 0.5),
+        ("levels", slice(10, 13), 0.5), ("scores or categories", slice(13, 15), 0.5),
+        ("ellipses", slice(15, 20), CLOSE),
     ):  # fmt: skip
         if np.abs(a[:, columns] - b[:, columns]).max(initial=0.0) > close:
             return f"other {name}"
