@@ -198,3 +198,12 @@ def test_an_iou_that_cannot_be_is_an_unknown_protocol(name: str) -> None:
     with pytest.raises(UsageError, match="unknown protocol") as caught:
         evaluate(TRUTH, PERFECT, NAMES, (name,))
     assert repr(name) in caught.value.problems[0]
+
+
+def test_protocols_of_one_class_name_a_few_of_many_classes() -> None:
+    names = [f"class {k}" for k in range(80)]
+    with pytest.raises(DataError) as caught:
+        evaluate(TRUTH, PERFECT, names, ("fddb", "widerface"))
+    assert len(caught.value.problems) == 2
+    for problem in caught.value.problems:
+        assert problem.endswith("class 0, class 1, class 2, class 3, class 4, … (80 in all)")

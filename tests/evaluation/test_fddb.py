@@ -256,7 +256,7 @@ def test_a_region_outside_the_image_overlaps_nothing() -> None:
 @pytest.mark.parametrize(
     ("truth", "classes", "said"),
     [
-        (Annotations([[0.0, 0, 9, 9]], [0]), ("face", "head"), "it judges one class, faces; this truth has 2"),
+        (Annotations([[0.0, 0, 9, 9]], [0]), ("face", "head"), "it judges one class, faces; this truth has face, head"),
         (Annotations([[0.0, 0, 9, 9]], [0]), ("face",), "this truth has none"),
         (Annotations([[0.0, 0, 9, 9]], [0], ignore=[True]), ("face",), "1 truths are marked as ignore or crowd"),
         (

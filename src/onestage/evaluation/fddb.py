@@ -51,7 +51,7 @@ def fddb(pool: Pool) -> Judgement:
 def unfit(pool: Pool) -> str | None:
     """Why FDDB's rule cannot judge this set, in words; None where it can."""
     if len(pool.classes) > 1:
-        return f"it judges one class, faces; this truth has {len(pool.classes)}: {', '.join(pool.classes[:5])}"
+        return f"it judges one class, faces; this truth has {pool.told_classes()}"
     flagged = int((pool.truth_ignore | pool.truth_crowd).sum())
     if flagged:
         return f"{flagged} truths are marked as ignore or crowd, and FDDB's rule counts every face"

@@ -60,6 +60,11 @@ class Pool:
         """The column `name` of `Detections.extra` for all detections (D, …), as `truth_column`."""
         return _gathered(*self._found, name, otherwise)
 
+    def told_classes(self) -> str:
+        """The classes in words, five of them by name."""
+        more = f", … ({len(self.classes)} in all)" if len(self.classes) > 5 else ""
+        return (", ".join(self.classes[:5]) or "none") + more
+
     def image_of(self, group: IntArray) -> IntArray:
         """Index into `images` of each group."""
         result: IntArray = group % max(len(self.images), 1)

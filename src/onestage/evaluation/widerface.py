@@ -96,7 +96,7 @@ def widerface(pool: Pool) -> Judgement:
 def unfit(pool: Pool) -> str | None:
     """Why a set cannot be judged as WIDER FACE; None where it can: it has one class, or one named face, and levels."""
     if len(pool.classes) != 1 and "face" not in pool.classes:
-        return f"expected the class 'face', got {', '.join(pool.classes) or 'none'}"
+        return f"expected the class 'face', got {pool.told_classes()}"
     missing = [name for name in LEVELS if pool.truth_column(name, False) is None] if len(pool.truth_box) else []
     if not missing:
         return None
