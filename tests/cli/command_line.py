@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import cv2
@@ -51,11 +52,12 @@ def environment(runs: Path, **more: str) -> dict[str, str]:
 def onestage(
     *words: str | Path, runs: Path, before: Callable[[], None] | None = None, more: Mapping[str, str] | None = None
 ) -> Answer:  # fmt: skip
-    """Run `onestage WORDS` as a process; runs go to `runs`. `before` is called in the new process, as in Popen."""
-    done = subprocess.run(
-        [sys.executable, "-m", "onestage", *map(str, words)], env=environment(runs, **(more or {})),
-        capture_output=True, text=True, timeout=300, preexec_fn=before, check=False, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    """Run `onestage WORDS` as a process in an empty folder; runs go to `runs`. `before` is called in it first."""
+    with TemporaryDirectory() as empty:  # what lies in the checkout, such as the runs of `make demo`, must not matter
+        done = subprocess.run(
+            [sys.executable, "-m", "onestage", *map(str, words)], env=environment(runs, **(more or {})), cwd=empty,
+            capture_output=True, text=True, timeout=300, preexec_fn=before, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
     return Answer(done.returncode, done.stdout, done.stderr)
 
 
