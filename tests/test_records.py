@@ -92,7 +92,7 @@ def test_a_batch_is_of_one_length() -> None:
     with pytest.raises(ValueError, match="ids: expected 2 entries, got 1"):
         Batch(images, [Annotations.empty()] * 2, [ImageTransform()] * 2, ["a"], [1, 2])
     with pytest.raises(ValueError, match="uint8"):
-        Batch(images.astype(np.float32), [], [], [], [])
+        Batch(images.astype(np.float64), [], [], [], [])
 
 
 def test_an_image_has_a_size() -> None:

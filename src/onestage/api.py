@@ -24,9 +24,10 @@ from onestage.models.inference import TorchPredictor
 from onestage.models.weights import as_safetensors, load_detector, read_card, start_from
 from onestage.training.fit import Watcher, fit
 from onestage.training.judge import judge
+from onestage.training.keys import flat
 from onestage.training.machine import choose_device
 from onestage.training.plan import ask, open_data
-from onestage.training.recipe import Recipe, flat
+from onestage.training.recipe import Recipe
 
 Images = str | Path | Pixels | Sequence[str | Path | Pixels]
 

@@ -176,19 +176,21 @@ class ImageTransform:
 class Batch:
     """What the loader hands to the loop.
 
-    `images` is uint8 RGB of shape (B, 3, H, W), a view on (B, H, W, 3) memory, so that torch sees it channels-last
-    without a copy. `annotations` hold boxes in pixels of the network's input. `seeds` are the augmentation seeds.
+    `images` is RGB of shape (B, 3, H, W), uint8 as our loader makes it or float32 in 0 … 255, a view on (B, H, W, 3)
+    memory, so that torch sees it channels-last without a copy. `annotations` hold boxes in pixels of the network's
+    input. `seeds` are the augmentation seeds.
     """
 
-    images: NDArray[np.uint8]
+    images: NDArray[np.uint8] | NDArray[np.float32]
     annotations: Sequence[Annotations]
     transforms: Sequence[ImageTransform]
     ids: Sequence[ImageId]
     seeds: Sequence[int]
 
     def __post_init__(self) -> None:
-        if self.images.ndim != 4 or self.images.shape[1] != 3 or self.images.dtype != np.uint8:
-            raise ValueError(f"Batch.images: expected uint8 (B, 3, H, W), got {self.images.dtype} {self.images.shape}")
+        made = f"{self.images.dtype} {self.images.shape}"
+        if self.images.ndim != 4 or self.images.shape[1] != 3 or self.images.dtype not in (np.uint8, np.float32):
+            raise ValueError(f"Batch.images: expected uint8 or float32 (B, 3, H, W), got {made}")
         for name in ("annotations", "transforms", "ids", "seeds"):
             if len(getattr(self, name)) != len(self.images):
                 raise ValueError(f"Batch.{name}: expected {len(self.images)} entries, got {len(getattr(self, name))}")

@@ -63,7 +63,7 @@ def train(words: Words = None, resume: Resume = None, dry_run: DryRun = False, a
 def recipe_keys(words: Sequence[str] | None) -> dict[str, Any]:
     """The recipe that a command line names: a file's keys, then those of the line."""
     from onestage.cli.words import at_most, split_words
-    from onestage.training.recipe import read_recipe
+    from onestage.training.keys import read_recipe
 
     places, keys = split_words(words)
     at_most("train", places, 1, "recipe file")

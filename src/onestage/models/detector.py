@@ -37,6 +37,19 @@ class Truth(NamedTuple):
         )
 
 
+class Assignment(NamedTuple):
+    """Which prior answers for which truth.
+
+    `match` (B, P): the row of the truth, BACKGROUND (-1) or IGNORED (-2) of `boxes.matching`; a prior that answers for
+    several truths (as in some YOLO losses) names the first. `boxes` (P, 4): the priors, xyxy in pixels of the input;
+    `level` (P,): which level of the network each belongs to, as in `Loss.positives`.
+    """
+
+    match: Tensor
+    boxes: Tensor
+    level: Tensor
+
+
 @dataclass
 class Loss:
     """What each image of a batch did to the loss.
@@ -94,6 +107,22 @@ class Detector(nn.Module, ABC):
     @abstractmethod
     def decode(self, raw: Raw) -> tuple[Tensor, Tensor]:
         """Boxes (B, P, 4) xyxy in pixels of the input and scores (B, P, C) in [0, 1]; plain tensor ops, exportable."""
+
+    def assign(self, truths: Sequence[Truth]) -> Assignment:
+        """Which prior answers for which truth; what drawings and the flight recorder show."""
+        raise NotImplementedError(f"{self.name} does not say how its priors are assigned")
+
+    def prior_losses(self, raw: Raw, truths: Sequence[Truth]) -> dict[str, Tensor]:
+        """The parts of the loss before they are summed over priors: {part: (B, P)}; their sums are `Loss.parts`."""
+        raise NotImplementedError(f"{self.name} does not say which prior has which loss")
+
+    def terms(self, raw: Raw, truths: Sequence[Truth], image: int, prior: int) -> dict[str, float]:
+        """The terms of one prior's loss by formula: {"ln(w / prior w) / 0.2": -inf, …}; what is not finite blew up."""
+        raise NotImplementedError(f"{self.name} does not tell the terms of its loss")
+
+    def resized(self, size: tuple[int, int]) -> None:
+        """Take images of another `size` (width, height) from now on, weights unchanged; ModelError where it cannot."""
+        raise NotImplementedError(f"{self.name} has one input size")
 
     @abstractmethod
     def parts(self) -> dict[str, nn.Module]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -24,11 +26,11 @@ class TorchPredictor:
         """(width, height) of the input."""
         return self.detector.size
 
-    def __call__(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def __call__(self, images: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The answer for a batch; see the class."""
         return self.decoded(self.raw(images))
 
-    def raw(self, images: NDArray[np.uint8]) -> Raw:
+    def raw(self, images: NDArray[Any]) -> Raw:
         """What the heads say of a batch, in float32."""
         device = next(self.detector.parameters()).device
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):

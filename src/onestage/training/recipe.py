@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from onestage.errors import RecipeError, did_you_mean
+from onestage.errors import RecipeError
+from onestage.training.keys import flat, inside_free, keys_of, nested, sentences, unknown_key
 from onestage.training.schedule import Optimiser, Schedule
 
 Size = int | tuple[int, int]
-
-_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
 class Part(BaseModel):
@@ -42,6 +39,32 @@ class Validation(Part):
     iou: float = Field(0.5, gt=0, le=1, description="IoU of non-maximum suppression within a class")
 
 
+class MultiScale(Part):
+    """Input sizes that change from step to step, drawn from (seed, step)."""
+
+    low: float = Field(1.0, gt=0, le=1, description="smallest input size as a share of size; 1: one size throughout")
+    high: float = Field(1.0, ge=1, description="largest input size as a share of size")
+    step: int = Field(32, ge=1, description="sizes are whole multiples of so many pixels")
+    every: int = Field(10, ge=1, description="steps between changes of size")
+
+
+class Guard(Part):
+    """What is done when a step goes wrong; the flight recorder reports it in any case."""
+
+    nan: Literal["stop", "skip", "rollback"] = Field("stop", description="on a loss or gradient that is not finite")
+    spike: Literal["report", "stop", "skip", "rollback"] = Field("report", description="on a spike that is finite")
+    sigmas: float = Field(8.0, gt=0, description="robust deviations from the recent log loss that make a spike")
+    lr_factor: float = Field(0.5, gt=0, le=1, description="learning rates are multiplied by it after a rollback")
+    most: int = Field(5, ge=1, description="so many skips and rollbacks end the run")
+    steps: int = Field(256, ge=1, description="steps that the flight recorder holds; their records take a few kB each")
+
+
+class Saving(Part):
+    """When the state for an exact resume is written."""
+
+    seconds: float = Field(60.0, ge=0, description="a state is saved when the last is older than this; 0: every step")
+
+
 class Recipe(Part):
     """A training run. Every key has a default but `data`; None means chosen automatically and then recorded."""
 
@@ -56,7 +79,9 @@ class Recipe(Part):
     weights: str | None = Field("imagenet", description="imagenet, a weights file, or none")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the model's loss and matching")
     epochs: int | None = Field(None, ge=1, description="automatic: about 10,000 images in all, 12 to 400 epochs")
-    batch: int = Field(16, ge=1, description="images per step")
+    batch: int = Field(16, ge=1, description="images per step, over all micro-batches and devices")
+    accumulate: int = Field(1, ge=1, description="micro-batches a step is cut into (darknet: subdivisions)")
+    multiscale: MultiScale = Field(default_factory=MultiScale)
     seed: int = Field(0, ge=0, description="order, augmentation and first weights follow from it")
     split_seed: int = Field(
         0, ge=0, description="of the validation split, where only one set is given; alike for runs to be compared"
@@ -74,12 +99,19 @@ class Recipe(Part):
     freeze: tuple[str, ...] | None = Field(
         None, description="parts that keep their weights; automatic: stem with ImageNet"
     )
-    precision: Literal["fp32", "bf16"] | None = Field(None, description="automatic: what this machine is faster with")
+    norms: Literal["own", "synchronised", "frozen"] = Field(
+        "own", description="batch norms' statistics: each device's own, over all devices, or those of the start"
+    )
+    precision: Literal["fp32", "bf16", "fp16"] | None = Field(
+        None, description="automatic: fp32 or bf16, what this machine is faster with"
+    )
     device: str | None = Field(None, description="cpu, cuda, mps; automatic: the best there is")
     workers: int = Field(0, ge=0, description="loader processes; 0: threads beside the loop")
     cache: bool = Field(True, description="keep decoded images in memory, up to 2 GiB")
     allow_loss: bool = Field(False, description="go on when more than 5 % of the boxes or images cannot be used")
     validation: Validation = Field(default_factory=Validation)
+    guard: Guard = Field(default_factory=Guard)
+    saving: Saving = Field(default_factory=Saving)
 
     @field_validator("size")
     @classmethod
@@ -113,88 +145,25 @@ class Recipe(Part):
         return self.model_dump(mode="json")
 
 
-def read_recipe(path: Path) -> dict[str, Any]:
-    """The keys of a recipe file, flat with dots; RecipeError where it is missing or no mapping."""
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(f"cannot read the recipe {path}: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is no YAML: {error}") from error
-    if not isinstance(found, Mapping):
-        raise RecipeError(f"{path}: expected keys and values, got {type(found).__name__}")
-    return flat(found)
-
-
-def parse_assignments(words: Iterable[str]) -> dict[str, Any]:
-    """`key=value`, `--key value` and `--key=value` as {key: value}; values are read as YAML."""
-    changes: dict[str, Any] = {}
-    problems = []
-    rest = list(words)
-    while rest:
-        word = rest.pop(0)
-        key, given, text = word.removeprefix("--").partition("=")
-        if not given and word.startswith("--") and rest and not rest[0].startswith("--"):
-            text, given = rest.pop(0), "="
-        if not given or not key:
-            problems.append(f"{word!r}: expected key=value")
-            continue
-        try:
-            value = yaml.safe_load(text) if text else None
-        except yaml.YAMLError:
-            value = text
-        if isinstance(value, str) and _EXPONENT.fullmatch(value):  # YAML 1.1 takes 5e-4 for text
-            value = float(value)
-        changes[key.replace("-", "_") if word.startswith("--") else key] = value
-    if problems:
-        raise RecipeError(
-            "the command has words that set nothing", problems=problems, hint="key=value, as in epochs=20"
-        )
-    return changes
-
-
 def build(keys: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> Recipe:
     """The recipe of flat dotted `keys` over the model's `defaults`; RecipeError lists every problem at once."""
     known = known_keys()
-    unknown = [key for key in keys if key not in known and not _inside_free(key)]
-    problems = [f"{key}: {_unknown(key, known)}" for key in unknown]
-    nested = _nested({**(defaults or {}), **{key: value for key, value in keys.items() if key not in unknown}})
+    unknown = [key for key in keys if key not in known and not inside_free(key)]
+    problems = [f"{key}: {unknown_key(key, known)}" for key in unknown]
+    values = nested({**(defaults or {}), **{key: value for key, value in keys.items() if key not in unknown}})
     try:
-        recipe = Recipe.model_validate(nested)
+        recipe = Recipe.model_validate(values)
     except ValidationError as error:
-        problems += _sentences(error.errors())
+        problems += sentences(error.errors())
     else:
         if not problems:
             return recipe
     raise RecipeError(f"the recipe has {len(problems)} problem{'s' * (len(problems) > 1)}", problems=problems)
 
 
-def flat(keys: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as dotted keys; the free mappings (`loss`, `options`) stay whole unless set by path."""
-    result: dict[str, Any] = {}
-    for key, value in keys.items():
-        path = f"{prefix}{key}"
-        if isinstance(value, Mapping) and path not in FREE:
-            result |= flat(value, f"{path}.")
-        else:
-            result[path] = value
-    return result
-
-
-# Mappings whose keys belong to the model or the policy, which check them when they are made.
-FREE = ("options", "loss", "augmentation.options")
-
-
-def known_keys(model: type[BaseModel] = Recipe, prefix: str = "") -> dict[str, str]:
+def known_keys() -> dict[str, str]:
     """Every dotted key with the sentence that explains it."""
-    keys: dict[str, str] = {}
-    for name, field in model.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            keys |= known_keys(kind, f"{prefix}{name}.")
-        else:
-            keys[prefix + name] = field.description or ""
-    return keys
+    return keys_of(Recipe)
 
 
 def describe_keys() -> list[tuple[str, str, str]]:
@@ -209,75 +178,3 @@ def _shown(value: Any, key: str) -> str:
     if value is None:
         return "automatic"
     return yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip()
-
-
-def _inside_free(key: str) -> bool:
-    return any(key.startswith(f"{free}.") for free in FREE)
-
-
-def _unknown(key: str, known: Iterable[str]) -> str:
-    inside = [path for path in known if path.startswith(f"{key}.")]
-    return f"a group of keys: {', '.join(inside)}" if inside else f"unknown key{_nearest(key, known)}"
-
-
-def _nearest(key: str, known: Iterable[str]) -> str:
-    """The nearest key: by whole path first, else one whose last word is meant."""
-    known = list(known)
-    near = did_you_mean(key, known)
-    last = {path.rpartition(".")[2]: path for path in known}
-    if not near and key in last:
-        return f" (did you mean {last[key]!r}?)"
-    if not near:
-        near = did_you_mean(key.rpartition(".")[2], last)
-        for word, path in last.items():
-            near = near.replace(f"'{word}'", f"'{path}'")
-    return near
-
-
-def _nested(keys: Mapping[str, Any]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for path, value in keys.items():
-        place = result
-        *parents, last = path.split(".")
-        for parent in parents:
-            inner = place.get(parent)
-            place[parent] = place = dict(inner) if isinstance(inner, Mapping) else {}
-        place[last] = value
-    return result
-
-
-def _sentences(errors: Iterable[Mapping[str, Any]]) -> list[str]:
-    """pydantic's errors in words, one per key: key, what was expected, what was got."""
-    by_key: dict[str, list[Mapping[str, Any]]] = {}
-    for found in errors:
-        key = ".".join(str(part) for part in found["loc"] if not _is_type_name(part)) or "recipe"
-        by_key.setdefault(key, []).append(found)
-    return [f"{key}: {_sentence(key, found)}" for key, found in by_key.items()]
-
-
-# What pydantic's kinds of error mean, by the first word of their names that is found here.
-_EXPECTED = {
-    "int": "a whole number", "float": "a number", "finite": "a finite number", "bool": "true or false",
-    "string": "text (a number or date needs quotes)", "tuple": "a list, [a, b]", "dict": "keys and values",
-    "model": "keys and values",
-}  # fmt: skip
-
-
-def _sentence(key: str, found: Sequence[Mapping[str, Any]]) -> str:
-    first, value = found[0], found[0]["input"]
-    got = f", got {value!r}"
-    if first["type"] == "missing":
-        return "missing" + (" (a dataset folder, or the name of a sample such as trees)" if key == "data" else "")
-    if first["type"] == "value_error":  # our own words, which name the key at fault
-        return str(first["msg"]).removeprefix("Value error, ") + ("" if isinstance(value, Mapping) else got)
-    if len(found) > 1 and key == "size":
-        return f"expected one number or [width, height]{got}"
-    expected = _EXPECTED.get(str(first["type"]).partition("_")[0])
-    if expected is not None:
-        return f"expected {expected}{got}"
-    message = str(first["msg"]).removeprefix("Input should be ")
-    return f"expected {message[0].lower()}{message[1:]}{got}"
-
-
-def _is_type_name(part: Any) -> bool:
-    return isinstance(part, str) and (part in ("int", "float", "str") or part.startswith(("tuple[", "constrained-")))

@@ -1,0 +1,156 @@
+"""A recipe's keys: from files and command lines to dotted names and back, and what is wrong with them in words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from onestage.errors import RecipeError, did_you_mean
+
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+# Mappings whose keys belong to the model or the policy, which check them when they are made.
+FREE = ("options", "loss", "augmentation.options")
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The keys of a recipe file, flat with dots; RecipeError where it is missing or no mapping."""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"cannot read the recipe {path}: {error.strerror or error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is no YAML: {error}") from error
+    if not isinstance(found, Mapping):
+        raise RecipeError(f"{path}: expected keys and values, got {type(found).__name__}")
+    return flat(found)
+
+
+def parse_assignments(words: Iterable[str]) -> dict[str, Any]:
+    """`key=value`, `--key value` and `--key=value` as {key: value}; values are read as YAML."""
+    changes: dict[str, Any] = {}
+    problems = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        key, given, text = word.removeprefix("--").partition("=")
+        if not given and word.startswith("--") and rest and not rest[0].startswith("--"):
+            text, given = rest.pop(0), "="
+        if not given or not key:
+            problems.append(f"{word!r}: expected key=value")
+            continue
+        try:
+            value = yaml.safe_load(text) if text else None
+        except yaml.YAMLError:
+            value = text
+        if isinstance(value, str) and _EXPONENT.fullmatch(value):  # YAML 1.1 takes 5e-4 for text
+            value = float(value)
+        changes[key.replace("-", "_") if word.startswith("--") else key] = value
+    if problems:
+        raise RecipeError(
+            "the command has words that set nothing", problems=problems, hint="key=value, as in epochs=20"
+        )
+    return changes
+
+
+def flat(keys: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted keys; the free mappings (`loss`, `options`) stay whole unless set by path."""
+    result: dict[str, Any] = {}
+    for key, value in keys.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping) and path not in FREE:
+            result |= flat(value, f"{path}.")
+        else:
+            result[path] = value
+    return result
+
+
+def keys_of(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
+    """Every dotted key with the sentence that explains it."""
+    keys: dict[str, str] = {}
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            keys |= keys_of(kind, f"{prefix}{name}.")
+        else:
+            keys[prefix + name] = field.description or ""
+    return keys
+
+
+def inside_free(key: str) -> bool:
+    """Whether a key lies in a mapping that its owner checks."""
+    return any(key.startswith(f"{free}.") for free in FREE)
+
+
+def unknown_key(key: str, known: Iterable[str]) -> str:
+    """What is wrong with a key that is not `known`, and which was meant."""
+    inside = [path for path in known if path.startswith(f"{key}.")]
+    return f"a group of keys: {', '.join(inside)}" if inside else f"unknown key{_nearest(key, known)}"
+
+
+def _nearest(key: str, known: Iterable[str]) -> str:
+    """The nearest key: by whole path first, else one whose last word is meant."""
+    known = list(known)
+    near = did_you_mean(key, known)
+    last = {path.rpartition(".")[2]: path for path in known}
+    if not near and key in last:
+        return f" (did you mean {last[key]!r}?)"
+    if not near:
+        near = did_you_mean(key.rpartition(".")[2], last)
+        for word, path in last.items():
+            near = near.replace(f"'{word}'", f"'{path}'")
+    return near
+
+
+def nested(keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys as nested mappings; the inverse of `flat`."""
+    result: dict[str, Any] = {}
+    for path, value in keys.items():
+        place = result
+        *parents, last = path.split(".")
+        for parent in parents:
+            inner = place.get(parent)
+            place[parent] = place = dict(inner) if isinstance(inner, Mapping) else {}
+        place[last] = value
+    return result
+
+
+def sentences(errors: Iterable[Mapping[str, Any]]) -> list[str]:
+    """pydantic's errors in words, one per key: key, what was expected, what was got."""
+    by_key: dict[str, list[Mapping[str, Any]]] = {}
+    for found in errors:
+        key = ".".join(str(part) for part in found["loc"] if not _is_type_name(part)) or "recipe"
+        by_key.setdefault(key, []).append(found)
+    return [f"{key}: {_sentence(key, found)}" for key, found in by_key.items()]
+
+
+# What pydantic's kinds of error mean, by the first word of their names that is found here.
+_EXPECTED = {
+    "int": "a whole number", "float": "a number", "finite": "a finite number", "bool": "true or false",
+    "string": "text (a number or date needs quotes)", "tuple": "a list, [a, b]", "dict": "keys and values",
+    "model": "keys and values",
+}  # fmt: skip
+
+
+def _sentence(key: str, found: Sequence[Mapping[str, Any]]) -> str:
+    first, value = found[0], found[0]["input"]
+    got = f", got {value!r}"
+    if first["type"] == "missing":
+        return "missing" + (" (a dataset folder, or the name of a sample such as trees)" if key == "data" else "")
+    if first["type"] == "value_error":  # our own words, which name the key at fault
+        return str(first["msg"]).removeprefix("Value error, ") + ("" if isinstance(value, Mapping) else got)
+    if len(found) > 1 and key == "size":
+        return f"expected one number or [width, height]{got}"
+    expected = _EXPECTED.get(str(first["type"]).partition("_")[0])
+    if expected is not None:
+        return f"expected {expected}{got}"
+    message = str(first["msg"]).removeprefix("Input should be ")
+    return f"expected {message[0].lower()}{message[1:]}{got}"
+
+
+def _is_type_name(part: Any) -> bool:
+    return isinstance(part, str) and (part in ("int", "float", "str") or part.startswith(("tuple[", "constrained-")))
