@@ -1,7 +1,7 @@
 """What passes between rooms: numpy records, checked when they are made.
 
 Boxes are xyxy pixels of the original image, half-open, origin top left, float64 so that what a file says is what
-the judge sees (networks work in float32; see docs/architecture.md). Labels are 0 … C-1 without background.
+the judge sees (networks work in float32). Labels are 0 … C-1 without background.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ Severity = Literal["error", "warning", "note"]
 
 def _boxes(value: ArrayLike, owner: str) -> FloatArray:
     boxes = np.array(value, dtype=np.float64)
-    if boxes.size == 0:
-        return boxes.reshape(0, 4)
+    boxes = boxes.reshape(0, 4) if boxes.size == 0 else boxes
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"{owner}.boxes: expected shape (N, 4), got {boxes.shape}")
     return boxes
@@ -176,9 +175,8 @@ class ImageTransform:
 class Batch:
     """What the loader hands to the loop.
 
-    `images` is RGB of shape (B, 3, H, W), uint8 as our loader makes it or float32 in 0 … 255, a view on (B, H, W, 3)
-    memory, so that torch sees it channels-last without a copy. `annotations` hold boxes in pixels of the network's
-    input. `seeds` are the augmentation seeds.
+    `images` is RGB (B, 3, H, W), uint8 as our loader makes it or float32 in 0 … 255, a view on (B, H, W, 3) memory:
+    channels-last for torch. `annotations` hold boxes in pixels of the input, `seeds` are the augmentation seeds.
     """
 
     images: NDArray[np.uint8] | NDArray[np.float32]
@@ -188,12 +186,12 @@ class Batch:
     seeds: Sequence[int]
 
     def __post_init__(self) -> None:
-        made = f"{self.images.dtype} {self.images.shape}"
-        if self.images.ndim != 4 or self.images.shape[1] != 3 or self.images.dtype not in (np.uint8, np.float32):
-            raise ValueError(f"Batch.images: expected uint8 or float32 (B, 3, H, W), got {made}")
+        shape, kind = self.images.shape, self.images.dtype
+        if len(shape) != 4 or shape[1] != 3 or kind not in (np.uint8, np.float32):
+            raise ValueError(f"Batch.images: expected uint8 or float32 (B, 3, H, W), got {kind} {shape}")
         for name in ("annotations", "transforms", "ids", "seeds"):
-            if len(getattr(self, name)) != len(self.images):
-                raise ValueError(f"Batch.{name}: expected {len(self.images)} entries, got {len(getattr(self, name))}")
+            if (got := len(getattr(self, name))) != len(self.images):
+                raise ValueError(f"Batch.{name}: expected {len(self.images)} entries, got {got}")
 
     def __len__(self) -> int:
         return len(self.images)

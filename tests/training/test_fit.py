@@ -19,11 +19,11 @@ from onestage.experiments.run import Run
 from onestage.models.detector import Loss, Raw
 from onestage.models.lite import SSDLite0
 from onestage.records import Metrics
-from onestage.training import fit as fitting
-from onestage.training.fit import Watcher, fit, resume
+from onestage.training.fit import fit, resume
 from onestage.training.loop import StepRecord
 from onestage.training.plan import open_data
 from onestage.training.recipe import Recipe
+from onestage.training.watcher import Watcher
 
 TINY = {
     "size": 64, "weights": "none", "epochs": 2, "batch": 4, "precision": "fp32", "device": "cpu", "validation.every": 1,
@@ -76,7 +76,7 @@ def test_the_run_folder_holds_what_the_plan_says(finished: Run) -> None:
 
 
 def test_the_recipe_on_disk_is_complete(finished: Run) -> None:
-    recipe = fitting.Recipe.model_validate(finished.recipe)
+    recipe = Recipe.model_validate(finished.recipe)
     open_keys = [key for key, value in recipe.as_dict().items() if value is None]
     assert set(open_keys) <= {"name", "weights"}
     assert recipe.schedule.warmup is not None

@@ -15,7 +15,7 @@ from onestage.cli.verb import Json, verb
 if TYPE_CHECKING:
     from onestage.cli.terminal import Terminal
     from onestage.experiments.run import Run
-    from onestage.training.fit import Watcher
+    from onestage.training.watcher import Watcher
 
 EXAMPLES = (
     ("train data=trees", "train the default model on the sample data set, with defaults for all else"),

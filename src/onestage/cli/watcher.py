@@ -18,9 +18,9 @@ from onestage.cli.pace import Pace, clock
 from onestage.cli.terminal import Terminal
 from onestage.evaluation import Evaluation
 from onestage.experiments.run import Run
-from onestage.training.fit import Watcher
 from onestage.training.loop import StepRecord
 from onestage.training.plan import Plan
+from onestage.training.watcher import Watcher
 
 # A plain line is written after so many steps, or so many seconds, whichever comes first.
 LINE_STEPS, LINE_SECONDS = 20, 10.0

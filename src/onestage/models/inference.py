@@ -10,16 +10,20 @@ from numpy.typing import NDArray
 
 from onestage.models.detector import Detector, Raw
 
+# Half precisions by the recipe's names.
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
 
 class TorchPredictor:
     """Calls a detector without gradients: uint8 RGB (B, 3, H, W) → boxes (B, P, 4) and scores (B, P, C), float32.
 
-    Boxes are xyxy in pixels of the input. `precision` "bf16" runs the network (never the decoding) in bfloat16.
+    Boxes are xyxy in pixels of the input. `precision` "bf16" or "fp16" runs the network (never the decoding) in
+    that type.
     """
 
     def __init__(self, detector: Detector, precision: str = "fp32") -> None:
         self.detector = detector.eval()
-        self.bf16 = precision == "bf16"
+        self.type = HALVES.get(precision)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -33,7 +37,7 @@ class TorchPredictor:
     def raw(self, images: NDArray[Any]) -> Raw:
         """What the heads say of a batch, in float32."""
         device = next(self.detector.parameters()).device
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+        with torch.inference_mode(), torch.autocast(device.type, self.type, enabled=self.type is not None):
             raw = self.detector(torch.from_numpy(images).to(device))
         return Raw(raw.offsets.float(), raw.logits.float())
 

@@ -178,13 +178,13 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def as_safetensors(
-    detector: Detector, classes: Sequence[str], options: Mapping[str, Any], fit: str = "squash"
+    detector: Detector, classes: Sequence[str], options: Mapping[str, Any], fit: str = "squash", step: int | None = None
 ) -> bytes:
-    """The weights as one safetensors file that says what they are: model, class names, size, options, and how images
-    were fitted to that size."""
+    """The weights as one safetensors file that says what they are: model, class names, size, options, how images were
+    fitted to that size, and the step of the run they are from."""
     card = {
         "model": detector.name, "classes": list(classes), "size": list(detector.size), "options": dict(options),
-        "fit": fit,
+        "fit": fit, **({} if step is None else {"step": step}),
     }  # fmt: skip
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in detector.state_dict().items()}
     return save(tensors, metadata={"onestage": json.dumps(card)})

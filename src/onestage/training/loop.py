@@ -1,28 +1,38 @@
-"""The loop: step, clip, average, record; pure of files but for what it is given to call."""
+"""The loop: steps of one run, from batch to moved weights; pure of files but for what it is given to call."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
-from onestage.errors import DivergedError
-from onestage.models.detector import Detector, Loss, Raw, Truth
+from onestage.models.detector import Detector
 from onestage.records import Batch
-from onestage.training.optimiser import set_learning_rates, set_training
-from onestage.training.schedule import Schedule
+from onestage.training.averaging import Averaged
+from onestage.training.evidence import Evidence, Finite, Observer
+from onestage.training.machine import is_out_of_memory, memory_in_use
+from onestage.training.optimiser import build_optimiser, freeze, set_learning_rates, set_training
+from onestage.training.ranks import Ranks
+from onestage.training.stages import Leg
+from onestage.training.step import Differentiator, Keepsake, Totals
+
+# Every so many steps the norm of the update, the norms of the parts' gradients and the memory in use are recorded.
+DETAILS = 10
+
+
+class RollBack(Exception):  # noqa: N818  # no error: a decision of the guard
+    """The guard asks to go back to the last saved state."""
 
 
 @dataclass
 class StepRecord:
-    """What one optimiser step did; `seconds` splits waiting for data from computing."""
+    """What one optimiser step did; `seconds` splits waiting for data from computing, `extra` is what few rows have."""
 
     step: int
     epoch: int
@@ -36,157 +46,212 @@ class StepRecord:
     images: int
     seconds: dict[str, float]
     ids: list[Any] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
 
     def as_row(self, since_start: float) -> dict[str, Any]:
         """The line of steps.jsonl."""
+        seconds = {key: round(value, 4) for key, value in self.seconds.items()}
         return {
             "step": self.step, "epoch": self.epoch, "time": round(since_start, 3), "loss": self.loss,
             "raw": self.raw, "weighted": self.weighted, "positives": self.positives,
             "positives_per_level": self.positives_per_level, "lr": self.lr, "grad_norm": self.grad_norm,
-            "images": self.images, "seconds": {key: round(value, 4) for key, value in self.seconds.items()},
+            "images": self.images, **self.extra, "seconds": seconds,
         }  # fmt: skip
-
-
-class Averaged:
-    """Running average of the weights (EMA): what is judged and saved.
-
-    The decay grows with the steps done, so that the first, random weights are soon forgotten: min(decay,
-    (1 + n) / (10 + n)), as in TensorFlow's ExponentialMovingAverage. Built on `torch.optim.swa_utils`.
-    """
-
-    def __init__(self, detector: Detector, decay: float) -> None:
-        self.decay = decay
-        self.model = AveragedModel(detector, multi_avg_fn=self._blend, use_buffers=True)
-        self.model.requires_grad_(False)
-
-    def update(self, detector: Detector) -> None:
-        """Take in the weights after a step."""
-        self.model.update_parameters(detector)
-
-    @property
-    def detector(self) -> Detector:
-        """The detector with averaged weights."""
-        module = self.model.module
-        assert isinstance(module, Detector)  # noqa: S101  # it was given one
-        return module
-
-    def _blend(self, averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
-        n = float(count)
-        decay = min(self.decay, (1 + n) / (10 + n))
-        for mean, value in zip(averaged, current, strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(value, 1 - decay)
-            else:
-                mean.copy_(value)
 
 
 class Loop:
     """Steps of one run: forward, loss, backward, clip, step, average.
 
-    `engine` is lightning-fabric, which knows devices and precision; `weights` scales the parts of the loss. The loss
-    is computed in float32 outside of autocast. Raises DivergedError when the loss or the gradient is not finite.
+    `engine` is lightning-fabric, which knows devices and precision; `weights` scales the parts of the loss;
+    `accumulate` is the number of micro-batches of a step; `batch` the images of a whole step, of which this process
+    is given its share. `observer` looks at each step before the weights change. Call `enter` with a leg before the
+    first step. Raises the observer's DivergedError, or RollBack, where it says so.
+
+    When memory runs out, the micro-batches are halved and the step is done again, to the same update.
     """
 
     def __init__(
-        self,
-        engine: Fabric,
-        detector: Detector,
-        optimiser: torch.optim.Optimizer,
-        schedule: Schedule,
-        steps: int,
-        *,
-        frozen: Sequence[nn.Module] = (),
-        weights: Mapping[str, float] | None = None,
-        clip: float = 0.0,
-        averaged: Averaged | None = None,
-    ) -> None:
-        self.engine, self.detector = engine, detector
-        self.wrapped, self.optimiser = engine.setup(detector, optimiser)
-        self.schedule, self.steps = schedule, steps
-        self.frozen, self.clip, self.averaged = list(frozen), clip, averaged
-        self.weights = dict(weights or {})
+        self, engine: Fabric, detector: Detector, *, weights: Mapping[str, float], accumulate: int = 1,
+        averaged: Averaged | None = None, observer: Observer | None = None, ranks: Ranks | None = None,
+        norms: str = "own",
+    ) -> None:  # fmt: skip
+        self.engine, self.detector, self.averaged = engine, detector, averaged
+        self.ranks = ranks or Ranks()
+        self.observer: Observer = observer or Finite()
+        self.weights, self.norms = dict(weights), norms
+        self.accumulate = self.asked = accumulate
+        self.differentiator = Differentiator(engine, detector, self.ranks, self.weights)
+        self.keepsake = Keepsake(detector)
+        self.lr_factor = 1.0
         self.step = 0
+        self.inside = False  # a step has begun and not ended: the weights may be anything
 
-    def epoch(self, epoch: int, batches: Iterator[Batch]) -> Iterator[StepRecord]:
-        """Do a step on every batch, giving a record after each; the records carry the time waited for data."""
+    def enter(self, leg: Leg) -> None:
+        """Begin a leg: its frozen parts, and an optimiser of its own that knows nothing of the leg before."""
+        self.leg = leg
+        self.frozen = freeze(self.detector, leg.freeze)
+        self.wrapped, self.optimiser = self.engine.setup(self.detector, build_optimiser(self.detector, leg.optimiser))
+        self.trained = [p for p in self.detector.parameters() if p.requires_grad]
+
+    def epoch(self, epoch: int, batches: Iterator[Batch], images: int) -> Iterator[StepRecord]:
+        """Do a step on every batch, `images` over all processes; a record after each, with the time waited for data."""
         set_training(self.detector, self.frozen)
         before = time.perf_counter()
         for batch in batches:
             waited = time.perf_counter() - before
-            yield self._one(epoch, batch, waited)
+            yield self._one(epoch, batch, images, waited)
             before = time.perf_counter()
 
-    def _one(self, epoch: int, batch: Batch, waited: float) -> StepRecord:
+    def _one(self, epoch: int, batch: Batch, images: int, waited: float) -> StepRecord:
         start = time.perf_counter()
-        device = self.engine.device
-        rates = set_learning_rates(self.optimiser, self.schedule.share(self.step, self.steps))
-        images = torch.from_numpy(batch.images).to(device)
-        truths = [Truth.of(annotations, device) for annotations in batch.annotations]
-        raw = Raw(*self.wrapped(images))
-        loss = self.detector.loss(Raw(raw.offsets.float(), raw.logits.float()), truths)
-        total = loss.total(self.weights)
-        value = float(total.detach())
-        if not math.isfinite(value):
-            raise self._diverged(epoch, batch, loss, "the loss")
-        self.optimiser.zero_grad(set_to_none=True)
-        self.engine.backward(total)
-        norm = self._clip()
-        if not math.isfinite(norm):
-            raise self._diverged(epoch, batch, loss, "the gradient")
-        self.optimiser.step()
-        if self.averaged is not None:
-            self.averaged.update(self.detector)
+        self.inside = True
+        size = (batch.images.shape[3], batch.images.shape[2])
+        if size != self.detector.size:
+            self.detector.resized(size)
+        rates = set_learning_rates(self.optimiser, self.leg.share(self.step) * self.lr_factor)
+        self.keepsake.take()
+        smaller = self.accumulate
+        evidence = self._evidence(epoch, batch, images, rates)
+        detailed = (self.step + 1) % DETAILS == 0
+        extra = self._details() if detailed else {}
+        action = self.observer.examine(evidence, self.detector)
+        if action == "go":
+            self._move(evidence, detailed)
+        else:
+            self._leave_out()
+            extra["skipped"] = True
+        if action == "stop":
+            self.inside = False
+            raise self.observer.error()
+        if action == "rollback":
+            raise RollBack
         self.step += 1
-        return self._record(epoch, batch, loss, value, rates, norm, waited, time.perf_counter() - start)
+        self.inside = False
+        seconds = {"data": waited, "step": time.perf_counter() - start}
+        self.observer.done(evidence, seconds)
+        if self.accumulate != smaller:
+            extra["accumulate"] = self.accumulate
+        return _record(evidence, seconds, extra, [image for one in evidence.passes for image in one.batch.ids])
+
+    def _evidence(self, epoch: int, batch: Batch, images: int, rates: dict[str, float]) -> Evidence:
+        """Take the gradient, in smaller micro-batches where memory runs out, and gather what it shows."""
+        while True:
+            evidence = Evidence(
+                self.step + 1, epoch, [], math.nan, {}, {}, [], images, rates, None, self.detector.size, self._scale()
+            )
+            self.optimiser.zero_grad(set_to_none=True)
+            try:
+                totals = self.differentiator.take(self.wrapped, batch, self.accumulate, images, evidence.passes)
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not self._can_halve(error, len(batch)):
+                    raise
+            evidence.passes.clear()
+            self.keepsake.put_back()
+            self.accumulate *= 2
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        self._fill(evidence, totals)
+        if totals.finite:
+            evidence.grad_norm = self._clip()
+        return evidence
+
+    def _can_halve(self, error: Exception, images: int) -> bool:
+        """Whether memory ran out and smaller micro-batches may help; norms that learn need two images each."""
+        least = 1 if all(not norm.training for norm in _norms(self.detector)) else 2
+        return is_out_of_memory(error) and self.ranks.count == 1 and images // self.accumulate > least
+
+    def _fill(self, evidence: Evidence, totals: Totals) -> None:
+        evidence.raw = totals.raw()
+        evidence.weighted = {name: value * self.weights.get(name, 1.0) for name, value in evidence.raw.items()}
+        evidence.loss = sum(evidence.weighted.values())
+        evidence.positives_per_level, evidence.images = totals.positives, totals.images
 
     def _clip(self) -> float:
-        """Norm of all gradients, before they are cut to `clip`."""
-        limit = self.clip or math.inf
+        """Norm of all gradients, before they are cut to the leg's `clip`."""
+        self.engine.strategy.precision.unscale_gradients(self.optimiser)
         parameters = [p for p in self.detector.parameters() if p.grad is not None]
-        return float(nn.utils.clip_grad_norm_(parameters, limit))
+        return float(nn.utils.clip_grad_norm_(parameters, self.leg.clip or math.inf))
 
-    def _record(
-        self, epoch: int, batch: Batch, loss: Loss, value: float, rates: dict[str, float], norm: float,
-        waited: float, worked: float,
-    ) -> StepRecord:  # fmt: skip
-        denominator = max(float(loss.normaliser.sum()), 1.0)
-        parts = {name: float(part.detach().sum()) / denominator for name, part in loss.parts.items()}
-        per_level = [int(count) for count in loss.positives.sum(0)]
-        return StepRecord(
-            step=self.step, epoch=epoch, loss=value, raw=parts,
-            weighted={name: part * self.weights.get(name, 1.0) for name, part in parts.items()},
-            positives=sum(per_level), positives_per_level=per_level, lr=rates, grad_norm=norm, images=len(batch),
-            seconds={"data": waited, "step": worked}, ids=list(batch.ids),
-        )  # fmt: skip
+    def _move(self, evidence: Evidence, detailed: bool) -> None:
+        """Let the optimiser step; under fp16 it does nothing where a gradient overflowed, and lowers its scale."""
+        before = [p.detach().clone() for p in self.trained] if detailed else []
+        self.optimiser.step()
+        if detailed:
+            evidence.update_norm = _norm([p.detach() for p in self.trained], before)
+        if self.averaged is not None:
+            self.averaged.update(self.detector)
 
-    def _diverged(self, epoch: int, batch: Batch, loss: Loss, what: str) -> DivergedError:
-        """The error that names the images whose part of the loss is not finite."""
-        problems = []
-        for name, part in loss.parts.items():
-            for image_id, share, truth in zip(batch.ids, part.tolist(), batch.annotations, strict=True):
-                if not math.isfinite(share):
-                    problems.append(f"image {image_id}: {name} loss {share}, {len(truth)} boxes after augmentation")
-        return DivergedError(
-            f"{what} is not a finite number at step {self.step + 1} (epoch {epoch + 1})",
-            problems=problems or ["every image's own loss is finite: the weights or gradients overflowed"],
-            hint="a lower optimiser.lr, a longer schedule.warmup, or precision=fp32",
-        )
+    def _leave_out(self) -> None:
+        """Forget the step: no gradient, norms' statistics as they were."""
+        self.optimiser.zero_grad(set_to_none=True)
+        self.keepsake.put_back()
+        if (scaler := self._scaler()) is not None and scaler._per_optimizer_states:
+            scaler.update()
+
+    def _details(self) -> dict[str, Any]:
+        norms = {}
+        for name, part in self.detector.parts().items():
+            gradients = [p.grad for p in part.parameters() if p.grad is not None]
+            if gradients:
+                norms[name] = _norm(gradients)
+        return {"grad_norms": norms, "memory": memory_in_use(self.engine.device)}
+
+    def _scaler(self) -> Any:
+        return getattr(self.engine.strategy.precision, "scaler", None)
+
+    def _scale(self) -> float | None:
+        scaler = self._scaler()
+        return None if scaler is None else float(scaler.get_scale())
 
     def state(self) -> dict[str, Any]:
-        """What must be kept to go on from here."""
-        state = {
-            "step": self.step, "model": self.detector.state_dict(), "optimiser": self.optimiser.state_dict(),
-            "torch_random": torch.get_rng_state(),
+        """What must be kept to go on from here; every process must call it."""
+        scaler = self._scaler()
+        return {
+            "step": self.step, "leg": self.leg.index, "model": self.detector.state_dict(),
+            "optimiser": self.optimiser.state_dict(), "lr_factor": self.lr_factor,
+            "accumulate": self.accumulate if self.accumulate > self.asked else None,
+            "torch_random": self.ranks.gather(torch.get_rng_state()),
+            "averaged": None if self.averaged is None else self.averaged.model.state_dict(),
+            "scaler": None if scaler is None else scaler.state_dict(),
         }  # fmt: skip
-        if self.averaged is not None:
-            state["averaged"] = self.averaged.model.state_dict()
-        return state
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of `state`."""
-        self.step = int(state["step"])
+    def restore(self, state: Mapping[str, Any], leg: Leg) -> None:
+        """Go on from a state of `state`, within the leg it was in."""
+        self.enter(leg)
+        self.step, self.lr_factor = int(state["step"]), float(state["lr_factor"])
+        self.accumulate = max(self.asked, int(state["accumulate"] or 1))  # memory ran out before
         self.detector.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
-        torch.set_rng_state(state["torch_random"])
-        if self.averaged is not None:
+        randoms = state["torch_random"]
+        torch.set_rng_state(randoms[self.ranks.rank % len(randoms)])
+        if self.averaged is not None and state["averaged"] is not None:
             self.averaged.model.load_state_dict(state["averaged"])
+        if (scaler := self._scaler()) is not None and state["scaler"]:
+            scaler.load_state_dict(state["scaler"])
+        self.inside = False
+
+
+def _record(evidence: Evidence, seconds: dict[str, float], extra: dict[str, Any], ids: list[Any]) -> StepRecord:
+    if evidence.scale is not None:
+        extra["scale"] = evidence.scale
+        if evidence.grad_norm is not None and not math.isfinite(evidence.grad_norm):
+            extra["overflow"] = True  # the optimiser did nothing, and the scale is halved
+    if evidence.update_norm is not None:
+        extra["update_norm"] = evidence.update_norm
+    return StepRecord(
+        evidence.step, evidence.epoch, evidence.loss, evidence.raw, evidence.weighted,
+        sum(evidence.positives_per_level), evidence.positives_per_level, evidence.lr,
+        math.nan if evidence.grad_norm is None else evidence.grad_norm, evidence.images, seconds, ids, extra,
+    )  # fmt: skip
+
+
+def _norms(detector: Detector) -> list[nn.Module]:
+    return [part for part in detector.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+
+
+@torch.no_grad()
+def _norm(tensors: list[Tensor], before: list[Tensor] | None = None) -> float:
+    """Euclidean norm of all tensors together, or of what they have changed from `before`."""
+    changed = tensors if before is None else torch._foreach_sub(tensors, before)
+    return float(torch.stack(torch._foreach_norm(changed)).norm()) if changed else 0.0

@@ -15,6 +15,8 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 
 import onestage
 from onestage.errors import UsageError
@@ -84,6 +86,37 @@ def _step_seconds(detector: Detector, device: str, precision: str, batch: int) -
     if device.startswith("cuda"):
         torch.cuda.synchronize()
     return time.perf_counter() - start
+
+
+def engine(device: str, precision: str) -> Fabric:
+    """lightning-fabric on one device with the recipe's `precision`: fp32, bf16, or fp16 with a loss scale.
+
+    fp16 is given as a plugin, as Fabric by itself turns it into bfloat16 on a CPU.
+    """
+    kind = device.partition(":")[0]
+    if precision == "fp32":
+        return Fabric(accelerator=kind, devices=1, precision="32-true")
+    mixed = MixedPrecision("16-mixed" if precision == "fp16" else "bf16-mixed", device=kind)
+    return Fabric(accelerator=kind, devices=1, plugins=[mixed])
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on whatever device."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    words = ("out of memory", "can't allocate memory", "not enough memory", "Cannot allocate memory")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
+def memory_in_use(device: torch.device) -> int | None:
+    """Bytes in use: allocated on a CUDA device, resident in a process on a CPU; None where the system does not say."""
+    if device.type == "cuda":
+        return int(torch.cuda.memory_allocated(device))
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def environment(device: str, precision: str, measured: dict[str, float]) -> dict[str, Any]:

@@ -1,0 +1,90 @@
+"""What one step did, before it changes the weights: what the flight recorder sees."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from onestage.errors import DivergedError
+from onestage.models.detector import Detector, Loss, Raw, Truth
+from onestage.records import Batch
+
+Action = Literal["go", "skip", "stop", "rollback"]
+
+
+@dataclass
+class Pass:
+    """One micro-batch that went through the network: what went in, what the heads said (float32), its loss."""
+
+    batch: Batch
+    truths: list[Truth]
+    raw: Raw
+    loss: Loss
+
+
+@dataclass
+class Evidence:
+    """A step before the optimiser moves the weights.
+
+    `step` is the number the step will have (from 1). `loss`, `raw` and `weighted` are over the whole batch and all
+    processes, `passes` those of this process. `grad_norm` is None where the loss was not finite and no gradient was
+    taken. `scale` is the loss scale of fp16. `update_norm` is set after the step, every tenth.
+    """
+
+    step: int
+    epoch: int
+    passes: list[Pass]
+    loss: float
+    raw: dict[str, float]
+    weighted: dict[str, float]
+    positives_per_level: list[int]
+    images: int
+    lr: dict[str, float]
+    grad_norm: float | None
+    size: tuple[int, int]
+    scale: float | None = None
+    update_norm: float | None = None
+
+
+class Observer(Protocol):
+    """Who looks at every step and decides what becomes of it."""
+
+    def examine(self, evidence: Evidence, detector: Detector) -> Action:
+        """Before the weights change: "go", or what the recipe's guard says where something is wrong."""
+
+    def done(self, evidence: Evidence, seconds: Mapping[str, float]) -> None:
+        """After the step."""
+
+    def error(self) -> DivergedError:
+        """Why "stop" was said."""
+
+
+class Finite:
+    """The least an observer can do: stop where the loss or the gradient is not a finite number."""
+
+    def examine(self, evidence: Evidence, detector: Detector) -> Action:
+        """ "stop" for a loss or gradient that is not finite; a gradient under fp16 is its scaler's business."""
+        if evidence.grad_norm is not None and (math.isfinite(evidence.grad_norm) or evidence.scale is not None):
+            return "go"
+        self._seen = evidence
+        return "stop"
+
+    def done(self, evidence: Evidence, seconds: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def error(self) -> DivergedError:
+        """The error that names the images whose part of the loss is not finite."""
+        seen, problems = self._seen, []
+        for one in seen.passes:
+            for name, part in one.loss.parts.items():
+                for image_id, share, truth in zip(one.batch.ids, part.tolist(), one.batch.annotations, strict=True):
+                    if not math.isfinite(share):
+                        problems.append(f"image {image_id}: {name} loss {share}, {len(truth)} boxes after augmentation")
+        what = "the loss" if seen.grad_norm is None else "the gradient"
+        return DivergedError(
+            f"{what} is not a finite number at step {seen.step} (epoch {seen.epoch + 1})",
+            problems=problems or ["every image's own loss is finite: the weights or gradients overflowed"],
+            hint="a lower optimiser.lr, a longer schedule.warmup, or precision=fp32",
+        )

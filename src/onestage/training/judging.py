@@ -1,0 +1,72 @@
+"""Judges a run's weights as it goes: after epochs, and at its end by every protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from onestage.boxes.selection import PRESETS, Selection
+from onestage.data.detections.coco_json import coco_results
+from onestage.data.loader import Loader
+from onestage.evaluation import Evaluation, evaluate
+from onestage.experiments.run import Run
+from onestage.models.detector import Detector
+from onestage.models.inference import TorchPredictor
+from onestage.training.plan import Plan
+from onestage.training.validate import Measured, detect_dataset
+
+
+class Judge:
+    """Detects on the validation images and judges what was found; `progress(done, total)` is told how far it is."""
+
+    def __init__(self, plan: Plan, progress: Callable[[int, int], None]) -> None:
+        self.plan, self.progress = plan, progress
+        recipe, size = plan.recipe, plan.detector.size
+        self.size = size
+        self.loader = Loader(plan.opened.val, size, "none", batch=recipe.batch, shuffle=False, fit=recipe.fit)
+
+    def close(self) -> None:
+        """End what the loader keeps running."""
+        self.loader.close()
+
+    def row(self, detector: Detector, steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The columns of results.csv that judging gives: losses of the `steps` since the last row, and metrics."""
+        answers = self._answers(detector)
+        evaluation = self._evaluate(answers, intervals=False, protocols=("voc10", "coco"))
+        metrics, row = evaluation.metrics, {}
+        for kind, column in (("weighted", "train"), ("raw", "train_raw")):
+            for name in steps[-1][kind] if steps else ():
+                row[f"{column}/{name}"] = sum(step[kind][name] for step in steps) / len(steps)
+        weights = self.plan.recipe.loss
+        row |= {f"val/{name}": value for name, value in answers.losses(weights).items()}
+        row |= {f"val_raw/{name}": value for name, value in answers.losses({}).items()}
+        row["metrics/mAP50"] = metrics.value("mAP50", "voc10")
+        row["metrics/mAP50-95"] = metrics.value("mAP50-95", "coco")
+        row["metrics/precision"] = metrics.value("precision", "voc10")
+        row["metrics/recall"] = metrics.value("recall", "voc10")
+        return row | {f"lr/{name}": rate for name, rate in (steps[-1]["lr"].items() if steps else ())}
+
+    def final(self, detector: Detector, run: Run) -> Evaluation:
+        """Judge by every protocol of the recipe, with intervals; predictions and metrics are kept in the run."""
+        limits = self.plan.recipe.validation
+        evaluation = self._evaluate(self._answers(detector), True, limits.protocols, run)
+        run.write_metrics({**evaluation.as_dict(), "iou_nms": limits.iou})
+        return evaluation
+
+    def _answers(self, detector: Detector) -> Measured:
+        if detector.size != self.size:
+            detector.resized(self.size)
+        return Measured(TorchPredictor(detector, str(self.plan.recipe.precision)))
+
+    def _evaluate(
+        self, answers: Measured, intervals: bool, protocols: tuple[str, ...], keep: Run | None = None
+    ) -> Evaluation:
+        limits, val = self.plan.recipe.validation, self.plan.opened.val
+        selection = Selection(limits.score, limits.iou, PRESETS["evaluate"].per_class, PRESETS["evaluate"].per_image)
+        found = detect_dataset(answers, val, self.loader, selection, lambda done: self.progress(done, len(val)))
+        if keep is not None:
+            keep.write_predictions(coco_results(found))
+        return evaluate(
+            val.truths, found, self.plan.opened.classes, protocols, intervals, sizes=val.sizes,
+            score_floor=selection.score,
+        )  # fmt: skip

@@ -1,0 +1,217 @@
+"""One process's stretch of a run: epochs and stages, judging, saving, stopping, going back."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import cv2
+
+from onestage.data.augment import Policy, augmentation, calm, with_fit
+from onestage.data.loader import Loader
+from onestage.errors import DivergedError, StorageError
+from onestage.evaluation import Evaluation
+from onestage.experiments.run import Run
+from onestage.models.detector import Detector
+from onestage.models.weights import as_safetensors, load_fitting, read_card, read_state
+from onestage.training.averaging import Averaged
+from onestage.training.judging import Judge
+from onestage.training.loop import Loop, RollBack, StepRecord
+from onestage.training.machine import engine
+from onestage.training.plan import Plan
+from onestage.training.ranks import Ranks
+from onestage.training.stages import Leg, legs
+from onestage.training.state import load_state, save_state
+from onestage.training.watcher import Watcher
+
+# Saving states may take this share of the time at most, however often the recipe asks for it (0 seconds: always).
+SAVING_SHARE = 0.01
+
+
+class Session:
+    """Trains the planned run from its start, or from a saved state, to its end; `go` gives the run.
+
+    At whatever moment the process dies, the run folder holds a state from which the same run goes on: what the folder
+    shows beyond that state is done again, to the same bits.
+    """
+
+    def __init__(self, run: Run, plan: Plan, watcher: Watcher, ranks: Ranks | None = None) -> None:
+        self.run, self.plan, self.watcher, self.ranks = run, plan, watcher, ranks or Ranks()
+        recipe = plan.recipe
+        cv2.setNumThreads(1)
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+        self.averaged = Averaged(plan.detector, recipe.ema) if recipe.ema else None
+        self.legs = legs(recipe, plan.steps_per_epoch)
+        self.loop = Loop(
+            engine(plan.device, str(recipe.precision)), plan.detector, weights=recipe.loss,
+            accumulate=recipe.accumulate, averaged=self.averaged, ranks=self.ranks, norms=recipe.norms,
+        )  # fmt: skip
+        self.policy: Policy = with_fit(
+            augmentation(recipe.augmentation.policy, **recipe.augmentation.options), recipe.fit
+        )
+        self.train = Loader(
+            plan.opened.train, plan.detector.size, self.policy, batch=recipe.batch, seed=recipe.seed,
+            drop_last=len(plan.opened.train) >= recipe.batch, workers=recipe.workers, cache=recipe.cache,
+        )  # fmt: skip
+        self.judge = Judge(plan, watcher.judging)
+        self.seconds = {"data": 0.0, "train": 0.0, "eval": 0.0, "total": 0.0}
+        self.best: dict[str, Any] | None = None
+        self.since_judged: list[Mapping[str, Any]] = []  # rows of steps.jsonl
+        self.saving = 0.0  # seconds that the last save took
+
+    def go(self, state: Mapping[str, Any] | None = None) -> Run:
+        """Train to the end and judge; raises what stopped it, with the run's status saying so."""
+        if state is None:
+            self.loop.enter(self.legs[0])
+        else:
+            self._take_up(state)
+        self.start = time.perf_counter() - self.seconds["total"]
+        self.saved = time.perf_counter()
+        self.run.begin(self.loop.step)
+        self.watcher.planned(self.run, self.plan, self.loop.step)
+        try:
+            if state is None:
+                self._save_state()
+            self._train()
+            evaluation = self._final()
+        except KeyboardInterrupt:
+            if not self.loop.inside:
+                self._save_state()
+            self.run.finish("stopped")
+            raise
+        except DivergedError as error:
+            self.run.finish("diverged", error.message)
+            raise
+        except BaseException as error:
+            _try_to_say(self.run, error)
+            raise
+        finally:
+            self.train.close()
+            self.judge.close()
+        self.watcher.finished(self.run, evaluation)
+        return self.run
+
+    def _take_up(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state."""
+        inner = state["loop"]
+        self.loop.restore(inner, self.legs[inner["leg"]])
+        self.best, self.seconds = state["best"], dict(state["seconds"])
+        step = self.loop.step
+        judged = max((row["step"] for row in self.run.results if row["step"] <= step), default=0)
+        self.since_judged = [row for row in self.run.steps if judged < row["step"] <= step]
+        if self.best is not None and self.best["step"] == step:
+            self._keep_best()  # the process may have died between the state and the weights
+
+    def _train(self) -> None:
+        while True:
+            try:
+                return self._epochs()
+            except RollBack:
+                factor = self.loop.lr_factor * self.plan.recipe.guard.lr_factor
+                self._take_up(load_state(self.run))
+                self.loop.lr_factor = factor
+
+    def _epochs(self) -> None:
+        recipe, per_epoch = self.plan.recipe, self.plan.steps_per_epoch
+        epochs, every = int(recipe.epochs or 0), int(recipe.validation.every or 1)
+        first, done = divmod(self.loop.step, per_epoch)
+        due = first and not done and (first == epochs or first % every == 0)
+        if due and self.loop.step not in {row["step"] for row in self.run.results}:
+            self._judge(first - 1)  # stopped between the epoch's last step and its judgement
+        calm_from = round(epochs * (1 - recipe.augmentation.rest))
+        images = min(recipe.batch, len(self.plan.opened.train))
+        for epoch in range(first, epochs):
+            leg = self._leg(epoch)
+            if leg is not self.loop.leg:
+                self.loop.enter(leg)
+            policy = calm(self.policy) if epoch >= calm_from and recipe.augmentation.rest else self.policy
+            batches = self.train.epoch(epoch, start=done, policy=policy)
+            done = 0
+            for record in self.loop.epoch(epoch, batches, images):
+                self._account(record)
+                self._save_when_due()
+            if epoch + 1 == epochs or (epoch + 1) % every == 0:
+                self._judge(epoch)
+
+    def _leg(self, epoch: int) -> Leg:
+        return next(leg for leg in self.legs if epoch < leg.first_epoch + leg.epochs)
+
+    def _account(self, record: StepRecord) -> None:
+        self.seconds["data"] += record.seconds["data"]
+        self.seconds["train"] += record.seconds["step"]
+        row = record.as_row(self._total())
+        self.since_judged.append(row)
+        self.run.append_step(row)
+        self.watcher.stepped(record, self.plan)
+
+    def _judge(self, epoch: int) -> None:
+        """Judge the averaged weights, add a row to results.csv, keep the weights when they are the best so far.
+
+        The state is saved before best.safetensors is replaced: it says whether these weights are the best.
+        """
+        begin = time.perf_counter()
+        judged = self.judge.row(self._judged(), self.since_judged)
+        self.seconds["eval"] += time.perf_counter() - begin
+        row = {"epoch": epoch + 1, "step": self.loop.step, "time": round(self._total(), 2), **judged}
+        self.since_judged = []
+        metric = self.plan.recipe.validation.metric
+        value = row[f"metrics/{metric}"]
+        best = self.best is None or value > self.best["value"]
+        if best:
+            self.best = {"epoch": epoch + 1, "step": self.loop.step, "metric": metric, "value": value}
+        recipe = self.plan.recipe
+        weights = as_safetensors(self._judged(), self.plan.opened.classes, recipe.options, recipe.fit, self.loop.step)
+        self.run.write_file("weights/last.safetensors", weights)
+        self.run.append_result(row)
+        self._save_state()
+        if best:
+            self._keep_best()
+        self.run.update(best=self.best, seconds=self.seconds)
+        self.watcher.evaluated(row, best)
+
+    def _keep_best(self) -> None:
+        """Make the last weights the best, where they are those that the state calls the best."""
+        last = self.run.weights_dir / "last.safetensors"
+        if self.best is not None and read_card(last).get("step") == self.best["step"]:
+            self.run.write_file("weights/best.safetensors", last.read_bytes())
+
+    def _judged(self) -> Detector:
+        return self.plan.detector if self.averaged is None else self.averaged.detector
+
+    def _final(self) -> Evaluation:
+        """Judge the best weights by every protocol."""
+        begin = time.perf_counter()
+        best = self.run.weights_dir / "best.safetensors"
+        load_fitting(self._judged(), read_state(best), best.name)
+        evaluation = self.judge.final(self._judged(), self.run)
+        self.seconds["eval"] += time.perf_counter() - begin
+        self.seconds["total"] = self._total()
+        self.run.update(seconds=self.seconds)
+        self.run.finish("finished")
+        return evaluation
+
+    def _save_when_due(self) -> None:
+        asked = self.plan.recipe.saving.seconds
+        wait = max(asked, self.saving / SAVING_SHARE) if asked else 0.0
+        if time.perf_counter() - self.saved >= wait:
+            self._save_state()
+
+    def _save_state(self) -> None:
+        begin = time.perf_counter()
+        self.seconds["total"] = self._total()
+        save_state(self.run, {"loop": self.loop.state(), "best": self.best, "seconds": self.seconds})
+        self.saved = time.perf_counter()
+        self.saving = self.saved - begin
+
+    def _total(self) -> float:
+        return time.perf_counter() - self.start
+
+
+def _try_to_say(run: Run, error: BaseException) -> None:
+    """Mark the run as failed where the disk still takes it; the first error is what the user must see."""
+    try:
+        run.finish("failed", getattr(error, "message", None) or f"{type(error).__name__}: {error}"[:300])
+    except StorageError:
+        error.add_note("run.json could not be updated either")

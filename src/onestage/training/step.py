@@ -1,0 +1,154 @@
+"""The gradient of one whole batch, the same however it is cut into micro-batches and over processes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from onestage.models.detector import Detector, Loss, Raw, Truth
+from onestage.records import Batch
+from onestage.training.evidence import Pass
+from onestage.training.ranks import Ranks
+
+
+@dataclass
+class Totals:
+    """A whole batch over all micro-batches and processes: sums of the parts of the loss, and what they are divided by.
+
+    `parts` are sums over images, `normaliser` is at least 1, `positives` per level. `finite` is False where any part
+    of the loss is not a finite number; then no gradient was taken.
+    """
+
+    parts: dict[str, float]
+    normaliser: float
+    positives: list[int]
+    images: int
+    finite: bool
+
+    def raw(self) -> dict[str, float]:
+        """The parts of the loss, normalised, unweighted."""
+        return {name: value / self.normaliser for name, value in self.parts.items()}
+
+
+def cut(batch: Batch, pieces: int) -> list[Batch]:
+    """The batch in at most `pieces` micro-batches, as equal as can be, none of them empty."""
+    pieces = min(pieces, len(batch))
+    ends = [len(batch) * i // pieces for i in range(pieces + 1)]
+    return [
+        Batch(batch.images[a:b], batch.annotations[a:b], batch.transforms[a:b], batch.ids[a:b], batch.seeds[a:b])
+        for a, b in pairwise(ends)
+    ]
+
+
+class Differentiator:
+    """Takes the gradient of whole batches; `engine` is lightning-fabric, `weights` scale the parts of the loss.
+
+    The loss of a batch is the sum of its parts over the sum of its normalisers (`models.detector.Loss`). Where it is
+    taken in one piece, that is how it is computed; else each micro-batch is divided by the number of images of the
+    whole batch, and the gradients are rescaled once the true denominator is known. The loss is computed in float32
+    outside of autocast.
+    """
+
+    def __init__(self, engine: Fabric, detector: Detector, ranks: Ranks, weights: Mapping[str, float]) -> None:
+        self.engine, self.detector, self.ranks, self.weights = engine, detector, ranks, dict(weights)
+
+    def take(
+        self, wrapped: nn.Module, batch: Batch, pieces: int, images: int, passes: list[Pass]
+    ) -> Totals:  # fmt: skip
+        """Leave the gradient of the whole batch of `images` images in the parameters; this process has `batch` of it.
+
+        Each micro-batch is appended to `passes` as soon as its loss is known. fp16's loss scale stays in the gradients.
+        """
+        parts, whole = cut(batch, pieces), pieces == 1
+        for i, part in enumerate(parts):
+            last = i == len(parts) - 1
+            with self._together(wrapped, last):
+                loss = self._forward(wrapped, part, passes)
+                if last:
+                    totals = self.totals(passes)
+                    if not totals.finite:
+                        return totals
+                elif not _finite(loss):
+                    continue
+                if whole:
+                    denominator = None if self.ranks.count == 1 else totals.normaliser / self.ranks.count
+                else:
+                    denominator = float(images)
+                self.engine.backward(loss.total(self.weights, denominator))
+        if not whole:
+            self._rescale(images * self.ranks.count / totals.normaliser)
+        return totals
+
+    def _together(self, wrapped: nn.Module, last: bool) -> contextlib.AbstractContextManager[None]:
+        """Processes exchange gradients in the last micro-batch's backward pass alone."""
+        if last or self.ranks.count == 1:
+            return contextlib.nullcontext()
+        return self.engine.no_backward_sync(wrapped)  # type: ignore[arg-type]
+
+    def _forward(self, wrapped: nn.Module, part: Batch, passes: list[Pass]) -> Loss:
+        device = self.engine.device
+        truths = [Truth.of(annotations, device) for annotations in part.annotations]
+        raw = Raw(*wrapped(torch.from_numpy(part.images).to(device)))
+        raw = Raw(raw.offsets.float(), raw.logits.float())
+        loss = self.detector.loss(raw, truths)
+        seen = Loss(
+            {name: values.detach() for name, values in loss.parts.items()}, loss.positives, loss.normaliser.detach()
+        )
+        passes.append(Pass(part, truths, Raw(raw.offsets.detach(), raw.logits.detach()), seen))
+        return loss
+
+    def totals(self, passes: Sequence[Pass]) -> Totals:
+        """The sums over the micro-batches and all processes."""
+        names = list(passes[0].loss.parts)
+        rows = [
+            torch.cat([
+                torch.stack([one.loss.parts[name].sum() for name in names]).double(),
+                one.loss.normaliser.sum().double()[None], one.loss.positives.sum(0).double(),
+                torch.tensor([float(len(one.batch))], dtype=torch.float64, device=one.loss.normaliser.device),
+            ])
+            for one in passes
+        ]  # fmt: skip
+        summed = self.ranks.sum(torch.stack(rows).sum(0).cpu()).tolist()
+        parts = dict(zip(names, summed, strict=False))
+        finite = all(value == value and abs(value) != float("inf") for value in summed)
+        rest = summed[len(names) :]
+        positives = [int(value) if value == value else 0 for value in rest[1:-1]]
+        return Totals(parts, max(rest[0], 1.0), positives, int(rest[-1]), finite)
+
+    def _rescale(self, factor: float) -> None:
+        gradients = [p.grad for p in self.detector.parameters() if p.grad is not None]
+        torch._foreach_mul_(gradients, factor)
+
+
+def _finite(loss: Loss) -> bool:
+    return all(bool(torch.isfinite(part).all()) for part in loss.parts.values())
+
+
+class Keepsake:
+    """What a forward pass changes beside the gradients: norm statistics and torch's random state; put back at will."""
+
+    def __init__(self, detector: Detector) -> None:
+        kept = set(detector.state_dict())
+        self.current: list[Tensor] = [buffer for name, buffer in detector.named_buffers() if name in kept]
+        self.before = [buffer.clone() for buffer in self.current]
+        self.random = torch.get_rng_state()
+
+    @torch.no_grad()
+    def take(self) -> None:
+        """Remember the present state."""
+        if self.current:
+            torch._foreach_copy_(self.before, self.current)
+        self.random = torch.get_rng_state()
+
+    @torch.no_grad()
+    def put_back(self) -> None:
+        """Return to what `take` saw."""
+        if self.current:
+            torch._foreach_copy_(self.current, self.before)
+        torch.set_rng_state(self.random)

@@ -1,0 +1,34 @@
+"""Who is told what happens in a run: the terminal, a notebook, a test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from onestage.evaluation import Evaluation
+from onestage.experiments.run import Run
+from onestage.records import Finding
+from onestage.training.loop import StepRecord
+from onestage.training.plan import Plan
+
+
+class Watcher:
+    """Here every method does nothing; override some."""
+
+    def planned(self, run: Run, plan: Plan, resumed_at: int) -> None:
+        """The run is about to start."""
+
+    def stepped(self, record: StepRecord, plan: Plan) -> None:
+        """A step was done."""
+
+    def found(self, finding: Finding) -> None:
+        """Something about the training was found that its user should know."""
+
+    def evaluated(self, row: Mapping[str, Any], best: bool) -> None:
+        """The model was judged; `row` is that of results.csv."""
+
+    def judging(self, done: int, total: int) -> None:
+        """So many of the validation images are done."""
+
+    def finished(self, run: Run, evaluation: Evaluation) -> None:
+        """The run is over and judged."""
