@@ -28,8 +28,9 @@ def placed() -> Place | None:
         return Place("torchrun", int(said["RANK"]), count, int(said.get("LOCAL_RANK", said["RANK"])), here)
     if "SLURM_STEP_NUM_TASKS" in said:  # set by srun alone, while SLURM_NTASKS is there in a batch script too
         count = int(said["SLURM_STEP_NUM_TASKS"])
-        here = said.get("SLURM_STEP_TASKS_PER_NODE", str(count)).partition(",")[0]  # as "2", "4(x2)", "4(x2),3"
-        return Place("srun", int(said["SLURM_PROCID"]), count, int(said["SLURM_LOCALID"]), int(here.partition("(")[0]))
+        per_node = said.get("SLURM_STEP_TASKS_PER_NODE", str(count))  # as "2", "4(x2)", "4(x2),3"
+        on_first = int(per_node.partition(",")[0].partition("(")[0])
+        return Place("srun", int(said["SLURM_PROCID"]), count, int(said["SLURM_LOCALID"]), on_first)
     return None
 
 
