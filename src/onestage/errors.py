@@ -3,6 +3,7 @@
 OnestageError                    1  run failed
 ├─ FetchError                    1  a download did not come, or was not what was promised
 ├─ StorageError                  1  the disk is full or a folder cannot be written
+├─ LostRankError                 1  another process of the run has gone
 ├─ UsageError                    2  the command or a key was wrong
 │  └─ RecipeError                2  the recipe does not add up; every problem listed
 ├─ DataError                     3  images or annotations cannot be used
@@ -45,6 +46,10 @@ class FetchError(OnestageError):
 
 class StorageError(OnestageError):
     """A file could not be written: the disk is full or the folder is read-only."""
+
+
+class LostRankError(OnestageError):
+    """Another process of a run on many devices has gone, or does not answer."""
 
 
 class UsageError(OnestageError):

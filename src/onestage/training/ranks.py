@@ -1,0 +1,233 @@
+"""The processes of a run: how many there are, which one this is, and what they tell each other."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
+from typing import Any, Literal, TypeVar
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
+from torch import Tensor
+from torch import distributed as dist
+
+from onestage.errors import LostRankError, UsageError
+from onestage.training.launch import placed
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+T = TypeVar("T")
+# The longest that one process may let the others wait: rank 0 judges alone. A process that dies is noticed at once.
+PATIENCE = timedelta(minutes=30)
+# Gradients are summed in pieces of about so many numbers: few messages, little memory besides.
+PIECE = 4_000_000
+
+
+class Ranks:
+    """The processes that train one run together; `Ranks()` is one process alone, for which everything here is free.
+
+    `rank` counts from 0 over all machines, `local` over those of this machine. Every method but `close` must be
+    called by all processes in the same order. Raises LostRankError where another process has gone.
+    """
+
+    def __init__(self, rank: int = 0, count: int = 1, *, local: int = 0, machines: int = 1) -> None:
+        self.rank, self.count, self.local, self.machines = rank, count, local, machines
+        self._environment: ClusterEnvironment | None = None
+
+    def __repr__(self) -> str:
+        return f"Ranks({self.rank}, {self.count})"
+
+    @classmethod
+    def join(cls, device: str = "cpu") -> Ranks:
+        """Meet the processes that torchrun or srun started; one process alone where neither did.
+
+        `device` is the kind that will be computed on: tensors there are exchanged by nccl on CUDA, by gloo else.
+        Raises UsageError where the launcher's settings do not add up.
+        """
+        place, environment = placed(), _environment()
+        if place is None or environment is None:
+            return cls()
+        count, rank, here = place.count, place.rank, place.here
+        if count % here:
+            raise UsageError(
+                f"{count} processes, {here} of them on this machine: expected as many on every machine",
+                hint="torchrun --nproc-per-node, or sbatch --ntasks-per-node",
+            )
+        if device.startswith("cuda"):
+            if here > torch.cuda.device_count():
+                raise UsageError(
+                    f"{here} processes on this machine, but {torch.cuda.device_count()} CUDA devices",
+                    hint="one process per device: torchrun --nproc-per-node=gpu, or device=cpu",
+                )
+            torch.cuda.set_device(place.local)
+        ranks = cls(rank, count, local=place.local, machines=count // here)
+        ranks._environment = environment
+        os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = environment.main_address, str(environment.main_port)
+        backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
+        with _lost(rank):
+            dist.init_process_group(backend, rank=rank, world_size=count, timeout=PATIENCE)
+        return ranks
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes the run folder and speaks on the terminal."""
+        return self.rank == 0
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is no other process."""
+        return self.count == 1
+
+    def device(self, kind: str) -> str:
+        """The device of this process: on CUDA each process of a machine has its own."""
+        return f"cuda:{self.local}" if kind == "cuda" and not self.alone else kind
+
+    def engine(self, kind: str, precision: Precision = "32-true") -> Fabric:
+        """lightning-fabric for this process and the others; `kind` is cpu, cuda or mps."""
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+        kind = kind.partition(":")[0]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if self._environment is None:
+                return Fabric(accelerator=kind, devices=1, precision=precision)
+            fabric = Fabric(
+                accelerator=kind, devices=self.count // self.machines, num_nodes=self.machines, precision=precision,
+                strategy=DDPStrategy(cluster_environment=self._environment),
+            )  # fmt: skip
+            fabric.launch()
+        return fabric
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over all processes, a new tensor; the same bits everywhere. `values` must be alike in shape."""
+        if self.alone:
+            return values
+        total = values.detach().clone(memory_format=torch.contiguous_format)
+        with _lost(self.rank):
+            dist.all_reduce(total)
+        return total
+
+    def sums(self, values: Sequence[float]) -> list[float]:
+        """The sums of plain numbers over all processes, in float64."""
+        return list(values) if self.alone else self.sum(torch.tensor(values, dtype=torch.float64)).tolist()
+
+    def any(self, flag: bool) -> bool:
+        """Whether any process says so."""
+        return bool(self.sums([float(flag)])[0])
+
+    def sum_in_place(self, tensors: Iterable[Tensor]) -> None:
+        """Replace each tensor by its sum over all processes: gradients, in pieces of about `PIECE` numbers."""
+        if self.alone:
+            return
+        for group in _pieces(tensors):
+            flat = torch.cat([tensor.reshape(-1) for tensor in group])
+            with _lost(self.rank):
+                dist.all_reduce(flat)
+            for tensor, part in zip(group, torch.split(flat, [tensor.numel() for tensor in group]), strict=True):
+                tensor.copy_(part.view(tensor.shape))
+
+    def gather(self, thing: T) -> list[T]:
+        """What each process gave, by rank, known to all."""
+        if self.alone:
+            return [thing]
+        things: list[Any] = [None] * self.count
+        with _lost(self.rank):
+            dist.all_gather_object(things, thing)
+        return things
+
+    def broadcast(self, thing: T) -> T:
+        """What the first process gave."""
+        if self.alone:
+            return thing
+        things = [thing]
+        with _lost(self.rank):
+            dist.broadcast_object_list(things, 0)
+        return things[0]
+
+    def first(self, work: Callable[[], T]) -> T:
+        """What `work` gives the first process, which does it alone while the others wait; its failure is all's."""
+        if self.alone:
+            return work()
+        result: T | None = None
+        failure: Exception | None = None
+        if self.is_first:
+            try:
+                result = work()
+            except Exception as error:
+                failure = error
+        result, failure = self.broadcast((result, failure))
+        if failure is not None:
+            raise failure
+        return result  # type: ignore[return-value]
+
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Replace each tensor by the first process's: weights and buffers that must be the same everywhere."""
+        if self.alone:
+            return
+        for tensor in tensors:
+            with _lost(self.rank), torch.no_grad():
+                given = tensor.detach().contiguous()
+                dist.broadcast(given, 0)
+                tensor.copy_(given)
+
+    def barrier(self) -> None:
+        """Wait for all."""
+        self.any(False)
+
+    def close(self) -> None:
+        """Part from the others; nothing more can be asked of them.
+
+        What holds on to the connections is let go first: torch 2.13 otherwise aborts some processes at their end,
+        after all work was done (pytorch issue 190489).
+        """
+        if not self.alone and dist.is_initialized():
+            gc.collect()
+            dist.destroy_process_group()
+            gc.collect()
+        self.rank, self.count, self._environment = self.rank, 1, None
+
+
+def _environment() -> ClusterEnvironment | None:
+    """The launcher that started this process, as lightning-fabric knows it."""
+    place = placed()
+    if place is None or place.count == 1:
+        return None
+    if place.launcher == "torchrun":
+        return TorchElasticEnvironment()
+    os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(place.here))  # srun sets it only where it was asked for
+    return SLURMEnvironment(auto_requeue=False)
+
+
+def _pieces(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """The tensors in groups of one type and about PIECE numbers, in their order."""
+    group: list[Tensor] = []
+    for tensor in tensors:
+        full = sum(one.numel() for one in group) + tensor.numel() > PIECE
+        if group and (full or tensor.dtype != group[0].dtype):
+            yield group
+            group = []
+        group.append(tensor)
+    if group:
+        yield group
+
+
+@contextlib.contextmanager
+def _lost(rank: int) -> Iterator[None]:
+    """A failed exchange in words."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()
+        raise LostRankError(
+            f"a process of the run was lost: rank {rank} could not reach the others",
+            problems=[reason[0][:200] if reason else type(error).__name__],
+            hint="look above for the process that failed first; go on with onestage train --resume RUN, "
+            "or have torchrun do so: --max-restarts 3",
+        ) from error
