@@ -160,6 +160,37 @@ def test_backbone_neck_and_heads_hold_every_parameter_once(name):
     assert {id(p) for part in parts.values() for p in part.parameters()} == set(every)
 
 
+@every_model
+def test_another_input_size_is_taken_or_refused_in_words(name):
+    detector, first = model(name), model(name).size
+    if name in ("ssd300", "ssd512"):
+        detector.resized(first)
+        with pytest.raises(ModelError, match="has one input size") as caught:
+            detector.resized((320, 320))
+        assert "320x320" in str(caught.value)
+        assert detector.size == first
+        return
+    detector, before = build(name, CLASSES, size=first).eval(), dict(model(name).state_dict())
+    detector.load_state_dict(before)
+    for size in ((96, 224), (100, 68), (32, 32), first):
+        detector.resized(size)
+        width, height = detector.size
+        assert (width, height) == size
+        one = torch.full((1, 3, height, width), 90, dtype=torch.uint8)
+        truths = [Truth(torch.tensor([[4.0, 4, 30, 28]]), torch.tensor([1]), torch.tensor([False]))]
+        with torch.no_grad():
+            result = detector(one)
+            loss, (boxes, _) = detector.loss(result, truths), detector.decode(result)
+        fresh = build(name, CLASSES, size=size).eval()
+        assert result.offsets.shape[1] == len(detector.priors) == sum(detector.levels) == boxes.shape[1]
+        torch.testing.assert_close(detector.priors, fresh.priors, rtol=0, atol=0)
+        assert detector.levels == fresh.levels
+        assert loss.positives.sum() > 0
+    with torch.no_grad():
+        torch.testing.assert_close(detector(images(name)).logits, answer(name).logits, rtol=0, atol=0)
+    assert all(torch.equal(value, before[key]) for key, value in detector.state_dict().items())
+
+
 class Whole(nn.Module):
     """Images in, boxes and scores out: what is exported."""
 

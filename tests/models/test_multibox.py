@@ -20,8 +20,10 @@ from onestage.models.multibox import (
     focal,
     generalised_iou,
     hardest_negatives,
+    match_batch,
     multibox_decode,
     multibox_loss,
+    softmax_ohem,
 )
 
 CLASSES = 4
@@ -190,6 +192,94 @@ def test_focal_by_hand():
     assert torch.isfinite(extreme.grad).all()
 
 
+def batch_and_truths(options, seed):
+    return raw_of(2, options, seed, scale=3.0), [truth((0, 0, 16, 16), (20, 20, 52, 52)), truth((30, 8, 46, 24))]
+
+
+@pytest.mark.parametrize("smoothing", [0.05, 0.1, 0.5, 0.9])
+def test_smoothing_is_that_of_torchs_cross_entropy(smoothing):
+    options = MultiboxOptions(label_smoothing=smoothing)
+    raw, truths = batch_and_truths(options, seed=3)
+    match = match_batch(truths, PRIORS, options)
+    for image, one in enumerate(truths):
+        log_p = torch.log_softmax(raw.logits[image], -1)
+        mined = hardest_negatives(-log_p[None, :, 0], match[image : image + 1], 3, 3)[0]  # ranked without smoothing
+        positive = match[image] >= 0
+        column = torch.where(positive, one.labels[match[image].clamp(min=0)] + 1, 0)
+        theirs = nn.CrossEntropyLoss(label_smoothing=smoothing, reduction="sum")
+        expected = theirs(raw.logits[image][positive | mined], column[positive | mined])
+        loss = multibox_loss(raw, truths, PRIORS, LEVELS, options)
+        torch.testing.assert_close(loss.parts["cls"][image], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_smoothing_changes_what_is_learnt_not_what_is_mined():
+    plain, smooth = MultiboxOptions(), MultiboxOptions(label_smoothing=0.3)
+    raw, truths = batch_and_truths(plain, seed=5)
+    reached = []
+    for options in (plain, smooth):
+        raw.logits.grad = None
+        multibox_loss(raw, truths, PRIORS, LEVELS, options).parts["cls"].sum().backward()
+        reached.append(raw.logits.grad.abs().sum(-1) > 0)
+    assert torch.equal(*reached)
+
+
+@pytest.mark.parametrize("kind", ["softmax-ohem", "focal"])
+def test_no_smoothing_is_bit_for_bit_the_loss_without(kind):
+    options = MultiboxOptions(class_loss=kind)
+    raw, truths = batch_and_truths(options, seed=7)
+    match = match_batch(truths, PRIORS, options)
+    labels = torch.where(
+        match >= 0, torch.stack([t.labels[m.clamp(min=0)] for t, m in zip(truths, match, strict=True)]), -1
+    )
+    logits = raw.logits
+    if kind == "focal":
+        target = torch.nn.functional.one_hot(labels + 1, CLASSES + 1)[..., 1:].float()
+        entropy = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+        p = torch.sigmoid(logits)
+        weight = (0.25 * target + 0.75 * (1 - target)) * (p + target - 2 * p * target) ** 2.0
+        expected = torch.where(match != IGNORED, (weight * entropy).sum(-1), 0).sum(1)
+    else:
+        log_p = torch.log_softmax(logits, -1)
+        chosen = (match >= 0) | hardest_negatives(-log_p[..., 0], match, 3, 3)
+        expected = torch.where(chosen, -log_p.gather(-1, (labels + 1)[..., None]).squeeze(-1), 0).sum(1)
+    loss = multibox_loss(raw, truths, PRIORS, LEVELS, MultiboxOptions(class_loss=kind, label_smoothing=0))
+    assert torch.equal(loss.parts["cls"], expected)
+
+
+def test_focal_with_smoothing_by_hand():
+    options = MultiboxOptions(class_loss="focal", label_smoothing=0.2)
+    logits = torch.tensor([[[0.3, -1.2], [2.0, 0.0], [9.0, 9.0]]])
+    labels, match = torch.tensor([[0, -1, -1]]), torch.tensor([[0, BACKGROUND, IGNORED]])
+    expected = 0.0
+    for value, t in ((0.3, 0.9), (-1.2, 0.1), (2.0, 0.1), (0.0, 0.1)):  # (1 - e) t + e / 2
+        p = 1 / (1 + math.exp(-value))
+        entropy = -t * math.log(p) - (1 - t) * math.log(1 - p)
+        weight = (0.25 * t + 0.75 * (1 - t)) * (1 - p * t - (1 - p) * (1 - t)) ** 2
+        expected += weight * entropy
+    assert focal(logits, labels, match, options).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["softmax-ohem", "focal"])
+def test_smoothing_keeps_scores_off_the_ends(kind):
+    """Descent on the logits of two priors ends where the soft labels are, and not at 0 or 1."""
+    options = MultiboxOptions(class_loss=kind, label_smoothing=0.2)
+    logits = torch.zeros(1, 2, options.columns(2), requires_grad=True)
+    labels, match = torch.tensor([[1, -1]]), torch.tensor([[0, BACKGROUND]])
+    loss_of = focal if kind == "focal" else softmax_ohem
+    for _ in range(1500):
+        (gradient,) = torch.autograd.grad(loss_of(logits, labels, match, options).sum(), logits)
+        logits = (logits - 2.0 * gradient).detach().requires_grad_()
+    _, scores = multibox_decode(Raw(torch.zeros(1, 2, 4), logits.detach()), torch.ones(2, 4), kind)
+    if kind == "softmax-ohem":  # e / 3 for each of the three columns, 0.8 more for the right one
+        torch.testing.assert_close(
+            scores[0], torch.tensor([[0.2 / 3, 0.8 + 0.2 / 3], [0.2 / 3, 0.2 / 3]]), atol=1e-3, rtol=0
+        )
+    else:
+        # the least of (p + t - 2 p t)^2 BCE(p, t) at t = 0.1, on a grid: 0.01375; for objects 1 - 0.01375
+        assert 0.0137 < scores[0, 1].min() <= scores[0, 1].max() < 0.018
+        assert 0.98 < scores[0, 0, 1] < 0.9863
+
+
 def test_generalised_iou_by_hand():
     a = torch.tensor([[0.0, 0, 2, 2], [0, 0, 2, 2], [0, 0, 2, 2], [1, 1, 1, 1]], requires_grad=True)
     b = torch.tensor([[0.0, 0, 2, 2], [1, 0, 3, 2], [4, 0, 6, 2], [1, 1, 1, 1]])
@@ -265,6 +355,8 @@ def test_options_name_the_nearest_word():
     [
         ({"threshold": "abc"}, "threshold: expected a number"), ({"threshold": 7}, "threshold: expected 0 to 1"),
         ({"negatives": 2.5}, "negatives: expected a whole number"), ({"min_negatives": -1}, "min_negatives"),
+        ({"label_smoothing": 1.0}, "label_smoothing: expected less than 1"),
+        ({"label_smoothing": -0.1}, "label_smoothing: expected 0 to 1"),
         ({"gamma": float("nan")}, "gamma"), ({"alpha": True}, "alpha: expected a number"),
     ],
 )  # fmt: skip

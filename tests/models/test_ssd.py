@@ -190,6 +190,27 @@ def test_ssd_heads_on_any_backbone_learn_one_image(options, neck):
     assert scores[1].max() < scores[0].max()
 
 
+def test_an_average_of_the_weights_keeps_its_own_size():
+    detector = lite((96, 64))
+    averaged = torch.optim.swa_utils.AveragedModel(detector, use_buffers=True)
+    there = averaged.module.priors.clone()
+    detector.resized((64, 128))
+    averaged.update_parameters(detector)
+    averaged.update_parameters(detector)
+    assert averaged.module.size == (96, 64)
+    assert torch.equal(averaged.module.priors, there)
+    assert detector.priors.shape != there.shape
+    known = detector.priors
+    detector.resized((96, 64))
+    assert torch.equal(detector.priors, there)
+    detector.resized((64, 128))
+    assert detector.priors is known  # made once
+    with pytest.raises(ModelError, match="at least one pixel, got 0x64"):
+        detector.resized((0, 64))
+    assert detector.size == (64, 128)
+    assert detector.half().priors.dtype == torch.float16
+
+
 def test_focal_scores_start_low():
     model = lite(options=MultiboxOptions(class_loss="focal"), separable=False)
     _, scores = model.decode(model(torch.full((1, 3, 68, 100), 127.0)))

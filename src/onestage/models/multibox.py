@@ -22,7 +22,7 @@ BoxLoss = Literal["smooth-l1", "giou", "diou"]
 # Least and greatest value of each number in `MultiboxOptions`.
 _RANGES = {
     "threshold": (0.0, 1.0), "negatives": (0, 1_000_000), "min_negatives": (0, 1_000_000), "gamma": (0.0, 100.0),
-    "alpha": (0.0, 1.0),
+    "alpha": (0.0, 1.0), "label_smoothing": (0.0, 1.0),
 }  # fmt: skip
 
 
@@ -32,7 +32,9 @@ class MultiboxOptions:
 
     `threshold` is the IoU from which a prior is positive. "softmax-ohem": cross-entropy over background (0) and
     classes, over positives and `negatives` hardest negatives per positive, at least `min_negatives` per image.
-    "focal": sigmoid focal loss over all priors with `gamma` and `alpha`, no background column.
+    "focal": sigmoid focal loss over all priors with `gamma` and `alpha`, no background column. `label_smoothing` e,
+    0 to below 1, softens what is learnt towards: by e spread evenly over the columns (softmax), or to (1 - e) t + e / 2
+    in each column (focal). Mining ranks by the loss without it.
     """
 
     threshold: float = 0.5
@@ -43,6 +45,7 @@ class MultiboxOptions:
     gamma: float = 2.0
     alpha: float = 0.25
     box_loss: BoxLoss = "smooth-l1"
+    label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
         choices = {"class_loss": get_args(ClassLoss), "box_loss": get_args(BoxLoss), "bipartite": get_args(Bipartite)}
@@ -58,6 +61,8 @@ class MultiboxOptions:
                 problems.append(f"{name}: expected a {'whole ' * whole}number, got {value!r}")
             elif not least <= value <= most:
                 problems.append(f"{name}: expected {least:g} to {most:g}, got {value!r}")
+        if self.label_smoothing == 1:
+            problems.append("label_smoothing: expected less than 1, got 1, which leaves nothing of the labels")
         if problems:
             raise ModelError("the loss cannot be built", problems=problems)
 
@@ -192,10 +197,13 @@ def softmax_ohem(logits: Tensor, labels: Tensor, match: Tensor, options: Multibo
     """Cross-entropy per image (B,) over positives and the hardest negatives; column 0 of `logits` is background.
 
     `labels` (B, P) are 0 … C-1, -1 without truth. Negatives are ranked by -log p(background), ties by index, in
-    each image alone; the log-sum-exp is each row's own, so that one large logit cannot flatten all others.
+    each image alone; the log-sum-exp is each row's own, so that one large logit cannot flatten all others. Smoothing
+    is that of Szegedy et al. 2016, section 7, as in torch's CrossEntropyLoss.
     """
     log_p = F.log_softmax(logits, -1)
     entropy = -log_p.gather(-1, (labels + 1)[..., None]).squeeze(-1)
+    if options.label_smoothing:
+        entropy = (1 - options.label_smoothing) * entropy - options.label_smoothing * log_p.mean(-1)
     chosen = (labels >= 0) | hardest_negatives(-log_p[..., 0], match, options.negatives, options.min_negatives)
     return torch.where(chosen, entropy, 0).sum(1)
 
@@ -213,9 +221,12 @@ def hardest_negatives(hardness: Tensor, match: Tensor, ratio: int, least: int) -
 def focal(logits: Tensor, labels: Tensor, match: Tensor, options: MultiboxOptions) -> Tensor:
     """Sigmoid focal loss per image (B,) over all priors that are not ignored; `labels` as in `softmax_ohem`.
 
-    Source: Lin et al. 2017.
+    Source: Lin et al. 2017. With smoothing the weights, too, are those of the soft target, as in ultralytics/yolov5:
+    weighted by the hard one, the loss of background would be least at score 0 whatever the smoothing.
     """
     target = F.one_hot(labels + 1, logits.shape[-1] + 1)[..., 1:].to(logits.dtype)
+    if options.label_smoothing:
+        target = (1 - options.label_smoothing) * target + options.label_smoothing / 2
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     p = torch.sigmoid(logits)
     wrong = p + target - 2 * p * target

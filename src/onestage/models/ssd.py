@@ -64,7 +64,8 @@ PLANS = {
 class Multibox(Detector):
     """A detector whose heads answer per prior; subclasses give `predict_maps` and the part names.
 
-    `priors` (P, 4) are cx, cy, w, h in pixels of the input, `levels` how many each level has.
+    `priors` (P, 4) are cx, cy, w, h in pixels of the input, `levels` how many each level has; both are those of the
+    present `size`, see `resized`.
     """
 
     default_weights: Mapping[str, float] = {"cls": 1.0, "box": 1.0}
@@ -82,15 +83,45 @@ class Multibox(Detector):
         super().__init__(classes, size, mean, std)
         self.options = options
         self.levels = list(levels)
-        self.register_buffer("priors", priors, persistent=False)
+        # The buffer is that of the first size for good: what averages buffers (EMA) finds the same shape in every copy.
+        self.register_buffer("first_priors", priors, persistent=False)
+        self._resized: Tensor | None = None
+        self._known: dict[tuple[int, int], tuple[Tensor | None, list[int]]] = {(size[0], size[1]): (None, self.levels)}
+
+    @property
+    def priors(self) -> Tensor:
+        """(P, 4) cx, cy, w, h in pixels of the present input size, where the weights are."""
+        first = cast(Tensor, self.first_priors)
+        return first if self._resized is None else self._resized.to(first.device, first.dtype)
+
+    def resized(self, size: tuple[int, int]) -> None:
+        """Take images of another `size` (width, height) from now on: other priors and levels, the same weights.
+
+        The priors of a size are made once. Batch norms, the weights and copies of the detector (EMA) are not touched;
+        `resized` with the first size brings the first priors back. Raises ModelError for a size below one pixel and
+        for a model of one size.
+        """
+        size = (int(size[0]), int(size[1]))
+        if size not in self._known:
+            priors, levels = self.priors_at(size)
+            self._known[size] = (priors.to(cast(Tensor, self.first_priors).device), levels)
+        self._resized, self.levels = self._known[size]
+        self.size = size
+
+    def priors_at(self, size: tuple[int, int]) -> tuple[Tensor, list[int]]:
+        """The priors (P, 4) at another input size and how many each level has; ModelError where there is one size."""
+        raise ModelError(
+            f"{self.name}: has one input size, {'x'.join(map(str, self.size))}, got {'x'.join(map(str, size))}",
+            hint="a model of free input size, such as ssd-lite0",
+        )
 
     def loss(self, raw: Raw, truths: Sequence[Truth]) -> Loss:
         """The parts "cls" and "box"; see `multibox_loss`."""
-        return multibox_loss(raw, truths, cast(Tensor, self.priors), self.levels, self.options)
+        return multibox_loss(raw, truths, self.priors, self.levels, self.options)
 
     def decode(self, raw: Raw) -> tuple[Tensor, Tensor]:
         """Boxes (B, P, 4) xyxy in pixels of the input, not clipped, and scores (B, P, C) without background."""
-        return multibox_decode(raw, cast(Tensor, self.priors), self.options.class_loss)
+        return multibox_decode(raw, self.priors, self.options.class_loss)
 
 
 class SSD(Multibox):
@@ -168,6 +199,26 @@ class Maps(Protocol):
     strides: Sequence[int]
 
 
+@dataclass(frozen=True)
+class _Grid:
+    """The priors of a model of free input size: strides of its levels, sizes and ratios as in `grid_priors`."""
+
+    strides: Sequence[int]
+    sizes: Sequence[Sequence[float]]
+    ratios: Sequence[Sequence[float]]
+
+    def at(self, size: tuple[int, int]) -> tuple[Tensor, list[int]]:
+        """The priors (P, 4) at an input size, and how many each level has."""
+        priors, _ = grid_priors(size, self.strides, self.sizes, self.ratios)
+        cells = [grid_cells(size, stride) for stride in self.strides]
+        levels = [across * down * count for (across, down), count in zip(cells, self.per_cell(), strict=True)]
+        return torch.from_numpy(priors).float(), levels
+
+    def per_cell(self) -> list[int]:
+        """Priors of a cell, per level."""
+        return [len(sizes) * len(ratios) for sizes, ratios in zip(self.sizes, self.ratios, strict=True)]
+
+
 class SSDLite(Multibox):
     """SSD heads on the maps of any backbone, for any input size.
 
@@ -196,12 +247,11 @@ class SSDLite(Multibox):
         plain_last: bool = True,
     ) -> None:
         maps = cast(Maps, neck if neck is not None else backbone)
-        priors, _ = grid_priors(size, maps.strides, sizes, ratios)
-        per_cell = [len(s) * len(r) for s, r in zip(sizes, ratios, strict=True)]
-        cells = [grid_cells(size, stride) for stride in maps.strides]
-        levels = [across * down * count for (across, down), count in zip(cells, per_cell, strict=True)]
         options = options or MultiboxOptions()
-        super().__init__(classes, size, mean, std, torch.from_numpy(priors).float(), levels, options)
+        grid = _Grid(tuple(maps.strides), sizes, ratios)
+        per_cell = grid.per_cell()
+        super().__init__(classes, size, mean, std, *grid.at(size), options)
+        self._grid = grid
         self.backbone = backbone
         self.neck = neck
         self.heads = MultiboxHead(
@@ -213,6 +263,12 @@ class SSDLite(Multibox):
         maps = self.backbone(self.normalise(images))
         raw: Raw = self.heads(maps if self.neck is None else self.neck(maps))
         return raw
+
+    def priors_at(self, size: tuple[int, int]) -> tuple[Tensor, list[int]]:
+        """The priors (P, 4) at another input size, their sizes in pixels unchanged, and how many each level has."""
+        if min(size) < 1:
+            raise ModelError(f"{self.name}: expected an input of at least one pixel, got {size[0]}x{size[1]}")
+        return self._grid.at(size)
 
     def parts(self) -> dict[str, nn.Module]:
         """`backbone`, `neck` where there is one, `heads`."""
