@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from onestage.errors import RecipeError
+from onestage.training.checks import refuse_impossible
 from onestage.training.fit import fit
 from onestage.training.plan import ask, make_plan
 
@@ -65,3 +66,21 @@ def test_one_training_image_is_refused_only_where_a_map_has_one_cell(tmp_path: P
         make_plan(ask({**TINY, "data": str(data)}))
     plan = make_plan(ask({**TINY, "data": str(data), "size": 160}))
     assert plan.steps == 1
+
+
+@pytest.mark.parametrize(("keys", "words"), [
+    ({"batch": 4, "accumulate": 5}, "more micro-batches than the 4 images"),
+    ({"batch": 4, "accumulate": 4}, "batch=4 with accumulate=4, so a micro-batch has one image"),
+])  # fmt: skip
+def test_batches_that_cannot_be_cut(tmp_path: Path, keys: dict[str, int], words: str) -> None:
+    folder = str(pictures(tmp_path / "data", 10))
+    with pytest.raises(RecipeError, match=words):
+        make_plan(ask({**TINY, "data": folder, **keys}))
+    if keys["accumulate"] == 4:
+        make_plan(ask({**TINY, "data": folder, **keys, "norms": "frozen"}))
+
+
+def test_each_process_needs_an_image(tmp_path: Path) -> None:
+    plan = make_plan(ask({**TINY, "data": str(pictures(tmp_path / "data", 10)), "batch": 2}))
+    with pytest.raises(RecipeError, match="2 images in a step for 3 processes"):
+        refuse_impossible(plan.recipe, plan.detector, 8, plan.opened.val, 3)

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from two_processes import Pair
 
-from onestage import models
-from onestage.training.norms import SynchronisedNorm, norms_of, separate, synchronise
+from onestage.training.norms import SynchronisedNorm, norms_of, synchronise
 from onestage.training.ranks import Ranks
 
 
@@ -62,5 +61,7 @@ def test_two_processes_give_what_one_gives(
             torch.testing.assert_close(torch.cat([first[name], second[name]]), expected, rtol=tolerance, atol=tolerance)
         else:
             scale = max(float(expected.abs().max()), 1)
-            torch.testing.assert_close(first[name], expected, rtol=0, atol=tolerance * scale, msg=lambda m, n=name: n + m)
+            torch.testing.assert_close(
+                first[name], expected, rtol=0, atol=tolerance * scale, msg=lambda m, n=name: n + m
+            )
             assert torch.equal(first[name], second[name]), name

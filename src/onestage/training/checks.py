@@ -14,19 +14,20 @@ from onestage.models.detector import Detector
 from onestage.training.recipe import Recipe
 
 
-def refuse_impossible(recipe: Recipe, detector: Detector, images: int, val: Dataset) -> None:
+def refuse_impossible(recipe: Recipe, detector: Detector, images: int, val: Dataset, ranks: int = 1) -> None:
     """RecipeError with every problem that would otherwise show within the run, or never.
 
-    `detector` is the one that is to be trained, on `images` images: its parts, the parts of its loss, the augmentation
-    policy with its options, the protocols by which `val` is judged, and steps of one image where batch norm needs more.
+    `detector` is the one that is to be trained, on `images` images, by `ranks` processes: its parts, the parts of its
+    loss, the augmentation policy with its options, the protocols by which `val` is judged, batches that cannot be cut
+    as asked, and micro-batches of one image where batch norm needs more.
     """
     augmentation(recipe.augmentation.policy, **recipe.augmentation.options)
     problems = [*_loss(recipe, detector), *_freeze(recipe, detector), *_protocols(recipe, val)]
-    if not problems and min(recipe.batch, images) == 1 and not _learns_from_one(detector):
+    problems += _pieces(recipe, min(recipe.batch, images), ranks)
+    if not problems and _smallest(recipe, images, ranks) == 1 and not _learns_from_one(recipe, detector):
         width, height = detector.size
-        cause = f"batch={recipe.batch}" if recipe.batch == 1 else "there is one training image"
         problems.append(
-            f"{cause}, so a step has one image; at {width}x{height} its smallest map is one cell, and batch norm has "
+            f"{_why_one(recipe, images, ranks)}; at {width}x{height} its smallest map is one cell, and batch norm has "
             "nothing to average"
         )
     if problems:
@@ -71,8 +72,34 @@ def _protocols(recipe: Recipe, val: Dataset) -> list[str]:
     ]
 
 
-def _learns_from_one(detector: Detector) -> bool:
+def _pieces(recipe: Recipe, images: int, ranks: int) -> list[str]:
+    if images < ranks:
+        return [f"batch: {images} images in a step for {ranks} processes: expected one for each at least"]
+    if recipe.accumulate > images // ranks:
+        whose = "" if ranks == 1 else f" that each of {ranks} processes has"
+        return [
+            f"accumulate={recipe.accumulate}: more micro-batches than the {images // ranks} images{whose} of a step"
+        ]
+    return []
+
+
+def _smallest(recipe: Recipe, images: int, ranks: int) -> int:
+    """Images of the smallest micro-batch."""
+    return max(min(recipe.batch, images) // ranks // recipe.accumulate, 1)
+
+
+def _why_one(recipe: Recipe, images: int, ranks: int) -> str:
+    if recipe.accumulate > 1 or ranks > 1:
+        cut = [f"accumulate={recipe.accumulate}"] * (recipe.accumulate > 1) + [f"{ranks} processes"] * (ranks > 1)
+        return f"batch={recipe.batch} with {' and '.join(cut)}, so a micro-batch has one image"
+    cause = f"batch={recipe.batch}" if recipe.batch == 1 else "there is one training image"
+    return f"{cause}, so a step has one image"
+
+
+def _learns_from_one(recipe: Recipe, detector: Detector) -> bool:
     """Whether a training step of one image goes through; tried on a copy, as batch norm keeps what it sees."""
+    if recipe.norms == "frozen":
+        return True
     tried = deepcopy(detector).train()
     width, height = detector.size
     place = next(tried.parameters()).device
@@ -86,6 +113,8 @@ def _learns_from_one(detector: Detector) -> bool:
 
 def _hint(problems: list[str], recipe: Recipe) -> str | None:
     if "batch norm" in problems[-1]:
+        if recipe.accumulate > 1:
+            return "a larger batch, fewer micro-batches, a larger size, or norms=frozen"
         return "batch=2 or more, or a larger size" if recipe.batch == 1 else "more training images, or a larger size"
     if "unknown protocol" in problems[-1]:
         return f"one or several of {', '.join(PROTOCOLS)}"
