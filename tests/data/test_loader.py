@@ -13,6 +13,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from onestage.data.augment import Sample, augmentation
 from onestage.data.dataset import Dataset
@@ -158,7 +160,7 @@ def test_cache_is_bounded_and_decodes_once(dataset: Dataset, monkeypatch: pytest
         counts[path] = counts.get(path, 0) + 1
         return decode(path)
 
-    monkeypatch.setattr("onestage.data.loader.decode", counted)
+    monkeypatch.setattr("onestage.data.batches.decode", counted)
     first_three = sum(3 * info.width * info.height for info in dataset.images[:3])
     loader = Loader(dataset, SIZE, "zoom", batch=4, cache=True, cache_bytes=first_three + 10)
     for epoch in range(3):
@@ -255,3 +257,94 @@ def test_real_photographs_give_the_same_with_processes(shared: Path) -> None:
     expected = digest(Loader(photographs, (300, 300), "ssd", batch=2).epoch(0))
     with Loader(photographs, (300, 300), "ssd", batch=2, workers=2) as loader:
         assert digest(loader.epoch(0)) == expected
+
+
+# ---- shares of ranks, sizes that change, one batch again
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    batch=st.integers(1, 13), ranks=st.integers(1, 5), shuffle=st.booleans(), drop_last=st.booleans(),
+    seed=st.integers(0, 99), epoch=st.integers(0, 3), policy=st.sampled_from(["none", "ssd", "mosaic"]),
+)  # fmt: skip
+def test_the_shares_of_the_ranks_are_the_single_loaders_batches(
+    dataset: Dataset, batch: int, ranks: int, shuffle: bool, drop_last: bool, seed: int, epoch: int, policy: str
+) -> None:
+    given_all = {"batch": batch, "seed": seed, "shuffle": shuffle, "drop_last": drop_last, "prefetch": 0}
+    alone = Loader(dataset, (24, 20), policy, **given_all)  # type: ignore[arg-type]
+    whole = list(alone.epoch(epoch))
+    try:
+        loaders = [Loader(dataset, (24, 20), policy, rank=r, ranks=ranks, **given_all) for r in range(ranks)]  # type: ignore[arg-type]
+    except UsageError:
+        assert shuffle
+        assert any(len(one) < ranks for one in whole)
+        return
+    shares = [list(loader.epoch(epoch)) for loader in loaders]
+    assert [len(share) for share in shares] == [len(loader) for loader in loaders]
+    if shuffle:
+        assert {len(share) for share in shares} == {len(whole)}
+    for rank, share in enumerate(shares):
+        others = [one for one in whole if len(one) > rank]
+        assert len(share) == len(others)
+        for mine, all_of_it in zip(share, others, strict=True):
+            assert list(mine.ids) == list(all_of_it.ids)[rank::ranks]
+            np.testing.assert_array_equal(mine.images, all_of_it.images[rank::ranks])
+            assert list(mine.seeds) == list(all_of_it.seeds)[rank::ranks]
+            for ours, theirs in zip(mine.annotations, all_of_it.annotations[rank::ranks], strict=True):
+                np.testing.assert_array_equal(ours.boxes, theirs.boxes)
+                np.testing.assert_array_equal(ours.labels, theirs.labels)
+    seen = [image_id for share in shares for one in share for image_id in one.ids]
+    assert len(seen) == len(set(seen))
+    assert set(seen) == {image_id for one in whole for image_id in one.ids}
+
+
+def test_a_rank_that_would_have_no_image_is_refused_before_it_waits(dataset: Dataset) -> None:
+    with pytest.raises(UsageError, match="2 images cannot be shared among 3 processes") as caught:
+        Loader(dataset, SIZE, batch=2, ranks=3, drop_last=True)
+    assert "batch=3 or more" in str(caught.value)
+    with pytest.raises(UsageError, match="1 images cannot") as caught:
+        Loader(dataset, SIZE, batch=5, ranks=2)  # 11 = 5 + 5 + 1
+    assert "drop_last" in str(caught.value)
+    assert len(Loader(dataset, SIZE, batch=5, ranks=2, drop_last=True)) == 2
+    for rank, ranks in ((2, 2), (-1, 2), (0, 0)):
+        with pytest.raises(UsageError, match="expected a rank"):
+            Loader(dataset, SIZE, batch=5, rank=rank, ranks=ranks)
+    last = Loader(dataset, SIZE, batch=5, rank=1, ranks=2, shuffle=False)
+    assert [len(one) for one in last.epoch(0)] == [2, 2]
+    assert [len(one) for one in last.epoch(0, start=1)] == [2]
+    assert list(last.epoch(0, start=2)) == []
+
+
+def growing(number: int) -> tuple[int, int]:
+    return (24, 20) if number % 2 else (32 + 8 * number, 16)
+
+
+@pytest.mark.parametrize("changed", [{"prefetch": 0}, {"prefetch": 2}, {"workers": 1}, {"workers": 2}])
+def test_sizes_change_from_batch_to_batch_whoever_makes_them(dataset: Dataset, changed: dict[str, int]) -> None:
+    single = [
+        next(iter(Loader(dataset, growing(n), "mosaic", batch=3, seed=7, prefetch=0).epoch(1, start=n)))
+        for n in range(4)
+    ]
+    with Loader(dataset, SIZE, "mosaic", batch=3, seed=7, **changed) as loader:  # type: ignore[arg-type]
+        batches = list(loader.epoch(1, size_of=growing))
+        assert [(b.images.shape[3], b.images.shape[2]) for b in batches] == [growing(n) for n in range(4)]
+        assert digest(batches) == digest(single)
+        assert digest(loader.epoch(1, start=2, size_of=growing)) == digest(single[2:])
+        plain = digest(loader.epoch(1))
+        assert plain == digest(Loader(dataset, SIZE, "mosaic", batch=3, seed=7).epoch(1))
+        with pytest.raises(UsageError, match="at least 1x1, got 0x4"):
+            loader.epoch(1, size_of=lambda _number: (0, 4))
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_one_batch_again_is_bit_for_bit_that_of_the_epoch(dataset: Dataset, ranks: int) -> None:
+    with Loader(dataset, SIZE, "mosaic", batch=4, drop_last=True, seed=5, workers=1, ranks=ranks) as loader:
+        calmer = augmentation("ssd")
+        under_way = loader.epoch(3)
+        first = next(under_way)
+        assert digest([loader.batch_of(3, n) for n in range(2)]) == digest([first, *under_way])
+        changed = digest(loader.epoch(2, policy=calmer, size_of=growing))
+        assert digest([loader.batch_of(2, n, calmer, growing(n)) for n in range(2)]) == changed
+        for number in (-1, 2):
+            with pytest.raises(UsageError, match=f"a batch from 0 to 1, got {number}"):
+                loader.batch_of(0, number)

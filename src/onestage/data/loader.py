@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from onestage.data.augment import Picture, Policy, Sample, augmentation, with_fit
+from onestage.data.augment import Policy, augmentation, with_fit
+from onestage.data.batches import Maker, Parts, Task, augmentation_seed, generator
 from onestage.data.dataset import Dataset
-from onestage.data.images import Fit, Pixels, Size, decode
-from onestage.errors import DataError, OnestageError, UsageError
-from onestage.records import Annotations, Batch, ImageId, ImageTransform
+from onestage.data.images import Fit, Size
+from onestage.data.workers import Failure, worker_processes
+from onestage.errors import DataError, UsageError
+from onestage.records import Batch
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
+__all__ = ["Loader", "augmentation_seed", "generator"]
+
 GIB = 2**30
-
-
-def augmentation_seed(seed: int, epoch: int, image_id: ImageId | None) -> int:
-    """The number from which the chance of one image in one epoch is drawn; None: the order of the epoch.
-
-    Any two of (seed, epoch, image id) give unrelated numbers, the same on every machine. `1` and `"1"` differ.
-    """
-    words = f"{seed}\0{epoch}\0{type(image_id).__name__}\0{image_id}"
-    return int.from_bytes(hashlib.blake2b(words.encode(), digest_size=8).digest(), "little")
-
-
-def generator(seed: int) -> np.random.Generator:
-    """The generator that belongs to a number of `augmentation_seed` (and to `Batch.seeds`)."""
-    return np.random.Generator(np.random.Philox(key=seed))
 
 
 class Loader:
@@ -53,6 +39,11 @@ class Loader:
 
     `cache` keeps decoded images in memory, the first of the dataset up to `cache_bytes` in all (each worker process
     keeps its own, within its share).
+
+    With `ranks` processes that train together `batch` is the whole batch, drawn alike by all, and this loader makes
+    images `rank::ranks` of each: the shares together are the batches of one loader alone, bit for bit. When shuffled,
+    every rank has an image in every batch, so that all make as many steps. In order, as validation goes, a batch too
+    short for a rank is left out for that rank: every image lies in exactly one share.
 
     Raises DataError naming the file when an image cannot be read or is not of the size the dataset says: the reader
     has looked at every file, so it must have changed since.
@@ -73,6 +64,8 @@ class Loader:
         prefetch: int = 1,
         cache: bool = False,
         cache_bytes: int = 2 * GIB,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
         if not len(dataset):
             raise DataError(f"{dataset.root}: split {dataset.split!r} has no images to load")
@@ -81,20 +74,24 @@ class Loader:
                 f"loader: expected batch and size of at least 1, workers and prefetch of at least 0, "
                 f"got batch={batch}, size={size}, workers={workers}, prefetch={prefetch}"
             )
+        if not 0 <= rank < ranks:
+            raise UsageError(f"loader: expected a rank from 0 to ranks - 1, got rank={rank}, ranks={ranks}")
         policy = augmentation(policy) if isinstance(policy, str) else policy
         self.dataset = dataset
         self.policy = policy if fit is None else with_fit(policy, fit)
         self.batch, self.seed, self.shuffle, self.drop_last = batch, seed, shuffle, drop_last
+        self.size = (int(size[0]), int(size[1]))
+        self.rank, self.ranks = rank, ranks
         self.workers, self.prefetch = workers, prefetch
+        self._refuse_idle_ranks()
         room = 0 if not cache else cache_bytes // max(1, workers)
-        self._maker = _Maker(dataset, (int(size[0]), int(size[1])), seed, room)
-        self._tasks: list[_Task] = []
+        self._maker = Maker(dataset, seed, room)
+        self._tasks: list[Task] = []
         self._processes: DataLoader[Any] | None = None
 
     def __len__(self) -> int:
-        """Batches per epoch."""
-        whole, rest = divmod(len(self.dataset), self.batch)
-        return whole + (1 if rest and not self.drop_last else 0)
+        """Batches per epoch that this rank makes."""
+        return sum(self._share(number) > 0 for number in range(self._batches()))
 
     def __enter__(self) -> Loader:
         return self
@@ -109,9 +106,16 @@ class Loader:
             indices = generator(augmentation_seed(self.seed, epoch, None)).permutation(indices)
         return [int(index) for index in indices]
 
-    def epoch(self, epoch: int, start: int = 0, policy: Policy | None = None) -> Iterator[Batch]:
+    def epoch(
+        self,
+        epoch: int,
+        start: int = 0,
+        policy: Policy | None = None,
+        size_of: Callable[[int], Size] | None = None,
+    ) -> Iterator[Batch]:
         """The batches of an epoch from number `start` on; `policy` replaces the loader's own for this epoch.
 
+        `size_of` gives the input size of each batch by its number in the epoch, where it is not the same throughout.
         Which images a batch holds and how they look does not depend on `start`, on `workers`, or on what was asked
         for before. One epoch at a time when there are worker processes.
         """
@@ -119,8 +123,9 @@ class Loader:
             raise UsageError(f"loader: expected a batch number of at least 0 to start at, got {start}")
         order = self.order(epoch)
         tasks = [
-            _Task(epoch, tuple(order[i * self.batch : (i + 1) * self.batch]), policy or self.policy)
-            for i in range(start, len(self))
+            self._task(epoch, number, order, policy, None if size_of is None else size_of(number))
+            for number in range(start, self._batches())
+            if self._share(number)
         ]
         if not tasks:
             return iter(())
@@ -128,13 +133,53 @@ class Loader:
             return self._from_processes(tasks)
         return self._from_threads(tasks) if self.prefetch else (self._maker.batch(task).as_batch() for task in tasks)
 
+    def batch_of(self, epoch: int, number: int, policy: Policy | None = None, size: Size | None = None) -> Batch:
+        """Batch `number` of an epoch once more, bit for bit as `epoch` gave it with this policy and size.
+
+        It is made here and now, without threads or processes, and does not disturb an epoch under way. Raises
+        UsageError where the epoch has no such batch.
+        """
+        if not 0 <= number < self._batches():
+            raise UsageError(f"loader: expected a batch from 0 to {self._batches() - 1}, got {number}")
+        return self._maker.batch(self._task(epoch, number, self.order(epoch), policy, size)).as_batch()
+
     def close(self) -> None:
         """Ends the worker processes; a later epoch starts new ones."""
         self._processes = None
 
-    def _from_threads(self, tasks: Sequence[_Task]) -> Iterator[Batch]:
+    def _batches(self) -> int:
+        """Batches per epoch of all ranks together."""
+        whole, rest = divmod(len(self.dataset), self.batch)
+        return whole + (1 if rest and not self.drop_last else 0)
+
+    def _share(self, number: int) -> int:
+        """How many images of a batch this rank makes."""
+        held = min(self.batch, len(self.dataset) - number * self.batch)
+        return len(range(self.rank, held, self.ranks))
+
+    def _task(self, epoch: int, number: int, order: list[int], policy: Policy | None, size: Size | None) -> Task:
+        whole = order[number * self.batch : (number + 1) * self.batch]
+        width, height = size or self.size
+        if min(width, height) < 1:
+            raise UsageError(f"loader: expected an input size of at least 1x1, got {width}x{height}")
+        return Task(epoch, tuple(whole[self.rank :: self.ranks]), policy or self.policy, (int(width), int(height)))
+
+    def _refuse_idle_ranks(self) -> None:
+        """UsageError where training would give one rank fewer steps than another, which would then wait for ever."""
+        if not self.shuffle or not self._batches():
+            return
+        least = min(self.batch, len(self.dataset) - (self._batches() - 1) * self.batch)
+        if least < self.ranks:
+            raise UsageError(
+                f"loader: a batch of {least} images cannot be shared among {self.ranks} processes",
+                hint=f"batch={self.ranks} or more, or fewer processes"
+                if self.batch < self.ranks
+                else "drop_last=True, or fewer processes",
+            )
+
+    def _from_threads(self, tasks: Sequence[Task]) -> Iterator[Batch]:
         waiting = iter(tasks)
-        ahead: deque[Future[_Parts]] = deque()
+        ahead: deque[Future[Parts]] = deque()
         pool = ThreadPoolExecutor(self.prefetch, thread_name_prefix="onestage-loader")
         try:
             for task in islice(waiting, self.prefetch + 1):
@@ -147,13 +192,13 @@ class Loader:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _from_processes(self, tasks: Sequence[_Task]) -> Iterator[Batch]:
+    def _from_processes(self, tasks: Sequence[Task]) -> Iterator[Batch]:
         self._tasks[:] = tasks  # the sampler of the running processes reads this list anew for each epoch
         if self._processes is None:
-            self._processes = _worker_processes(self._maker, self._tasks, self.workers)
+            self._processes = worker_processes(self._maker, self._tasks, self.workers)
         try:
             for made in self._processes:
-                if isinstance(made, _Failure):
+                if isinstance(made, Failure):
                     raise made.error()
                 images, rest = made
                 yield rest._replace(images=images.numpy()).as_batch()
@@ -165,131 +210,3 @@ class Loader:
                 f"a loader process ended unexpectedly: {str(error).splitlines()[0]}",
                 hint="fewer or no workers (workers=0), or more shared memory (/dev/shm)",
             ) from None
-
-
-@dataclass(frozen=True)
-class _Task:
-    """One batch to be made: the epoch, the images by index, and how to augment them."""
-
-    epoch: int
-    indices: tuple[int, ...]
-    policy: Policy
-
-
-class _Parts(NamedTuple):
-    """A batch on its way: images (B, H, W, 3) and what goes with them."""
-
-    images: NDArray[np.uint8]
-    annotations: tuple[Annotations, ...]
-    transforms: tuple[ImageTransform, ...]
-    ids: tuple[ImageId, ...]
-    seeds: tuple[int, ...]
-
-    def as_batch(self) -> Batch:
-        return Batch(self.images.transpose(0, 3, 1, 2), *self[1:])
-
-
-class _Maker:
-    """Makes batches from tasks, in whatever thread or process."""
-
-    def __init__(self, dataset: Dataset, size: Size, seed: int, room: int) -> None:
-        self.dataset, self.size, self.seed = dataset, size, seed
-        bytes_up_to = np.cumsum([3 * image.width * image.height for image in dataset.images])
-        self.kept = int(np.searchsorted(bytes_up_to, room, side="right"))  # known beforehand, so no race can exceed it
-        self.cache: dict[int, Pixels] = {}
-
-    def batch(self, task: _Task, into: Pixels | None = None) -> _Parts:
-        """The batch of a task; its images are written to `into` (B, H, W, 3) when given."""
-        width, height = self.size
-        images = np.empty((len(task.indices), height, width, 3), np.uint8) if into is None else into
-        ids = tuple(self.dataset.images[index].id for index in task.indices)
-        seeds = tuple(augmentation_seed(self.seed, task.epoch, image_id) for image_id in ids)
-        annotations, transforms = [], []
-        for i, (index, seed) in enumerate(zip(task.indices, seeds, strict=True)):
-            sample = self.sample(index, seed, task.policy)
-            images[i] = sample.image
-            annotations.append(sample.annotations)
-            transforms.append(sample.transform)
-        return _Parts(images, tuple(annotations), tuple(transforms), ids, seeds)
-
-    def sample(self, index: int, seed: int, policy: Policy) -> Sample:
-        """One image as its policy and its own chance show it."""
-        image, annotations = self.picture(index)
-        return policy(image, annotations, generator(seed), self.size, self.any_picture)
-
-    def any_picture(self, rng: np.random.Generator) -> Picture:
-        """A picture of the set drawn by `rng`, for policies that mix several."""
-        return self.picture(int(rng.integers(len(self.dataset))))
-
-    def picture(self, index: int) -> Picture:
-        """An image as read, with its annotations; policies must not write to it."""
-        info = self.dataset.images[index]
-        image = self.cache.get(index)
-        if image is None:
-            image = decode(info.path)
-            if image.shape[:2] != (info.height, info.width):
-                raise DataError(
-                    f"{info.path}: expected {info.width}x{info.height} pixels as when the dataset was read, "
-                    f"got {image.shape[1]}x{image.shape[0]}",
-                    hint="read the dataset again; the file has changed since",
-                )
-            if index < self.kept:
-                self.cache[index] = image
-        return image, self.dataset.annotations[info.id]
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """A failure raised on purpose in a worker process, so that it arrives as it was and not as a stack of traces."""
-
-    kind: type[OnestageError]
-    message: str
-    problems: tuple[str, ...]
-    hint: str | None
-
-    def error(self) -> OnestageError:
-        return self.kind(self.message, problems=self.problems, hint=self.hint)
-
-
-class _InProcess:
-    """What runs in a worker process: a task in, its images as a tensor in shared memory and the rest out."""
-
-    def __init__(self, maker: _Maker) -> None:
-        self.maker = maker
-
-    def __getitem__(self, task: _Task) -> Any:
-        import torch
-
-        width, height = self.maker.size
-        images = torch.empty((len(task.indices), height, width, 3), dtype=torch.uint8)
-        try:
-            parts = self.maker.batch(task, images.numpy())
-        except OnestageError as error:
-            return _Failure(type(error), error.message, error.problems, error.hint)
-        return images, parts._replace(images=np.empty(0, np.uint8))
-
-
-def _worker_processes(maker: _Maker, tasks: list[_Task], workers: int) -> DataLoader[Any]:
-    """Processes that stay from epoch to epoch and take their work from the list `tasks`."""
-    try:
-        import torch
-        from torch.utils.data import DataLoader
-    except ImportError:
-        raise UsageError(
-            "loader: worker processes need torch, which is not installed",
-            hint='workers=0, or pip install "onestage[train]"',
-        ) from None
-    source: Any = _InProcess(maker)
-    own_chance = torch.Generator()  # else every epoch would take a number from torch's global generator
-    return DataLoader(
-        source, batch_size=None, sampler=tasks, num_workers=workers, collate_fn=_as_it_is,
-        worker_init_fn=_one_thread_each, persistent_workers=True, prefetch_factor=2, generator=own_chance,
-    )  # fmt: skip
-
-
-def _as_it_is(made: Any) -> Any:
-    return made
-
-
-def _one_thread_each(_worker: int) -> None:
-    cv2.setNumThreads(0)
