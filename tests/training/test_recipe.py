@@ -162,5 +162,5 @@ def test_problems_are_told_once_and_in_words(keys: dict[str, object], said: str)
 
 def test_a_complete_recipe_can_take_another_schedule() -> None:
     cosine = build({"data": "x", "schedule.final": 0.05})
-    recipe = cosine.changed({"schedule.name": "step", "schedule.final": None})
-    assert recipe.schedule.completed(100).milestones == (2 / 3, 5 / 6)
+    recipe = cosine.changed({"schedule.name": "multi-step", "schedule.final": None})
+    assert recipe.schedule.completed(100).milestones == ("67 steps", "83 steps")

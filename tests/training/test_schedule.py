@@ -13,7 +13,7 @@ from onestage import models
 from onestage.errors import RecipeError
 from onestage.models.detector import Detector
 from onestage.training.optimiser import build_optimiser, freeze, parameter_groups, set_learning_rates, set_training
-from onestage.training.schedule import Optimiser, Schedule
+from onestage.training.schedule import SCHEDULE_KEYS, Optimiser, Schedule
 
 
 def light() -> Detector:
@@ -31,12 +31,12 @@ def test_cosine_rises_linearly_and_ends_at_its_final_share() -> None:
 
 def test_step_falls_at_its_milestones() -> None:
     # Liu et al. 2016: 1e-3 for 80k iterations of 120k, 1e-4 for 20k, 1e-5 for 20k.
-    schedule = Schedule(name="step", warmup=0).completed(120_000)
+    schedule = Schedule(name="multi-step", warmup=0).completed(120_000)
     found = {step: schedule.share(step, 120_000) for step in (0, 79_999, 80_000, 99_999, 100_000, 119_999)}
     assert list(found.values()) == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
-@given(st.sampled_from(["cosine", "step", "constant"]), st.integers(1, 2000), st.integers(0, 2000))
+@given(st.sampled_from(sorted(SCHEDULE_KEYS)), st.integers(1, 2000), st.integers(0, 2000))
 def test_shares_are_positive_and_at_most_one(name: str, steps: int, step: int) -> None:
     schedule = Schedule(name=name).completed(steps)  # type: ignore[arg-type]
     assert 0 < schedule.share(min(step, steps - 1), steps) <= 1

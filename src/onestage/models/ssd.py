@@ -138,7 +138,7 @@ class SSD(Multibox):
     # Liu et al. 2016, section 3: SGD, 1e-3, decay 5e-4, batch 32; warm-up and falls as lufficc/SSD's VOC recipe.
     recipe_defaults = {  # noqa: RUF012
         "weights": None, "batch": 32, "augmentation.policy": "ssd", "optimiser.name": "sgd", "optimiser.lr": 1e-3,
-        "optimiser.decay": 5e-4, "schedule.name": "step", "validation.iou": 0.45,
+        "optimiser.decay": 5e-4, "schedule.name": "multi-step", "validation.iou": 0.45,
     }  # fmt: skip
 
     def __init__(

@@ -11,7 +11,9 @@ from onestage.data.dataset import Dataset
 from onestage.errors import RecipeError, UsageError, did_you_mean
 from onestage.evaluation import PROTOCOLS, lay_out, protocols_named
 from onestage.models.detector import Detector
+from onestage.training.freezing import frozen_ids, problems_with
 from onestage.training.recipe import Recipe
+from onestage.training.schedule import Optimiser
 
 
 def refuse_impossible(recipe: Recipe, detector: Detector, images: int, val: Dataset, ranks: int = 1) -> None:
@@ -46,14 +48,18 @@ def _loss(recipe: Recipe, detector: Detector) -> list[str]:
 
 
 def _freeze(recipe: Recipe, detector: Detector) -> list[str]:
-    known, asked = detector.parts(), recipe.freeze or ()
-    problems = [
-        f"freeze: no part {part!r}{did_you_mean(part, known)}; there are: {', '.join(known)}"
-        for part in asked if part not in known
-    ]  # fmt: skip
-    still = {id(p) for part in asked if part in known for p in known[part].parameters()}
-    if all(id(parameter) in still for parameter in detector.parameters()):
-        problems.append("freeze: every part of the model is frozen: nothing could learn")
+    """What is frozen and what has a rate of its own, in the recipe and in each of its stages."""
+    problems = problems_with(detector, recipe.freeze or (), "freeze")
+    problems += problems_with(detector, recipe.optimiser.rates, "optimiser.rates")
+    for index, stage in enumerate(recipe.stages):
+        problems += problems_with(detector, stage.freeze or (), f"stages[{index}].freeze")
+        rates = Optimiser.model_validate(stage.optimiser).rates if stage.optimiser.get("rates") else {}
+        problems += problems_with(detector, rates, f"stages[{index}].optimiser.rates")
+    asked = [(f"stages[{index}].", stage.freeze) for index, stage in enumerate(recipe.stages)] or [("", None)]
+    for place, words in asked:
+        still = frozen_ids(detector, (recipe.freeze or ()) if words is None else words)
+        if all(id(parameter) in still for parameter in detector.parameters()):
+            problems.append(f"{place}freeze: every part of the model is frozen: nothing could learn")
     return problems
 
 

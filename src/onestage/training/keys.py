@@ -14,7 +14,7 @@ from onestage.errors import RecipeError, did_you_mean
 
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 # Mappings whose keys belong to the model or the policy, which check them when they are made.
-FREE = ("options", "loss", "augmentation.options")
+FREE = ("options", "loss", "augmentation.options", "optimiser.rates")
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -119,11 +119,11 @@ def nested(keys: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def sentences(errors: Iterable[Mapping[str, Any]]) -> list[str]:
-    """pydantic's errors in words, one per key: key, what was expected, what was got."""
+def sentences(errors: Iterable[Mapping[str, Any]], under: tuple[str | int, ...] = ()) -> list[str]:
+    """pydantic's errors in words, one per key: key (its path begins with `under`), what was expected, what was got."""
     by_key: dict[str, list[Mapping[str, Any]]] = {}
     for found in errors:
-        key = ".".join(str(part) for part in found["loc"] if not _is_type_name(part)) or "recipe"
+        key = _path(part for part in (*under, *found["loc"]) if not _is_type_name(part)) or "recipe"
         by_key.setdefault(key, []).append(found)
     return [f"{key}: {_sentence(key, found)}" for key, found in by_key.items()]
 
@@ -150,6 +150,11 @@ def _sentence(key: str, found: Sequence[Mapping[str, Any]]) -> str:
         return f"expected {expected}{got}"
     message = str(first["msg"]).removeprefix("Input should be ")
     return f"expected {message[0].lower()}{message[1:]}{got}"
+
+
+def _path(parts: Iterable[Any]) -> str:
+    """Words with dots between them, places in a list in brackets: stages[1].epochs."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")
 
 
 def _is_type_name(part: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,13 @@ from onestage.data.opening import Opened, open_dataset
 from onestage.data.samples import SAMPLES
 from onestage.models.detector import Detector
 from onestage.models.weights import Report, quicken_norms, start_from
+from onestage.records import Finding
 from onestage.training.checks import refuse_impossible
+from onestage.training.foresight import foresee
+from onestage.training.groups import GroupRow, groups_table
 from onestage.training.machine import choose_device, choose_precision, keep_freed_memory
 from onestage.training.recipe import Recipe, build
+from onestage.training.stages import Leg, legs
 
 # Images a run sees in all when epochs are automatic: enough for the light models to settle on a set of hundreds, in
 # minutes on two cores. Large sets get at least MIN_EPOCHS.
@@ -37,6 +41,17 @@ class Plan:
     report: Report
     device: str
     measured: dict[str, float]
+    foresight: list[Finding] = field(default_factory=list)
+
+    @property
+    def legs(self) -> tuple[Leg, ...]:
+        """The stages laid out over the run; one where the recipe lists none."""
+        return legs(self.recipe, self.steps_per_epoch)
+
+    @property
+    def groups(self) -> list[tuple[Leg, list[GroupRow]]]:
+        """The table of parameter groups of each leg."""
+        return [(leg, groups_table(self.detector, leg, self.recipe.norms)) for leg in self.legs]
 
     @property
     def steps_per_epoch(self) -> int:
@@ -82,7 +97,7 @@ def make_plan(recipe: Recipe, weights: bool = True) -> Plan:
     else:
         precision, measured = recipe.precision, {}
     epochs = recipe.epochs or automatic_epochs(len(opened.train))
-    steps = steps_per_epoch(len(opened.train), recipe.batch) * epochs
+    per_epoch = steps_per_epoch(len(opened.train), recipe.batch)
     freeze = recipe.freeze
     if freeze is None:
         freeze = ("stem",) if recipe.weights == "imagenet" and "stem" in detector.parts() else ()
@@ -94,9 +109,20 @@ def make_plan(recipe: Recipe, weights: bool = True) -> Plan:
         "validation.every": recipe.validation.every or max(epochs // EVALUATIONS, 1),
         "loss": {**detector.default_weights, **recipe.loss},
     }  # fmt: skip
-    schedule = recipe.schedule.completed(steps).model_dump()
-    chosen |= {f"schedule.{key}": value for key, value in schedule.items()}
-    return Plan(recipe.changed(chosen), opened, detector, report, device, measured)
+    completed = laid_out(recipe.changed(chosen), per_epoch)
+    return Plan(completed, opened, detector, report, device, measured, foresee(completed, per_epoch))
+
+
+def laid_out(recipe: Recipe, per_epoch: int) -> Recipe:
+    """The recipe with optimiser and schedule, or those of its stages, complete and in steps; `epochs` is known.
+
+    Where there are stages they hold it all, and the recipe's own optimiser and schedule stay as they were asked for.
+    """
+    laid = legs(recipe, per_epoch)
+    if recipe.stages:
+        return recipe.changed({"stages": [leg.as_keys() for leg in laid]})
+    groups = {"optimiser": laid[0].optimiser.model_dump(), "schedule": laid[0].schedule.model_dump()}
+    return recipe.changed({f"{name}.{key}": value for name, keys in groups.items() for key, value in keys.items()})
 
 
 def open_data(recipe: Recipe) -> Opened:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from onestage.errors import RecipeError
 from onestage.training.keys import flat, inside_free, keys_of, nested, sentences, unknown_key
 from onestage.training.schedule import Optimiser, Schedule
+from onestage.training.stages import Stage, settled
 
 Size = int | tuple[int, int]
 
@@ -97,8 +98,13 @@ class Recipe(Part):
     )
     clip: float = Field(10.0, ge=0, description="largest gradient norm; 0: no clipping")
     freeze: tuple[str, ...] | None = Field(
-        None, description="parts that keep their weights; automatic: stem with ImageNet"
-    )
+        None, description="parts, modules or patterns that keep their weights, all-but-heads, none; automatic: "
+        "stem with ImageNet"
+    )  # fmt: skip
+    stages: tuple[Stage, ...] = Field(
+        (), description="stages one after another: each with epochs, and name, freeze, optimiser, schedule, clip where "
+        "they differ"
+    )  # fmt: skip
     norms: Literal["own", "synchronised", "frozen"] = Field(
         "own", description="batch norms' statistics: each device's own, over all devices, or those of the start"
     )
@@ -137,8 +143,16 @@ class Recipe(Part):
 
     @classmethod
     def recorded(cls, kept: Mapping[str, Any]) -> Recipe:
-        """The recipe of a run as its folder keeps it; before there was a `split_seed`, `seed` drew the split too."""
-        return cls.model_validate({"split_seed": kept.get("seed", 0), **kept})
+        """The recipe of a run as its folder keeps it.
+
+        Before there was a `split_seed`, `seed` drew the split too; and before `step` had a span of its own (`every`),
+        it was the name of what is multi-step now.
+        """
+        kept = {"split_seed": kept.get("seed", 0), **kept}
+        schedule = kept.get("schedule")
+        if isinstance(schedule, Mapping) and schedule.get("name") == "step" and "every" not in schedule:
+            kept["schedule"] = {**schedule, "name": "multi-step"}
+        return cls.model_validate(kept)
 
     def as_dict(self) -> dict[str, Any]:
         """Every key and value as plain YAML data."""
@@ -151,6 +165,8 @@ def build(keys: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) ->
     unknown = [key for key in keys if key not in known and not inside_free(key)]
     problems = [f"{key}: {unknown_key(key, known)}" for key in unknown]
     values = nested({**(defaults or {}), **{key: value for key, value in keys.items() if key not in unknown}})
+    values, wrong = settled(values)
+    problems += wrong
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
