@@ -169,12 +169,16 @@ class Loop:
 
     def _clip(self) -> float:
         """Norm of all gradients, before they are cut to the leg's `clip`."""
-        self.engine.strategy.precision.unscale_gradients(self.optimiser)
+        if (scaler := self._scaler()) is not None:
+            scaler.unscale_(self.optimiser.optimizer)  # Fabric's own way refuses fused optimisers, torch's does not
         parameters = [p for p in self.detector.parameters() if p.grad is not None]
         return float(nn.utils.clip_grad_norm_(parameters, self.leg.clip or math.inf))
 
     def _move(self, evidence: Evidence, detailed: bool) -> None:
-        """Let the optimiser step; under fp16 it does nothing where a gradient overflowed, and lowers its scale."""
+        """Let the optimiser step; where a gradient overflowed under fp16, lower the loss scale instead."""
+        if _overflowed(evidence):
+            self._scaler().update()
+            return
         before = [p.detach().clone() for p in self.trained] if detailed else []
         self.optimiser.step()
         if detailed:
@@ -235,8 +239,8 @@ class Loop:
 def _record(evidence: Evidence, seconds: dict[str, float], extra: dict[str, Any], ids: list[Any]) -> StepRecord:
     if evidence.scale is not None:
         extra["scale"] = evidence.scale
-        if evidence.grad_norm is not None and not math.isfinite(evidence.grad_norm):
-            extra["overflow"] = True  # the optimiser did nothing, and the scale is halved
+        if _overflowed(evidence):
+            extra["overflow"] = True
     if evidence.update_norm is not None:
         extra["update_norm"] = evidence.update_norm
     return StepRecord(
@@ -244,6 +248,11 @@ def _record(evidence: Evidence, seconds: dict[str, float], extra: dict[str, Any]
         sum(evidence.positives_per_level), evidence.positives_per_level, evidence.lr,
         math.nan if evidence.grad_norm is None else evidence.grad_norm, evidence.images, seconds, ids, extra,
     )  # fmt: skip
+
+
+def _overflowed(evidence: Evidence) -> bool:
+    """Whether a gradient was too large for fp16 at the present loss scale, which is ordinary now and then."""
+    return evidence.scale is not None and evidence.grad_norm is not None and not math.isfinite(evidence.grad_norm)
 
 
 def _norms(detector: Detector) -> list[nn.Module]:
