@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 
 import pytest
@@ -146,6 +147,61 @@ def test_boxes_without_area_give_a_finite_loss_and_gradient(name):
     assert all(torch.isfinite(part).all() for part in loss.parts.values())
     assert torch.isfinite(start.offsets.grad).all()
     assert torch.isfinite(start.logits.grad).all()
+
+
+@every_model
+def test_losses_of_priors_sum_to_the_loss(name):
+    truths = [two(name), truth(name)]
+    loss = model(name).loss(raw(name), truths)
+    parts = model(name).prior_losses(raw(name), truths)
+    assert set(parts) == set(loss.parts)
+    for part, values in parts.items():
+        assert values.shape == answer(name).offsets.shape[:2]
+        assert torch.equal(values.sum(1), loss.parts[part])
+
+
+@every_model
+def test_the_assignment_is_that_of_the_loss(name):
+    truths = [two(name), truth(name)]
+    loss, assignment = model(name).loss(raw(name), truths), model(name).assign(truths)
+    match, level = assignment.match, assignment.level
+    assert match.shape == answer(name).offsets.shape[:2]
+    assert set(match[0][match[0] >= 0].tolist()) == {0, 1}
+    assert (match[1] < 0).all()
+    for number, count in enumerate(loss.positives[0].tolist()):
+        assert int((match[0, level == number] >= 0).sum()) == count
+    assert (assignment.boxes[:, 2:] > assignment.boxes[:, :2]).all()
+    # a box that is a prior's is that prior's
+    own = int(torch.nonzero((level == level.max()) & (match[0] < 0)).flatten()[0])
+    alone = Truth(assignment.boxes[own][None], torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.bool))
+    assert model(name).assign([alone]).match[0, own] == 0
+
+
+@every_model
+def test_terms_are_finite_and_hold_the_losses_of_the_prior(name):
+    truths = [two(name), truth(name)]
+    match = model(name).assign(truths).match
+    parts = model(name).prior_losses(answer(name), truths)
+    positive = int(torch.nonzero(match[0] >= 0).flatten()[0])
+    background = int(parts["cls"][1].argmax())
+    for image, prior, names in ((0, positive, ("cls", "box")), (1, background, ("cls",))):
+        terms = model(name).terms(answer(name), truths, image, prior)
+        assert all(isinstance(value, float) and math.isfinite(value) for value in terms.values())
+        if image == 0:
+            assert terms["w"] == pytest.approx(
+                float(truths[0].boxes[match[0, prior], 2] - truths[0].boxes[match[0, prior], 0])
+            )
+        sums = sum_of_cls(terms)
+        assert sums == pytest.approx(float(parts["cls"][image, prior]), rel=1e-4)
+        if "box" in names:
+            own = [value for key, value in terms.items() if key.startswith(("1 - GIoU", "smooth-l1"))]
+            assert own == pytest.approx([float(parts["box"][image, prior])], rel=1e-4)
+
+
+def sum_of_cls(terms: dict[str, float]) -> float:
+    """The class loss from its terms: softmax has one, focal that of the class and that of the others."""
+    focal = [value for key, value in terms.items() if key.startswith(("alpha (1 - p)", "sum of (1 - alpha)"))]
+    return sum(focal) if focal else next(value for key, value in terms.items() if key.startswith("-ln p("))
 
 
 @every_model

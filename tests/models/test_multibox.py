@@ -186,7 +186,7 @@ def test_focal_by_hand():
     expected = -0.25 * (1 - p[0][0]) ** 2 * math.log(p[0][0])
     for wrong in (p[0][1], p[1][0], p[1][1]):
         expected -= 0.75 * wrong**2 * math.log(1 - wrong)
-    assert focal(logits, labels, match, options).item() == pytest.approx(expected, rel=1e-5)
+    assert focal(logits, labels, match, options).sum().item() == pytest.approx(expected, rel=1e-5)
     extreme = torch.tensor([[[1e4, -1e4], [-1e4, 1e4], [0.0, 0.0]]], requires_grad=True)
     focal(extreme, labels, match, options).sum().backward()
     assert torch.isfinite(extreme.grad).all()

@@ -108,17 +108,17 @@ class Detector(nn.Module, ABC):
     def decode(self, raw: Raw) -> tuple[Tensor, Tensor]:
         """Boxes (B, P, 4) xyxy in pixels of the input and scores (B, P, C) in [0, 1]; plain tensor ops, exportable."""
 
+    @abstractmethod
     def assign(self, truths: Sequence[Truth]) -> Assignment:
         """Which prior answers for which truth; what drawings and the flight recorder show."""
-        raise NotImplementedError(f"{self.name} does not say how its priors are assigned")
 
+    @abstractmethod
     def prior_losses(self, raw: Raw, truths: Sequence[Truth]) -> dict[str, Tensor]:
         """The parts of the loss before they are summed over priors: {part: (B, P)}; their sums are `Loss.parts`."""
-        raise NotImplementedError(f"{self.name} does not say which prior has which loss")
 
+    @abstractmethod
     def terms(self, raw: Raw, truths: Sequence[Truth], image: int, prior: int) -> dict[str, float]:
         """The terms of one prior's loss by formula: {"ln(w / prior w) / 0.2": -inf, …}; what is not finite blew up."""
-        raise NotImplementedError(f"{self.name} does not tell the terms of its loss")
 
     def resized(self, size: tuple[int, int]) -> None:
         """Take images of another `size` (width, height) from now on, weights unchanged; ModelError where it cannot."""

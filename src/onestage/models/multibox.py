@@ -162,6 +162,16 @@ def multibox_loss(
     images without positives (theirs add nothing, and divide by zero when a whole batch has none), in encoding
     targets only for positives, and in regions to ignore.
     """
+    per_prior, match = prior_losses(raw, truths, priors, options)
+    counts = torch.stack([part.sum(1) for part in torch.split(match >= 0, list(levels), 1)], 1)
+    parts = {name: part.sum(1) for name, part in per_prior.items()}
+    return Loss(parts, counts, counts.sum(1).clamp(min=1).to(parts["cls"].dtype))
+
+
+def prior_losses(
+    raw: Raw, truths: Sequence[Truth], priors: Tensor, options: MultiboxOptions
+) -> tuple[dict[str, Tensor], Tensor]:
+    """The parts of `multibox_loss` before they are summed: {part: (B, P)}, and `match_batch` they rest on."""
     match = match_batch(truths, priors, options)
     positive = match >= 0
     labels, boxes = _targets(match, positive, truths)
@@ -169,9 +179,7 @@ def multibox_loss(
     cls = class_loss(raw.logits.float(), labels, match, options)
     image, prior = torch.nonzero(positive, as_tuple=True)
     per_box = _box_loss(raw.offsets[image, prior].float(), boxes, priors[prior], options.box_loss)
-    box = torch.zeros_like(positive, dtype=per_box.dtype).masked_scatter(positive, per_box).sum(1)
-    counts = torch.stack([part.sum(1) for part in torch.split(positive, list(levels), 1)], 1)
-    return Loss({"cls": cls, "box": box}, counts, counts.sum(1).clamp(min=1).to(cls.dtype))
+    return {"cls": cls, "box": torch.zeros_like(positive, dtype=per_box.dtype).masked_scatter(positive, per_box)}, match
 
 
 @torch.no_grad()
@@ -194,7 +202,7 @@ def _targets(match: Tensor, positive: Tensor, truths: Sequence[Truth]) -> tuple[
 
 
 def softmax_ohem(logits: Tensor, labels: Tensor, match: Tensor, options: MultiboxOptions) -> Tensor:
-    """Cross-entropy per image (B,) over positives and the hardest negatives; column 0 of `logits` is background.
+    """Cross-entropy (B, P) of positives and the hardest negatives, else 0; column 0 of `logits` is background.
 
     `labels` (B, P) are 0 … C-1, -1 without truth. Negatives are ranked by -log p(background), ties by index, in
     each image alone; the log-sum-exp is each row's own, so that one large logit cannot flatten all others. Smoothing
@@ -205,7 +213,7 @@ def softmax_ohem(logits: Tensor, labels: Tensor, match: Tensor, options: Multibo
     if options.label_smoothing:
         entropy = (1 - options.label_smoothing) * entropy - options.label_smoothing * log_p.mean(-1)
     chosen = (labels >= 0) | hardest_negatives(-log_p[..., 0], match, options.negatives, options.min_negatives)
-    return torch.where(chosen, entropy, 0).sum(1)
+    return torch.where(chosen, entropy, 0)
 
 
 @torch.no_grad()
@@ -219,7 +227,7 @@ def hardest_negatives(hardness: Tensor, match: Tensor, ratio: int, least: int) -
 
 
 def focal(logits: Tensor, labels: Tensor, match: Tensor, options: MultiboxOptions) -> Tensor:
-    """Sigmoid focal loss per image (B,) over all priors that are not ignored; `labels` as in `softmax_ohem`.
+    """Sigmoid focal loss (B, P) of all priors that are not ignored, else 0; `labels` as in `softmax_ohem`.
 
     Source: Lin et al. 2017. With smoothing the weights, too, are those of the soft target, as in ultralytics/yolov5:
     weighted by the hard one, the loss of background would be least at score 0 whatever the smoothing.
@@ -232,7 +240,7 @@ def focal(logits: Tensor, labels: Tensor, match: Tensor, options: MultiboxOption
     wrong = p + target - 2 * p * target
     alpha = options.alpha * target + (1 - options.alpha) * (1 - target)
     per_prior = (alpha * wrong**options.gamma * entropy).sum(-1)
-    return torch.where((labels >= 0) | (match == BACKGROUND), per_prior, 0).sum(1)
+    return torch.where((labels >= 0) | (match == BACKGROUND), per_prior, 0)
 
 
 def _box_loss(offsets: Tensor, boxes: Tensor, priors: Tensor, kind: BoxLoss) -> Tensor:

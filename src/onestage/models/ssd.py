@@ -9,10 +9,19 @@ from typing import Any, Literal, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from onestage.boxes.coding import to_corners
 from onestage.boxes.priors import grid_cells, grid_priors, ssd_priors
 from onestage.errors import ModelError
-from onestage.models.detector import Detector, Loss, Raw, Truth
-from onestage.models.multibox import MultiboxHead, MultiboxOptions, multibox_decode, multibox_loss
+from onestage.models.detector import Assignment, Detector, Loss, Raw, Truth
+from onestage.models.multibox import (
+    MultiboxHead,
+    MultiboxOptions,
+    match_batch,
+    multibox_decode,
+    multibox_loss,
+    prior_losses,
+)
+from onestage.models.multibox_terms import multibox_terms
 from onestage.models.vgg import EXTRAS_300, EXTRAS_512, ReducedVGG
 
 MEAN_RGB = (123.0, 117.0, 104.0)
@@ -122,6 +131,24 @@ class Multibox(Detector):
     def decode(self, raw: Raw) -> tuple[Tensor, Tensor]:
         """Boxes (B, P, 4) xyxy in pixels of the input, not clipped, and scores (B, P, C) without background."""
         return multibox_decode(raw, self.priors, self.options.class_loss)
+
+    def assign(self, truths: Sequence[Truth]) -> Assignment:
+        """Which prior answers for which truth; see `match_batch`."""
+        priors = cast(Tensor, self.priors)
+        level = torch.repeat_interleave(torch.tensor(self.levels, device=priors.device))
+        return Assignment(match_batch(truths, priors, self.options), to_corners(priors), level)
+
+    def prior_losses(self, raw: Raw, truths: Sequence[Truth]) -> dict[str, Tensor]:
+        """The parts "cls" and "box" of every prior (B, P)."""
+        return prior_losses(raw, truths, cast(Tensor, self.priors), self.options)[0]
+
+    def terms(self, raw: Raw, truths: Sequence[Truth], image: int, prior: int) -> dict[str, float]:
+        """What the loss of one prior is made of; see `multibox_terms`."""
+        priors = cast(Tensor, self.priors)
+        row = int(match_batch(truths[image : image + 1], priors, self.options)[0, prior])
+        return multibox_terms(
+            raw.offsets[image, prior], raw.logits[image, prior], priors[prior], truths[image], row, self.options
+        )
 
 
 class SSD(Multibox):

@@ -1,0 +1,117 @@
+"""The numbers behind one prior's multibox loss, each by its formula, for the flight recorder."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from onestage.boxes.coding import MAX_GROWTH, VARIANCES, decode, encode
+from onestage.boxes.matching import IGNORED
+from onestage.models.detector import Truth
+from onestage.models.multibox import MultiboxOptions, generalised_iou
+
+
+def multibox_terms(
+    offsets: Tensor, logits: Tensor, prior: Tensor, truth: Truth, row: int, options: MultiboxOptions
+) -> dict[str, float]:
+    """The terms of one prior's loss by formula, in the order they are computed.
+
+    `offsets` (4,) and `logits` (K,) are what the prior predicts, `prior` (4,) is cx, cy, w, h, `row` the truth it
+    answers for or BACKGROUND or IGNORED. Logarithms take the true sides of the truth: one of 0 shows as -inf and a
+    negative one as nan, though the loss itself takes at least MIN_SIDE pixels (`boxes.coding`).
+    """
+    offsets, logits, prior = (value.detach().double().cpu() for value in (offsets, logits, prior))
+    terms = {f"prior {name}": float(value) for name, value in zip(("cx", "cy", "w", "h"), prior, strict=True)}
+    label = int(truth.labels[row]) if row >= 0 else None
+    if row >= 0:
+        terms |= _box_terms(offsets, prior, truth.boxes[row].detach().double().cpu(), options)
+    if row != IGNORED:
+        terms |= _softmax(logits, label) if options.class_loss == "softmax-ohem" else _focal(logits, label, options)
+    return terms
+
+
+def _box_terms(offsets: Tensor, prior: Tensor, box: Tensor, options: MultiboxOptions) -> dict[str, float]:
+    x1, y1, x2, y2 = box.tolist()
+    truth = {"cx": (x1 + x2) / 2, "cy": (y1 + y2) / 2, "w": x2 - x1, "h": y2 - y1}
+    predicted = {f"offset {name}": value for name, value in zip(truth, offsets.tolist(), strict=True)}
+    if options.box_loss == "smooth-l1":
+        return {**truth, **_targets(truth, prior.tolist()), **predicted, **_smooth_l1(offsets, box, prior)}
+    return {**truth, **predicted, **_overlap(offsets, box, prior, options)}
+
+
+def _targets(truth: dict[str, float], prior: list[float]) -> dict[str, float]:
+    """What the offsets should be, with the true sides."""
+    cx, cy, w, h = prior
+    near, size = VARIANCES
+    return {
+        f"(cx - prior cx) / prior w / {near:g}": (truth["cx"] - cx) / w / near,
+        f"(cy - prior cy) / prior h / {near:g}": (truth["cy"] - cy) / h / near,
+        f"ln(w / prior w) / {size:g}": ln(truth["w"] / w) / size,
+        f"ln(h / prior h) / {size:g}": ln(truth["h"] / h) / size,
+    }
+
+
+def _smooth_l1(offsets: Tensor, box: Tensor, prior: Tensor) -> dict[str, float]:
+    return {"smooth-l1 of offsets - targets": float(F.smooth_l1_loss(offsets, encode(box, prior), reduction="sum"))}
+
+
+def _overlap(offsets: Tensor, box: Tensor, prior: Tensor, options: MultiboxOptions) -> dict[str, float]:
+    """The decoded box, its overlap, and 1 - GIoU or DIoU; `exp` as float32 has it, before it is bounded."""
+    size = VARIANCES[1]
+    found = decode(offsets, prior)
+    shared = (torch.minimum(found[2:], box[2:]) - torch.maximum(found[:2], box[:2])).clamp(min=0).prod()
+    union = (found[2:] - found[:2]).clamp(min=0).prod() + (box[2:] - box[:2]).clamp(min=0).prod() - shared
+    loss = 1 - generalised_iou(found[None].float(), box[None].float(), options.box_loss)  # type: ignore[arg-type]
+    growth = torch.exp(offsets[2:].float() * size).tolist()
+    return {
+        f"exp({size:g} offset w)": growth[0], f"exp({size:g} offset h)": growth[1],
+        f"decoded w (at most {MAX_GROWTH:g} prior w)": float(found[2] - found[0]),
+        f"decoded h (at most {MAX_GROWTH:g} prior h)": float(found[3] - found[1]),
+        "intersection": float(shared), "union": float(union), "IoU": float(shared) / max(float(union), 1e-6),
+        f"1 - {'GIoU' if options.box_loss == 'giou' else 'DIoU'}": float(loss),
+    }  # fmt: skip
+
+
+def _softmax(logits: Tensor, label: int | None) -> dict[str, float]:
+    log_p = F.log_softmax(logits, -1)
+    terms = {"logit of background": float(logits[0]), "ln sum exp(logits)": float(torch.logsumexp(logits, -1))}
+    if label is None:
+        return {**terms, "-ln p(background)": -float(log_p[0])}
+    if not 0 <= label < len(logits) - 1:
+        return {**terms, f"-ln p(class {label})": math.nan}
+    return {
+        **terms,
+        f"logit of class {label}": float(logits[label + 1]),
+        f"-ln p(class {label})": -float(log_p[label + 1]),
+    }
+
+
+def _focal(logits: Tensor, label: int | None, options: MultiboxOptions) -> dict[str, float]:
+    """The term of the truth's class and the sum over the others, which should all be low."""
+    others = torch.arange(len(logits)) != (-1 if label is None else label)
+    wrong = (1 - options.alpha) * torch.sigmoid(logits) ** options.gamma * F.softplus(logits)
+    terms = {}
+    if label is not None:
+        known = 0 <= label < len(logits)
+        logit = logits[label] if known else torch.tensor(math.nan)
+        terms = {
+            f"logit of class {label}": float(logit), f"-ln p(class {label})": float(F.softplus(-logit)),
+            f"alpha (1 - p)^{options.gamma:g} -ln p(class {label})": float(
+                options.alpha * torch.sigmoid(-logit) ** options.gamma * F.softplus(-logit)
+            ),
+        }  # fmt: skip
+    if others.any():
+        rest = logits[others]
+        terms["largest logit of another class" if label is not None else "largest logit"] = float(rest.max())
+        terms[f"sum of (1 - alpha) p^{options.gamma:g} -ln(1 - p)"] = float(wrong[others].sum())
+    return terms
+
+
+def ln(value: float) -> float:
+    """The natural logarithm as float arithmetic has it: -inf of 0, nan of a negative number."""
+    if math.isnan(value) or value < 0:
+        return math.nan
+    return math.log(value) if value else -math.inf
