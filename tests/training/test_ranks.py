@@ -72,15 +72,6 @@ def test_the_first_works_alone_and_its_failure_is_that_of_all(pair: Pair) -> Non
     assert pair(_first_alone, True) == [(*said, [0]), (*said, [])]
 
 
-def _engine(ranks: Ranks) -> Any:
-    engine = ranks.engine("cpu")
-    return engine.world_size, engine.global_rank, str(engine.device)
-
-
-def test_the_engine_knows_both(pair: Pair) -> None:
-    assert pair(_engine) == [(2, 0, "cpu"), (2, 1, "cpu")]
-
-
 def _fails(ranks: Ranks) -> None:
     if ranks.rank == 1:
         raise ValueError("on purpose")

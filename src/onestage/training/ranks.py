@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import logging
 import os
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
-from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor
 from torch import distributed as dist
 
 from onestage.errors import LostRankError, UsageError
 from onestage.training.launch import placed
 
-Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 T = TypeVar("T")
 # The longest that one process may let the others wait: rank 0 judges alone. A process that dies is noticed at once.
 PATIENCE = timedelta(minutes=30)
@@ -40,7 +35,6 @@ class Ranks:
 
     def __init__(self, rank: int = 0, count: int = 1, *, local: int = 0, machines: int = 1) -> None:
         self.rank, self.count, self.local, self.machines = rank, count, local, machines
-        self._environment: ClusterEnvironment | None = None
 
     def __repr__(self) -> str:
         return f"Ranks({self.rank}, {self.count})"
@@ -69,7 +63,6 @@ class Ranks:
                 )
             torch.cuda.set_device(place.local)
         ranks = cls(rank, count, local=place.local, machines=count // here)
-        ranks._environment = environment
         os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = environment.main_address, str(environment.main_port)
         backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
         with _lost(rank):
@@ -89,21 +82,6 @@ class Ranks:
     def device(self, kind: str) -> str:
         """The device of this process: on CUDA each process of a machine has its own."""
         return f"cuda:{self.local}" if kind == "cuda" and not self.alone else kind
-
-    def engine(self, kind: str, precision: Precision = "32-true") -> Fabric:
-        """lightning-fabric for this process and the others; `kind` is cpu, cuda or mps."""
-        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-        kind = kind.partition(":")[0]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if self._environment is None:
-                return Fabric(accelerator=kind, devices=1, precision=precision)
-            fabric = Fabric(
-                accelerator=kind, devices=self.count // self.machines, num_nodes=self.machines, precision=precision,
-                strategy=DDPStrategy(cluster_environment=self._environment),
-            )  # fmt: skip
-            fabric.launch()
-        return fabric
 
     def sum(self, values: Tensor) -> Tensor:
         """The sum over all processes, a new tensor; the same bits everywhere. `values` must be alike in shape."""
@@ -191,7 +169,7 @@ class Ranks:
             gc.collect()
             dist.destroy_process_group()
             gc.collect()
-        self.rank, self.count, self._environment = self.rank, 1, None
+        self.count = 1
 
 
 def _environment() -> ClusterEnvironment | None:
