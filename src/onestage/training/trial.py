@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -14,177 +15,151 @@ import torch
 from torch import Tensor, nn
 
 from onestage.data.loader import Loader
-from onestage.models.detector import Detector, Raw, Truth
 from onestage.records import Batch
+from onestage.training.averaging import Averaged
 from onestage.training.capacity import Memory, PeakSince, resident
-from onestage.training.optimiser import build_optimiser, freeze, set_training
+from onestage.training.loop import Loop
+from onestage.training.machine import engine
 from onestage.training.plan import Plan
 from onestage.training.stages import Leg
 
 # A trial step may use so much of the memory that is free; the system may kill a process that asks for more.
 SAFE = 0.7
-# Images of the first step, from which the others are planned, and how many steps of a size are timed at most.
-FIRST, TIMED = 2, 5
-# What a step was seen to take at its peak as a share of what it keeps, before a step of the size was tried.
+# Images of the first step, from which the others are planned, and how many steps are timed at most.
+FIRST, TIMED = 2, 6
+# What a step was seen to take at its peak as a share of what it keeps, before a step of that size was tried.
 OVERHEAD = 1.6
 
 
 @dataclass
 class Trial:
-    """What steps of `images` images took; bytes and seconds. `kept` is what forward keeps for backward, for a whole
-    micro-batch; `peak` the highest memory above the process's start, the copy of the weights taken off, 0 where the
-    system cannot tell. `seconds` are of forward and backward, each time measured; `update` of the optimiser's step.
+    """What steps of `images` images in `pieces` micro-batches took, in bytes and seconds.
+
+    `kept` is what the forward pass keeps for the backward pass, for one image. `peak` is the highest memory above that
+    of the process at the start, the weights of the copy taken off; 0 where the system cannot tell. `seconds` are of
+    whole steps, `update` those of the optimiser and the averaging within.
     """
 
     leg: Leg
     images: int
+    pieces: int
     weights: int
     gradients: int
     optimiser: int
     averaged: int
-    saved: int
     kept: float
     peak: int
     update: float
     seconds: list[float] = field(default_factory=list)
 
-    def per_image(self) -> float:
-        """Median seconds of an image, forward and backward."""
-        return sorted(self.seconds)[len(self.seconds) // 2] / self.images
+    def step_seconds(self, images: int, pieces: int, of: Callable[[list[float]], float]) -> float:
+        """Seconds of a step of so many images: `of` picks from those measured; what exceeds the trial is linear."""
+        measured = of(self.seconds)
+        if (images, pieces) == (self.images, self.pieces):
+            return measured
+        return max(measured - self.update, 0.0) * images / self.images + self.update
+
+    @property
+    def micro(self) -> int:
+        """Images of the largest micro-batch tried."""
+        return math.ceil(self.images / self.pieces)
 
     @property
     def fixed(self) -> int:
-        """Bytes that do not grow with the batch."""
+        """Bytes beside the weights that do not grow with the batch."""
         return self.gradients + self.optimiser + self.averaged
 
-    def peak_of(self, images: float) -> float:
-        """Bytes above the process's start at the peak of a step of so many images, linear in them."""
-        ours = max(self.peak - self.fixed, self.kept * self.images) if self.peak else OVERHEAD * self.kept * self.images
-        return self.fixed + ours * images / self.images
+    def growing(self, images: float) -> float:
+        """Bytes that a micro-batch of so many images takes at the peak, linear in them."""
+        kept = self.kept * self.micro
+        ours = max(self.peak - self.fixed, kept) if self.peak else OVERHEAD * kept
+        return ours * images / self.micro
 
 
 def try_leg(plan: Plan, leg: Leg, loader: Loader, memory: Memory, budget: float) -> Trial:
-    """Steps of a leg on a copy of the plan's detector, in about `budget` seconds, at the recipe's micro-batch or less.
+    """Steps of a leg as the loop does them, on a copy of the plan's detector, in about `budget` seconds.
 
-    Less where the first step of FIRST images says that the whole would take too long or too much memory. `loader`
-    works beside the steps as in training.
+    They are whole steps of the recipe, or of fewer images where the first step of FIRST images says that whole ones
+    would take too long or too much memory. `loader` works beside them as in training.
+
+    Raises DivergedError where the loss of such a step is not a finite number.
     """
-    recipe, device = plan.recipe, plan.device
-    micro = math.ceil(min(recipe.batch, len(plan.opened.train)) / recipe.accumulate)
-    begin = 0 if device.startswith("cuda") else resident()
-    if device.startswith("cuda"):
-        begin = torch.cuda.memory_allocated(torch.device(device))
-    peak = PeakSince(device)
-    step = _Steps(plan, leg)
+    recipe = plan.recipe
+    whole = min(recipe.batch, len(plan.opened.train))
+    pieces = min(recipe.accumulate, whole)
+    begin = _in_use(plan.device)
+    peak = PeakSince(plan.device)
+    loop = _loop(plan, leg)
     batches = _again(loader)
-    batch = next(batches)
-    saved: dict[int, int] = {}
-    sizes = [min(FIRST, micro)]
-    first = step(batch, sizes[0], saved)
-    saved_first = sum(saved.values())
-    images = _affordable(first, sizes[0], micro, saved_first / sizes[0], step.bytes_fixed(), memory, budget)
-    saved = {}
-    slope = saved_first / sizes[0]
-    if images > sizes[0]:
-        step(next(batches), images, saved)
-        slope = (sum(saved.values()) - saved_first) / (images - sizes[0])
-    kept = saved_first / sizes[0] if slope <= 0 else slope
-    trial = Trial(leg, images, step.weights, step.gradients, 0, step.averaged_bytes(), sum(saved.values()), kept, 0, 0)
-    updates = []
+    first, kept_first = _counted(loop, next(batches), min(FIRST, whole))
+    weights, averaged = _state_bytes(loop.detector), _state_bytes(loop.averaged and loop.averaged.model)
+    gradients = sum(_bytes(p.grad) for p in loop.trained if p.grad is not None)
+    trial = Trial(leg, min(FIRST, whole), 1, weights, gradients, _optimiser_bytes(loop), averaged, 0.0, 0, 0.0)
+    _enlarge(trial, first, kept_first, whole, pieces, memory, budget)
+    loop.accumulate = trial.pieces
+    _, kept = _counted(loop, next(batches), trial.images)
+    # Micro-batches take turns in the same memory, so that only one in a piece can be counted.
+    trial.kept = kept / trial.images if trial.pieces == 1 else kept_first / min(FIRST, whole)
     until = time.perf_counter() + budget / 2
     while len(trial.seconds) < 2 or (len(trial.seconds) < TIMED and time.perf_counter() < until):
-        trial.seconds.append(step(next(batches), images))
-        updates.append(step.update_seconds)
+        trial.seconds.append(_step(loop, next(batches), trial.images))
     batches.close()
-    trial.optimiser, trial.update = step.optimiser_bytes(), sorted(updates)[len(updates) // 2]
+    trial.pieces = loop.accumulate  # more where memory ran out
+    trial.update = _update_seconds(loop)
     highest = peak.bytes()
-    trial.peak = max(highest - begin - step.weights, 0) if highest else 0
+    trial.peak = max(highest - begin - weights, 0) if highest else 0
     return trial
 
 
-def _affordable(
-    seconds: float, tried: int, micro: int, kept: float, fixed: int, memory: Memory, budget: float
-) -> int:  # fmt: skip
-    """Images of a trial step that stays within the budget and the memory; `micro` where it can."""
-    by_time = int(budget / 3 / max(seconds / tried, 1e-6))
+def _loop(plan: Plan, leg: Leg) -> Loop:
+    """The loop of training, about to begin the leg, on a copy of the detector."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    recipe, detector = plan.recipe, deepcopy(plan.detector)
+    averaged = Averaged(detector, recipe.ema) if recipe.ema else None
+    loop = Loop(
+        engine(plan.device, str(recipe.precision)), detector, weights=recipe.loss, averaged=averaged, norms=recipe.norms
+    )
+    loop.step = leg.first_step
+    loop.enter(leg)
+    return loop
+
+
+def _enlarge(
+    trial: Trial, seconds: float, kept: int, whole: int, pieces: int, memory: Memory, budget: float
+) -> None:  # fmt: skip
+    """Set the images of the trial's steps: the recipe's whole step, or what budget and memory allow."""
+    tried, micro = trial.images, math.ceil(whole / pieces)
+    by_time = int(budget / 3 / max(seconds / tried, 1e-6))  # the first step is slow: this leaves room for several
     free = memory.limit if memory.free is None else memory.free
-    by_memory = int((SAFE * free - fixed) / max(OVERHEAD * kept, 1.0))
-    return max(min(micro, by_time, by_memory), min(tried, micro))
+    by_memory = int((SAFE * free - trial.fixed) / max(OVERHEAD * kept / tried, 1.0))
+    if by_time >= whole and by_memory >= micro:
+        trial.images, trial.pieces = whole, pieces
+    else:
+        trial.images = max(min(micro, by_time, by_memory), min(tried, micro))
 
 
 def _again(loader: Loader) -> Iterator[Batch]:
     """The first batches of the first epoch again and again: once read they are as quick as in later epochs."""
     while True:
-        yield from islice(loader.epoch(0), 2 * TIMED)
+        yield from islice(loader.epoch(0), TIMED)
 
 
-class _Steps:
-    """Training steps as the loop does them, on a copy."""
-
-    def __init__(self, plan: Plan, leg: Leg) -> None:
-        self.plan, self.device = plan, torch.device(plan.device)
-        self.detector: Detector = deepcopy(plan.detector)
-        set_training(self.detector, freeze(self.detector, leg.freeze))
-        self.optimiser = build_optimiser(self.detector, leg.optimiser)
-        self.clip = leg.clip or math.inf
-        self.averaged = [t.detach().clone() for t in _state(self.detector)] if plan.recipe.ema else []
-        self.weights = sum(_bytes(tensor) for tensor in _state(self.detector))
-        self.gradients = sum(_bytes(p) for p in self.detector.parameters() if p.requires_grad)
-        self.update_seconds = 0.0
-        self._own = {tensor.untyped_storage().data_ptr() for tensor in _state(self.detector)}
-
-    def __call__(self, batch: Batch, images: int, saved: dict[int, int] | None = None) -> float:
-        """One step of the first `images` of the batch; seconds of forward and backward. Counts storages in `saved`."""
-        start = time.perf_counter()
-        pixels = torch.from_numpy(batch.images[:images]).to(self.device)
-        truths = [Truth.of(truth, self.device) for truth in batch.annotations[:images]]
-        if saved is None:
-            total = self._forward(pixels, truths)
-        else:
-            with torch.autograd.graph.saved_tensors_hooks(_counter(saved, self._own), _as_it_is):
-                total = self._forward(pixels, truths)
-        self.optimiser.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
-        self._wait()
-        between = time.perf_counter()
-        trained = [p for p in self.detector.parameters() if p.grad is not None]
-        nn.utils.clip_grad_norm_(trained, self.clip)
-        self.optimiser.step()
-        for mean, value in zip(self.averaged, _state(self.detector), strict=False):
-            if mean.is_floating_point():
-                mean.lerp_(value.detach(), 0.002)
-        self._wait()
-        self.update_seconds = time.perf_counter() - between
-        return between - start
-
-    def _forward(self, pixels: Tensor, truths: Sequence[Truth]) -> Tensor:
-        recipe = self.plan.recipe
-        kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(str(recipe.precision), torch.bfloat16)
-        with torch.autocast(self.device.type, kind, enabled=recipe.precision not in (None, "fp32")):
-            raw = self.detector(pixels)
-        loss = self.detector.loss(Raw(raw.offsets.float(), raw.logits.float()), truths)
-        return loss.total(recipe.loss)
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-
-    def optimiser_bytes(self) -> int:
-        """What the optimiser keeps of every parameter."""
-        return sum(_bytes(value) for state in self.optimiser.state.values() for value in state.values()
-                   if isinstance(value, Tensor))  # fmt: skip
-
-    def averaged_bytes(self) -> int:
-        """The second set of weights, where weights are averaged."""
-        return sum(_bytes(tensor) for tensor in self.averaged)
-
-    def bytes_fixed(self) -> int:
-        """Gradients, optimiser and averaged weights."""
-        return self.gradients + self.optimiser_bytes() + self.averaged_bytes()
+def _step(loop: Loop, batch: Batch, images: int) -> float:
+    """Seconds of one step of the first `images` of a batch."""
+    part = replace(
+        batch, images=batch.images[:images], annotations=batch.annotations[:images],
+        transforms=batch.transforms[:images], ids=batch.ids[:images], seeds=batch.seeds[:images],
+    )  # fmt: skip
+    record = next(loop.epoch(0, iter([part]), images))
+    if loop.engine.device.type == "cuda":
+        torch.cuda.synchronize(loop.engine.device)
+    return record.seconds["step"]
 
 
-def _counter(saved: dict[int, int], own: set[int]) -> Callable[[Tensor], Tensor]:
-    """A hook that notes the storage of each tensor kept for backward, once, the weights' own left out."""
+def _counted(loop: Loop, batch: Batch, images: int) -> tuple[float, int]:
+    """(seconds, bytes) of a step: each storage that is kept for the backward pass, once, the weights' left out."""
+    saved: dict[int, int] = {}
+    own = {tensor.untyped_storage().data_ptr() for tensor in _state(loop.detector)}
 
     def count(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -192,15 +167,37 @@ def _counter(saved: dict[int, int], own: set[int]) -> Callable[[Tensor], Tensor]
             saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    return count
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        seconds = _step(loop, batch, images)
+    return seconds, sum(saved.values())
 
 
-def _as_it_is(value: Any) -> Any:
-    return value
+def _update_seconds(loop: Loop) -> float:
+    begin = time.perf_counter()
+    loop.optimiser.step()
+    if loop.averaged is not None:
+        loop.averaged.update(loop.detector)
+    if loop.engine.device.type == "cuda":
+        torch.cuda.synchronize(loop.engine.device)
+    return time.perf_counter() - begin
 
 
-def _state(detector: nn.Module) -> list[Tensor]:
-    return [*detector.parameters(), *detector.buffers()]
+def _in_use(device: str) -> int:
+    return torch.cuda.memory_allocated(torch.device(device)) if device.startswith("cuda") else resident()
+
+
+def _optimiser_bytes(loop: Loop) -> int:
+    """What the optimiser keeps of every parameter."""
+    kept: Any = loop.optimiser.state
+    return sum(_bytes(value) for state in kept.values() for value in state.values() if isinstance(value, Tensor))
+
+
+def _state_bytes(module: nn.Module | None) -> int:
+    return 0 if module is None else sum(map(_bytes, _state(module)))
+
+
+def _state(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]
 
 
 def _bytes(tensor: Tensor) -> int:
