@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -24,6 +27,8 @@ _WHITE, _WRONG, _GREY = (255, 255, 255), colours.rgb(colours.WRONG), (190, 190, 
 # Priors drawn on one image in all, so that a crowd of truths stays legible; at least one for each truth.
 _PRIORS_SHOWN, _PRIORS_PER_TRUTH = 26, 4
 _CROWD = 14  # so many truths get smaller tags
+# The text in the file, and where it stands: after PNG's signature and its first chunk, IHDR.
+_SIGNED, _PNG_HEAD = b"Software\0onestage train --dry-run", 33
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +61,23 @@ def batch_sheet(shown: Sequence[SheetImage], classes: Sequence[str], title: str)
         top, left = head.shape[0] + index // columns * (height + GAP), _MARGIN + index % columns * (width + GAP)
         sheet[top : top + panel.shape[0], left : left + panel.shape[1]] = panel
     return sheet
+
+
+def as_png(sheet: Image) -> bytes:
+    """The sheet as a PNG file that says who wrote it, so that `is_sheet` knows it again."""
+    done, data = cv2.imencode(".png", np.ascontiguousarray(sheet[..., ::-1]), [cv2.IMWRITE_PNG_COMPRESSION, 7])
+    if not done:
+        raise ValueError(f"batch_sheet: OpenCV could not write {sheet.shape} as PNG")
+    whole = data.tobytes()
+    chunk = b"tEXt" + _SIGNED
+    signed = struct.pack(">I", len(_SIGNED)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return whole[:_PNG_HEAD] + signed + whole[_PNG_HEAD:]
+
+
+def is_sheet(path: Path) -> bool:
+    """Whether the file is a picture of `as_png`."""
+    with path.open("rb") as file:
+        return _SIGNED in file.read(_PNG_HEAD + 100)
 
 
 def _blank(height: int, width: int) -> Image:
