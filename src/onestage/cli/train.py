@@ -21,7 +21,7 @@ EXAMPLES = (
     ("train data=trees", "train the default model on the sample data set, with defaults for all else"),
     ("train data=photos/ model=ssd300 epochs=40 optimiser.lr=5e-4", "your own folder: VOC, COCO or YOLO annotations"),
     ("train recipe.yaml seed=1 name=second-try", "a recipe file, with changes"),
-    ("train data=photos/ --dry-run", "the complete recipe and the number of steps, without training"),
+    ("train data=photos/ --dry-run", "what it would do and take, and its first batch as a picture; trains nothing"),
     ("train --resume ssd-lite0-trees-001", "go on with a run that was stopped, from its last saved state"),
 )
 AFTER = (
@@ -40,24 +40,47 @@ Words = Annotated[
     list[str] | None, typer.Argument(metavar="[RECIPE.yaml] data=… [key=value …]", show_default=False)
 ]  # fmt: skip
 Resume = Annotated[str | None, typer.Option("--resume", metavar="RUN", help="Go on with a stopped run.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the complete recipe and the steps; train nothing.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show the recipe, the time, memory and disk it takes, and the first batch.")
+]  # fmt: skip
+Picture = Annotated[
+    str | None,
+    typer.Option("--picture", metavar="PATH", help="With --dry-run: where its picture goes. [default: dry-run.png]"),
+]  # fmt: skip
 
 
 @verb(EXAMPLES, _keys, AFTER)
-def train(words: Words = None, resume: Resume = None, dry_run: DryRun = False, as_json: Json = False) -> None:
+def train(
+    words: Words = None, resume: Resume = None, dry_run: DryRun = False, picture: Picture = None, as_json: Json = False
+) -> None:  # fmt: skip
     """Train a detector and judge it: a recipe in, a run folder with weights, scores and report.html out."""
     from onestage.cli.terminal import Terminal
 
     terminal = Terminal(as_json)
+    _fit_together(resume, dry_run, picture)
     if resume is not None:
         _resume(terminal, resume, words)
         return
     keys = recipe_keys(words)
     if dry_run:
-        _show_plan(terminal, keys)
+        from onestage.cli.dry_run import show_plan
+
+        show_plan(terminal, keys, picture)
         return
     run = train_and_report(terminal, keys)
     terminal.result(summary(run))
+
+
+def _fit_together(resume: str | None, dry_run: bool, picture: str | None) -> None:
+    """UsageError for options that say nothing together."""
+    from onestage.errors import UsageError
+
+    if dry_run and resume is not None:
+        raise UsageError(
+            "--dry-run shows a run that is to begin, --resume goes on with one", hint="one of them at a time"
+        )
+    if picture is not None and not dry_run:
+        raise UsageError("--picture is of the first batch that --dry-run shows", hint="--dry-run --picture PATH")
 
 
 def recipe_keys(words: Sequence[str] | None) -> dict[str, Any]:
@@ -141,29 +164,6 @@ def _report(run: Run) -> Path:
     from onestage.report.page import write_report
 
     return write_report(run)
-
-
-def _show_plan(terminal: Terminal, keys: Mapping[str, Any]) -> None:
-    import yaml
-
-    from onestage.training.recipe import build
-
-    build(keys)
-    from onestage.cli.watcher import choices
-    from onestage.training.plan import ask, make_plan
-
-    plan = make_plan(ask(keys))
-    terminal.facts([("data", plan.opened.described), *(("chosen", words) for words in choices(plan))])
-    terminal.say()
-    terminal.say(yaml.safe_dump(plan.recipe.as_dict(), sort_keys=False, allow_unicode=True).rstrip())
-    terminal.say()
-    terminal.say(f"{plan.steps} steps, {plan.steps_per_epoch} in each of {plan.recipe.epochs} epochs; nothing was run")
-    findings = [finding.as_dict() for finding in plan.opened.findings]
-    terminal.result({
-        "recipe": plan.recipe.as_dict(), "steps": plan.steps, "steps_per_epoch": plan.steps_per_epoch,
-        "data": plan.opened.described, "findings": findings, "weights": plan.report.as_dict(),
-        "measured": plan.measured,
-    })  # fmt: skip
 
 
 def summary(run: Run) -> dict[str, Any]:

@@ -1,0 +1,185 @@
+"""`onestage train … --dry-run`: what a run would be and take, and its first batch as a picture; nothing is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onestage.cli.terminal import Terminal
+from onestage.errors import UsageError
+
+if TYPE_CHECKING:
+    from onestage.training.estimate import Estimate, Share
+    from onestage.training.first_batch import FirstBatch
+    from onestage.training.plan import Plan
+
+PICTURE = "dry-run.png"
+NO_PICTURE = "none"
+# Images of the batch that the picture shows; the others are counted with --json.
+SHOWN = 16
+
+
+def show_plan(terminal: Terminal, keys: Mapping[str, Any], picture: str | None) -> None:
+    """Print the recipe, what the run would take and what stands in its way; write the picture of its first batch.
+
+    `picture` is a path, PICTURE where None, no picture where NO_PICTURE. Raises UsageError, before anything is done,
+    where a file is there that no dry run wrote.
+    """
+    import yaml
+
+    from onestage.training.recipe import build
+
+    build(keys)  # a misspelt key is told before torch is loaded
+    path = None if picture == NO_PICTURE else _picture_path(picture)
+    with terminal.waiting("reading the data, building the model"):
+        from onestage.training.estimate import estimate
+        from onestage.training.first_batch import first_batch
+        from onestage.training.plan import ask, make_plan
+
+        plan = make_plan(ask(keys))
+        batch = first_batch(plan)
+    with terminal.steps() as tell:
+        found = estimate(plan, progress=tell)
+    _introduce(terminal, plan)
+    terminal.say(yaml.safe_dump(plan.recipe.as_dict(), sort_keys=False, allow_unicode=True).rstrip())
+    terminal.say()
+    terminal.say(
+        f"{plan.steps:,} steps, {plan.steps_per_epoch} in each of {plan.recipe.epochs} epochs; nothing was trained"
+    )
+    terminal.say()
+    show_estimate(terminal, found)
+    if path is not None:
+        _write_picture(path, batch, plan)
+    _show_batch(terminal, batch, path)
+    _show_findings(terminal, found)
+    terminal.result({
+        "recipe": plan.recipe.as_dict(), "steps": plan.steps, "steps_per_epoch": plan.steps_per_epoch,
+        "data": plan.opened.described, "weights": plan.report.as_dict(), "measured": plan.measured,
+        "findings": [finding.as_dict() for finding in (*plan.opened.findings, *found.findings)],
+        "estimate": found.as_dict(),
+        "first_batch": {"picture": None if path is None else str(path), "images": batch.rows()},
+    })  # fmt: skip
+
+
+def _introduce(terminal: Terminal, plan: Plan) -> None:
+    from onestage.cli.findings import counted
+    from onestage.cli.watcher import choices
+
+    width, height = plan.detector.size
+    parameters = sum(p.numel() for p in plan.detector.parameters()) / 1e6
+    model = f"{plan.recipe.model}, {parameters:.1f} M parameters, input {width}x{height}; {plan.report}"
+    facts = [("data", plan.opened.described)]
+    if plan.opened.findings:
+        facts.append(("findings", counted(plan.opened.findings)))
+    terminal.facts([*facts, ("model", model), *(("chosen", words) for words in choices(plan))])
+    terminal.say()
+
+
+def show_estimate(terminal: Terminal, found: Estimate) -> None:
+    """Three small tables: time, memory and disk, each by its parts and in all."""
+    from onestage.cli.pace import clock
+    from onestage.training.estimate import in_bytes
+
+    low, high = found.seconds_range
+    rows = [(s.name, _seconds(s.each), _count(s), _seconds(s.total)) for s in found.time if s.total]
+    rows.append(("in all", "", "", clock(found.seconds)))
+    terminal.table(("time", "each", "times", "total"), rows)
+    terminal.say(f"likely from {clock(low)} to {clock(high)}, if the machine stays as busy as it is now", style="dim")
+    terminal.say()
+    rows = [(s.name, in_bytes(s.each) if s.each else "", _count(s), in_bytes(s.total)) for s in found.memory if s.total]
+    rows.append(("in all, at the peak", "", "", in_bytes(found.peak)))
+    terminal.table(("memory", "each", "images", "total"), rows)
+    free = "" if found.has.free is None else f", {in_bytes(found.has.free)} of it free now"
+    terminal.say(f"{found.has.set_by} has {in_bytes(found.has.limit)}{free}", style="dim")
+    if found.host:
+        told = ", ".join(f"{share.name} {in_bytes(share.total)}" for share in found.host if share.total)
+        terminal.say(f"beside it, in the machine's own memory: {told}", style="dim")
+    terminal.say()
+    terminal.table(
+        ("disk", "total"), [*((share.name, in_bytes(share.total)) for share in found.disk),
+                            ("in all, at most", in_bytes(found.disk_bytes))],
+    )  # fmt: skip
+    terminal.say(f"{in_bytes(found.disk_free)} are free", style="dim")
+    for note in found.notes:
+        terminal.say(f"note: {note}", style="dim")
+    terminal.say()
+
+
+def _seconds(value: float | None) -> str:
+    """Seconds of a table: 0.034 s, 2.1 s, 12:05."""
+    from onestage.cli.pace import clock
+
+    if value is None:
+        return ""
+    return clock(value) if value >= 100 else f"{value:.2g} s" if value < 10 else f"{value:.0f} s"
+
+
+def _count(share: Share) -> str:
+    return "" if share.times is None else f"{share.times:,}"
+
+
+def _show_batch(terminal: Terminal, batch: FirstBatch, path: Path | None) -> None:
+    """What the first batch brings: truths, positives by level, what no prior answers for."""
+    rows = batch.rows()
+    truths = sum(row["truths"] for row in rows)
+    words = f"{len(rows)} images, {truths} truths after augmentation ({batch.policy})"
+    facts = [("first batch", words)]
+    if batch.assigned is not None:
+        levels = [sum(counts) for counts in zip(*(row["positives_per_level"] for row in rows), strict=True)]
+        left_out = sum(len(row["unanswered"]) for row in rows)
+        told = f"{sum(levels)} priors answer for them, by level {', '.join(map(str, levels))}"
+        facts.append(("", told + (f"; {left_out} truths have none" if left_out else "")))
+    else:
+        facts.append(("", "this model does not say which priors it assigns"))
+    if path is not None:
+        facts.append(("picture", str(path)))
+    terminal.facts(facts)
+
+
+def _show_findings(terminal: Terminal, found: Estimate) -> None:
+    colour = {"error": "red", "warning": "yellow", "note": "dim"}
+    for finding in found.findings:
+        terminal.say(f"{finding.severity}: {finding.what}", style=colour[finding.severity])
+        terminal.say(f"  {finding.consequence}; try: {finding.remedy}  docs/findings.md#{finding.code}")
+
+
+def _picture_path(asked: str | None) -> Path:
+    """Where the picture goes; UsageError where it cannot, or where something else lies."""
+    from onestage.experiments.storage import make_room
+    from onestage.report.batch_sheet import is_sheet
+
+    path = Path(asked or PICTURE).expanduser()
+    if path.suffix.lower() != ".png":
+        raise UsageError(f"--picture {path}: expected a name that ends in .png", hint="--picture none writes none")
+    if path.is_file() and not is_sheet(path):
+        raise UsageError(
+            f"--picture {path}: a file of that name is there and no dry run wrote it", hint="--picture OTHER.png"
+        )
+    make_room(path, "--picture")
+    return path
+
+
+def _write_picture(path: Path, batch: FirstBatch, plan: Plan) -> None:
+    from onestage.experiments.storage import write_bytes
+    from onestage.report.batch_sheet import as_png, batch_sheet
+
+    write_bytes(path, as_png(batch_sheet(sheet_images(batch), batch.classes, _title(batch, plan))))
+
+
+def sheet_images(batch: FirstBatch) -> Sequence[Any]:
+    """The first images of the batch as the sheet takes them."""
+    from onestage.report.batch_sheet import SheetImage
+
+    assigned = batch.assigned or (None,) * len(batch.names)
+    whole = zip(batch.images, batch.names, batch.annotations, assigned, strict=True)
+    return [SheetImage(*one) for one in whole][:SHOWN]
+
+
+def _title(batch: FirstBatch, plan: Plan) -> str:
+    count = len(batch.names)
+    shown = f"{SHOWN} of the {count} images" if count > SHOWN else f"the {count} images"
+    return (
+        f"First step of {plan.recipe.model} on {Path(plan.recipe.data).name}: {shown}, "
+        f"seed {plan.recipe.seed}, policy {batch.policy}"
+    )

@@ -1,0 +1,109 @@
+"""The first batch exactly as training would see it, and which priors would answer for its truths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onestage.boxes.assigned import Assigned
+from onestage.data.augment import Policy, augmentation, calm, with_fit
+from onestage.data.loader import Loader
+from onestage.models.detector import Detector, Truth
+from onestage.records import Annotations, Batch
+from onestage.training.plan import Plan
+
+
+@dataclass(frozen=True, eq=False)
+class FirstBatch:
+    """Plain arrays of a batch: `images` (B, H, W, 3) uint8 RGB, and per image its file's name, truths and priors.
+
+    `assigned` is None where the model does not say how its priors are assigned.
+    """
+
+    images: NDArray[np.uint8]
+    names: tuple[str, ...]
+    annotations: tuple[Annotations, ...]
+    assigned: tuple[Assigned, ...] | None
+    classes: tuple[str, ...]
+    policy: str
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What each image brings to the first step, as plain values."""
+        return [self._row(i) for i in range(len(self.names))]
+
+    def _row(self, i: int) -> dict[str, Any]:
+        truths = self.annotations[i]
+        row: dict[str, Any] = {
+            "file": self.names[i], "truths": int((~(truths.ignore | truths.crowd)).sum()),
+            "ignored": int((truths.ignore | truths.crowd).sum()),
+        }  # fmt: skip
+        if self.assigned is not None:
+            mine = self.assigned[i]
+            best = mine.best_iou[~mine.ignore]
+            row |= {
+                "positives_per_level": mine.per_level,
+                "unanswered": [[round(float(v), 1) for v in mine.truths[t]] for t in mine.unanswered],
+                "best_iou": {"least": round(float(best.min()), 3), "median": round(float(np.median(best)), 3)}
+                if len(best)
+                else None,
+            }
+        return row
+
+
+def training_loader(plan: Plan, **changes: Any) -> Loader:
+    """The loader that training would make of the plan, with `changes` to its arguments."""
+    recipe, train = plan.recipe, plan.opened.train
+    asked: dict[str, Any] = {
+        "batch": recipe.batch, "seed": recipe.seed, "drop_last": len(train) >= recipe.batch,
+        "workers": recipe.workers, "cache": recipe.cache,
+    }  # fmt: skip
+    return Loader(train, plan.detector.size, first_policy(plan), **{**asked, **changes})
+
+
+def first_policy(plan: Plan) -> Policy:
+    """The policy of epoch 0: the recipe's, or its calm form where the rest of the run begins at once."""
+    recipe = plan.recipe
+    policy = with_fit(augmentation(recipe.augmentation.policy, **recipe.augmentation.options), recipe.fit)
+    calm_from = round(int(recipe.epochs or 0) * (1 - recipe.augmentation.rest))
+    return calm(policy) if recipe.augmentation.rest and calm_from <= 0 else policy
+
+
+def first_batch(plan: Plan) -> FirstBatch:
+    """The first batch of the plan's run: order, augmentation and size as training would draw them.
+
+    Raises DataError naming the file where an image cannot be read.
+    """
+    with training_loader(plan, workers=0, prefetch=0, cache=False) as loader:
+        batch = next(loader.epoch(0))
+    files = {image.id: image.path.name for image in plan.opened.train.images}
+    pixels = np.clip(batch.images, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
+    return FirstBatch(
+        np.ascontiguousarray(pixels), tuple(files[image_id] for image_id in batch.ids), tuple(batch.annotations),
+        assigned_of(plan.detector, batch), tuple(plan.opened.classes), plan.recipe.augmentation.policy,
+    )  # fmt: skip
+
+
+def assigned_of(detector: Detector, batch: Batch) -> tuple[Assigned, ...] | None:
+    """The priors of each image of the batch as plain arrays; None where the model does not tell them."""
+    device = next(detector.parameters()).device
+    truths = [Truth.of(annotations, device) for annotations in batch.annotations]
+    try:
+        found = detector.assign(truths)
+    except NotImplementedError:
+        return None
+    match, priors, level = found.match.cpu().numpy(), found.boxes.cpu().double().numpy(), found.level.cpu().numpy()
+    levels = int(level.max()) + 1 if len(level) else 0
+    return tuple(
+        Assigned(match[i], priors, level, levels, truth.boxes, truth.ignore | truth.crowd)
+        for i, truth in enumerate(batch.annotations)
+    )
+
+
+def unanswered(batch: FirstBatch) -> Sequence[tuple[str, int]]:
+    """(file, how many) of the images whose truths no prior answers for."""
+    return [(name, len(mine.unanswered)) for name, mine in zip(batch.names, batch.assigned or (), strict=False)
+            if len(mine.unanswered)]  # fmt: skip
