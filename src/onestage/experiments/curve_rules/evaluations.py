@@ -52,8 +52,10 @@ class ValidationBetter(Rule):
         if self.count < IN_A_ROW:
             return None
         return self.says(Says(
-            "", seen.step, f"the validation losses are {ratio:.2f} times the training losses, {self.count} times in a row",
-            "either training is made much harder than the task (augmentation), or its labels are worse, or validation images are in it",
+            "", seen.step,
+            f"the validation losses are {ratio:.2f} times the training losses, {self.count} times in a row",
+            "either training is made much harder than the task (augmentation), or its labels are worse, or "
+            "validation images are in it",
             "look for images in both sets, check the training labels, and try a milder augmentation.policy",
             {"ratio": ratio, "evaluations": self.count},
         ))  # fmt: skip
@@ -101,10 +103,13 @@ class Overfit(Rule):
         beside = "" if ratio is None else f"; validation losses are {ratio:.1f} times the training losses"
         return self.says(Says(
             "", seen.step,
-            f"{self.facts.metric} was best at epoch {self.best_epoch} ({self.best:.3f}) and is {seen.score:.3f} at epoch {seen.epoch}{beside}",
+            f"{self.facts.metric} was best at epoch {self.best_epoch} ({self.best:.3f}) and is "
+            f"{seen.score:.3f} at epoch {seen.epoch}{beside}",
             "the network learns the training images by heart; what comes now makes it worse on others",
-            f"end the run near epoch {self.best_epoch} (best.safetensors is of there), or add images, augmentation, or freeze more",
-            {"best": self.best, "best_epoch": self.best_epoch, "score": seen.score, "epoch": seen.epoch, "ratio": ratio},
+            f"end the run near epoch {self.best_epoch} (best.safetensors is of there), or add images, "
+            "augmentation, or freeze more",
+            {"best": self.best, "best_epoch": self.best_epoch, "score": seen.score, "epoch": seen.epoch,
+             "ratio": ratio},
         ))  # fmt: skip
 
     def _risen(self, seen: Evaluated) -> float | None:
@@ -149,7 +154,8 @@ class Plateau(Rule):
             return None
         return self.says(Says(
             "", seen.step,
-            f"{self.facts.metric} has stood at {self.best:.3f} since epoch {self.best_epoch} ({self.since} evaluations), the training loss too",
+            f"{self.facts.metric} has stood at {self.best:.3f} since epoch {self.best_epoch} ({self.since} "
+            "evaluations), the training loss too",
             f"the remaining {100 * left:.0f} % of the run will change little at this learning rate",
             "let the learning rate fall now (schedule.milestones, fewer epochs), or end the run",
             {"best": self.best, "best_epoch": self.best_epoch, "evaluations": self.since, "left": left},
@@ -184,9 +190,13 @@ class ZeroScore(Rule):
         if self.count < IN_A_ROW or not learnt or seen.step < max(200, 0.3 * self.facts.steps):
             return None
         return self.says(Says(
-            "", seen.step, f"mAP50 is {seen.found:.4f} for the {self.count}. time, while the training loss fell from {self.start:.3g} to {loss:.3g}",
-            "what is learnt is not what is judged: other classes, other boxes or other pixels in validation than in training",
-            "compare the class lists and the box formats of the two sets, and draw a few predictions (onestage predict)",
+            "", seen.step,
+            f"mAP50 is {seen.found:.4f} for the {self.count}. time, while the training loss fell from "
+            f"{self.start:.3g} to {loss:.3g}",
+            "what is learnt is not what is judged: other classes, other boxes or other pixels in validation "
+            "than in training",
+            "compare the class lists and the box formats of the two sets, and draw a few predictions "
+            "(onestage predict)",
             {"mAP50": seen.found, "evaluations": self.count, "loss": loss, "start": self.start},
         ))  # fmt: skip
 
@@ -208,9 +218,12 @@ class ValidationNotFinite(Rule):
         if self.count < 2:
             return None
         return self.says(Says(
-            "", seen.step, f"the validation loss of {', '.join(seen.broken)} is not a finite number, {self.count} times in a row",
-            "one image is enough: the score may be right, but overfitting cannot be seen, and exp or 16 bits overflow on it",
-            "judge with precision=fp32 once; if it stays, look for empty or inverted boxes in the validation set (doctor)",
+            "", seen.step,
+            f"the validation loss of {', '.join(seen.broken)} is not a finite number, {self.count} times in a row",
+            "one image is enough: the score may be right, but overfitting cannot be seen, and exp or 16 bits "
+            "overflow on it",
+            "judge with precision=fp32 once; if it stays, look for empty or inverted boxes in the validation "
+            "set (doctor)",
             {"parts": seen.broken, "evaluations": self.count},
         ))  # fmt: skip
 
@@ -241,7 +254,8 @@ class ClassesExchanged(Rule):
         said = ", ".join(f"{true} as {found} ({100 * share:.0f} %)" for true, (found, share) in list(taken.items())[:4])
         return self.says(Says(
             "", seen.step, f"classes are answered by others' names: {said}",
-            "the names or numbers of the classes differ between training and validation: boxes may be right, the score is near 0",
+            "the names or numbers of the classes differ between training and validation: boxes may be right, "
+            "the score is near 0",
             "compare the order of the class names in both sets (data.yaml, classes, category ids), and set classes=[…]",
             {"answered": {true: found for true, (found, _) in taken.items()}},
         ))  # fmt: skip

@@ -80,7 +80,7 @@ class Facts:
 
     @classmethod
     def of(cls, recipe: Mapping[str, Any], info: Mapping[str, Any], **known: Any) -> Facts:
-        """From a completed recipe, as recipe.yaml holds it, and run.json; `known` are fields the caller knows better."""
+        """From a completed recipe, as in recipe.yaml, and run.json; `known` are fields the caller knows better."""
         data = _mapping(info.get("data"))
         classes = list(recipe.get("classes") or data.get("classes") or ())
         images = int(_mapping(data.get("train")).get("images") or 0)

@@ -1,4 +1,4 @@
-"""Rules about gradients and steps: dead parts, clipping, skipping, learning rates at nothing, frozen parts that move."""
+"""Rules about steps: dead parts, clipping, skipping, rates at nothing, frozen parts that move."""
 
 from __future__ import annotations
 
@@ -57,8 +57,10 @@ class DeadPart(Rule):
     def _dead(self, about: str, name: str, steps: int, step: int) -> list[Finding] | None:
         return self.says(Says(
             about, step, f"the gradient of {name} has been 0 for about {steps} steps",
-            "its weights stay as they are: activations at 0 everywhere (dead ReLUs), a cut in the graph, or a loss without its part",
-            "lower optimiser.lr and start again from earlier weights; if it was so from step 1, check that the loss reaches this part",
+            "its weights stay as they are: activations at 0 everywhere (dead ReLUs), a cut in the graph, or "
+            "a loss without its part",
+            "lower optimiser.lr and start again from earlier weights; if it was so from step 1, check that "
+            "the loss reaches this part",
             {"part": about or None, "steps": steps},
         ))  # fmt: skip
 
@@ -85,9 +87,12 @@ class ClippedGradient(Rule):
         norm = mean(self.blocks["norm"])
         return self.says(Says(
             "", seen.step,
-            f"{100 * share:.0f} % of the last {SPAN * BLOCK} gradients were clipped: mean norm {norm:.3g}, clip {self.facts.clip:g}",
-            "steps have one length whatever the gradient says: clip acts as the learning rate, and optimiser.lr hardly does",
-            f"lower optimiser.lr, lengthen schedule.warmup, or set clip to {2 * norm:.2g} if these norms are usual for the model",
+            f"{100 * share:.0f} % of the last {SPAN * BLOCK} gradients were clipped: mean norm {norm:.3g}, "
+            f"clip {self.facts.clip:g}",
+            "steps have one length whatever the gradient says: clip acts as the learning rate, and "
+            "optimiser.lr hardly does",
+            f"lower optimiser.lr, lengthen schedule.warmup, or set clip to {2 * norm:.2g} if these norms are "
+            "usual for the model",
             {"share": share, "norm": norm, "clip": self.facts.clip},
         ))  # fmt: skip
 
@@ -109,8 +114,10 @@ class SkippedSteps(Rule):
             return None
         return self.says(Says(
             "", seen.step, f"{round(share * SPAN * BLOCK)} of the last {SPAN * BLOCK} steps were skipped",
-            "their images teach nothing, and the cause is still there: the run goes on with a smaller set than it was given",
-            "read the reports in recorder/: mend the images they name, or set precision=fp32 or bf16 where the scale overflowed",
+            "their images teach nothing, and the cause is still there: the run goes on with a smaller set "
+            "than it was given",
+            "read the reports in recorder/: mend the images they name, or set precision=fp32 or bf16 where "
+            "the scale overflowed",
             {"share": share, "steps": SPAN * BLOCK},
         ))  # fmt: skip
 
@@ -190,7 +197,8 @@ class NothingMoves(Rule):
         if self.facts.optimiser.lower() in ("adam", "adamw", "nadam") and self.spent + ahead < UNMOVED:
             return f"{self.facts.optimiser} moves no weight by more than about {self.spent + ahead:.1e} in all"
         if self.update and self.facts.weight_norm and self.update * left < 0.1 * TINY * self.facts.weight_norm:
-            return f"all updates to come are at most {self.update * left:.1e} of weights of norm {self.facts.weight_norm:.3g}"
+            total = self.facts.weight_norm
+            return f"all updates to come are at most {self.update * left:.1e} of weights of norm {total:.3g}"
         return None
 
 
@@ -207,7 +215,8 @@ class FrozenMoved(Rule):
             if change > 0:
                 found += self.says(Says(
                     part, seen.step, f"{part} is frozen, yet a value of it has moved by {change:.3g} since the start",
-                    "the run is not what its recipe says: weight decay, momentum or the statistics of batch norms reach it",
+                    "the run is not what its recipe says: weight decay, momentum or the statistics of batch "
+                    "norms reach it",
                     "report this with run.json; until then norms=frozen keeps the statistics in place",
                     {"part": part, "change": change},
                 )) or []  # fmt: skip

@@ -82,7 +82,8 @@ class EmptyLevel(Chapter):
             str(level), step,
             f"level {level + 1} of {last + 1}{which.get(level, '')} has had no positive for {quiet} steps: {reason}",
             "its heads learn only to say no, and objects of its sizes are left to levels whose priors fit them badly",
-            "compare the sizes of the boxes with the priors (data stats, data anchors): fit the anchors, or change size",
+            "compare the sizes of the boxes with the priors (data stats, data anchors): fit the anchors, or "
+            "change size",
             {"level": level, "steps": quiet, "positives_per_level": list(self.totals)},
         ))  # fmt: skip
 
@@ -162,7 +163,8 @@ class BatchesAlike(Rule):
             return None
         return self.says(Says(
             "", seen.step,
-            f"the last {self.alike} batches had the same {seen.positives:g} positives and losses within {100 * SAME:g} %",
+            f"the last {self.alike} batches had the same {seen.positives:g} positives and losses within "
+            f"{100 * SAME:g} %",
             "the network sees the same images over and over and learns them by heart",
             "check the list of images for repeats, and that the order is drawn anew for each epoch",
             {"steps": self.alike, "positives_per_level": list(seen.levels)},
@@ -200,7 +202,8 @@ class PositivesJump(Chapter):
         return self.says(Says(
             "", seen.step,
             f"positives per image went from {middle:.3g} to {now:.3g} and have stayed there for {AFTER * BLOCK} steps",
-            "the loss is an average over positives: it is now made of other objects, and does not compare with what was before",
+            "the loss is an average over positives: it is now made of other objects, and does not compare "
+            "with what was before",
             "find what changed at this step: the images (other folder, other filter), their size, or the matching",
             {"before": middle, "after": now},
         ))  # fmt: skip

@@ -46,7 +46,8 @@ class ChanceLevel(Rule):
             f"the class loss has stood at {mean(losses):.4f} for {span * BLOCK} steps, {100 * off:.1f} % from the "
             f"chance level {level:.4f}",
             "the head gives every prior the same scores: it has learnt how rare objects are and nothing of the image",
-            "look for a dead part or labels that do not fit the images, then try a lower optimiser.lr or pretrained weights",
+            "look for a dead part or labels that do not fit the images, then try a lower optimiser.lr or "
+            "pretrained weights",
             {"loss": mean(losses), "chance": level, "steps": span * BLOCK},
         ))  # fmt: skip
 
@@ -74,7 +75,8 @@ class HighStart(Rule):
         return self.says(Says(
             "", seen.step,
             f"the class loss starts at {middle:.1f}, {middle / level:.0f} times the {level:.2f} of equal scores",
-            "a fresh head is that sure and wrong only when its input is far too large: the first steps are spent on undoing it",
+            "a fresh head is that sure and wrong only when its input is far too large: the first steps are "
+            "spent on undoing it",
             "check that images are normalised as the weights expect, and that all of the backbone was loaded",
             {"loss": middle, "untrained": level},
         ))  # fmt: skip
@@ -109,9 +111,12 @@ class LossFlat(Rule):
             return None
         return self.says(Says(
             "", seen.step,
-            f"the loss has not fallen in {seen.step} steps: {self.start:.4g} at the start, {self.least:.4g} at its least",
-            "no step so far made the answers fit the truth better; heads that start at random fall within the first hundreds",
-            "raise optimiser.lr tenfold or lower it tenfold, and look at a batch with --dry-run: boxes must lie on objects",
+            f"the loss has not fallen in {seen.step} steps: {self.start:.4g} at the start, {self.least:.4g} "
+            "at its least",
+            "no step so far made the answers fit the truth better; heads that start at random fall within "
+            "the first hundreds",
+            "raise optimiser.lr tenfold or lower it tenfold, and look at a batch with --dry-run: boxes must "
+            "lie on objects",
             {"start": self.start, "least": self.least, "now": value},
         ))  # fmt: skip
 

@@ -90,10 +90,12 @@ class MemoryGrows(Readings):
             return None
         until = ""
         if limit is not None and self.per_step() > 0:
-            until = f"; the limit of {limit / MEBI:.0f} MiB is reached at step {seen.step + (limit - last) / self.per_step():.0f}"
+            end = seen.step + (limit - last) / self.per_step()
+            until = f"; the limit of {limit / MEBI:.0f} MiB is reached at step {end:.0f}"
         return self.says(Says(
             "", seen.step,
-            f"memory grew from {first / MEBI:.0f} to {last / MEBI:.0f} MiB in {self.steps[-1] - self.steps[0]} steps, at every reading",
+            f"memory grew from {first / MEBI:.0f} to {last / MEBI:.0f} MiB in "
+            f"{self.steps[-1] - self.steps[0]} steps, at every reading",
             f"the system will end the run when there is no more{until}",
             "set cache=false and workers=0 and see which of them ends the growth",
             {"first": first, "last": last, "per_step": self.per_step()},
