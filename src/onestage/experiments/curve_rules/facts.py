@@ -1,0 +1,137 @@
+"""What the rules must know of a run beside its rows: classes, ratio, schedule, stages, frozen parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from onestage.experiments.curve_rules import chance
+
+if TYPE_CHECKING:
+    from onestage.experiments.run import Run
+
+FRESH = (None, "none", "imagenet")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A run as its rules see it; what is unknown stays at its default, and rules that need it stay silent.
+
+    `class_counts`: boxes per class in training. `class_loss`: "softmax-ohem" (with `ratio` negatives per positive) or
+    "focal" (with `priors` of an image, `gamma`, `alpha`); any other gives its `chance` and `start` level per positive.
+    `class_part`: that part's name in the rows. `warmup` in steps. `calm_epoch`: from which augmentation is calm,
+    0-based. `legs`: first steps (0-based) of the later stages. `level_shares`: share of the truths that each level
+    should get by size. `anchored`: whether a truth goes to the level of its best anchor (YOLO). `fresh`: heads start
+    from random weights. `memory_limit`: bytes there are.
+    """
+
+    class_counts: tuple[float, ...] = ()
+    classes: int = 0
+    class_loss: str | None = None
+    class_part: str = "cls"
+    ratio: float = 3.0
+    priors: int | None = None
+    gamma: float = 2.0
+    alpha: float = 0.25
+    chance: float | None = None
+    start: float | None = None
+    optimiser: str = "adamw"
+    steps: int = 0
+    steps_per_epoch: int = 0
+    epochs: int = 0
+    batch: int = 0
+    images: int = 0
+    warmup: int = 0
+    clip: float = 0.0
+    metric: str = "mAP50-95"
+    evaluations: int = 0
+    calm_epoch: int | None = None
+    legs: tuple[int, ...] = ()
+    frozen: tuple[str, ...] = ()
+    level_shares: tuple[float, ...] = ()
+    anchored: bool = False
+    fresh: bool = True
+    memory_limit: float | None = None
+    weight_norm: float | None = None
+    class_names: tuple[str, ...] = field(default=())
+
+    def chance_level(self, positives_per_image: float) -> float | None:
+        """The class loss per positive of a head that sees nothing; None where it is not known."""
+        if self.chance is not None:
+            return self.chance
+        shares = self.class_counts or ((1.0,) if self.classes == 1 else ())
+        if not shares or sum(shares) <= 0:
+            return None
+        if self.class_loss == "softmax-ohem":
+            return chance.mined(self.ratio, shares)
+        if self.class_loss == "focal" and self.priors and positives_per_image > 0:
+            negatives = max(self.priors / positives_per_image - 1, 0.0)
+            return chance.focal(negatives, [n / sum(shares) for n in shares], self.gamma, self.alpha)
+        return None
+
+    def start_level(self) -> float | None:
+        """The class loss per positive of a head with equal scores; None where it is not known."""
+        if self.start is not None:
+            return self.start
+        return (
+            chance.untrained(self.ratio, self.classes) if self.class_loss == "softmax-ohem" and self.classes else None
+        )
+
+    @classmethod
+    def of(cls, recipe: Mapping[str, Any], info: Mapping[str, Any], **known: Any) -> Facts:
+        """From a completed recipe, as in recipe.yaml, and run.json; `known` are fields the caller knows better."""
+        data = _mapping(info.get("data"))
+        classes = list(recipe.get("classes") or data.get("classes") or ())
+        images = int(_mapping(data.get("train")).get("images") or 0)
+        epochs, batch = int(recipe.get("epochs") or 0), int(recipe.get("batch") or 0)
+        per_epoch = max(images // batch, 1) if images and batch else 0
+        every = int(_mapping(recipe.get("validation")).get("every") or 0)
+        augmentation, schedule = _mapping(recipe.get("augmentation")), _mapping(recipe.get("schedule"))
+        rest = float(augmentation.get("rest") or 0)
+        stages = recipe.get("stages") or ()
+        found: dict[str, Any] = {
+            "classes": len(classes), "class_names": tuple(map(str, classes)), **_loss_of(recipe),
+            "optimiser": str(_mapping(recipe.get("optimiser")).get("name") or "adamw"), "epochs": epochs,
+            "batch": batch, "images": images, "steps_per_epoch": per_epoch, "steps": per_epoch * epochs,
+            "warmup": int(schedule.get("warmup") or 0), "clip": float(recipe.get("clip") or 0),
+            "metric": str(_mapping(recipe.get("validation")).get("metric") or "mAP50-95"),
+            "evaluations": -(-epochs // every) if every else 0, "legs": _legs(stages, per_epoch),
+            "calm_epoch": round(epochs * (1 - rest)) if rest and epochs else None,
+            "frozen": tuple(recipe.get("freeze") or ()), "fresh": recipe.get("weights") in FRESH,
+        }  # fmt: skip
+        return cls(**{**found, **known})
+
+    @classmethod
+    def of_run(cls, run: Run) -> Facts:
+        """From a run folder; the boxes per class are those of its judgement, where it has one."""
+        info, rows = run.info, run.metrics.get("rows") or []
+        counts = {row["class"]: float(row["n"]) for row in rows if row.get("class") is not None and row.get("n")}
+        facts = cls.of(run.recipe, info)
+        names = facts.class_names
+        known = {"class_counts": tuple(counts.get(name, 0.0) for name in names)} if counts and names else {}
+        parents = info.get("parents") or ()
+        return cls.of(run.recipe, info, **known, fresh=facts.fresh and not parents)
+
+
+def _loss_of(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What the model's name and options say of its class loss."""
+    model, options = str(recipe.get("model") or ""), _mapping(recipe.get("options"))
+    if model.startswith("yolo"):
+        return {"class_loss": None, "anchored": True}
+    default = "focal" if model.startswith("ssd-") else "softmax-ohem"
+    ratio = 7.0 if model.startswith("faceboxes") else 3.0
+    return {
+        "class_loss": str(options.get("class_loss") or default), "ratio": float(options.get("negatives", ratio)),
+        "gamma": float(options.get("gamma", 2.0)), "alpha": float(options.get("alpha", 0.25)),
+    }  # fmt: skip
+
+
+def _legs(stages: Sequence[Any], per_epoch: int) -> tuple[int, ...]:
+    """First steps of the stages after the first, where each says its epochs."""
+    lengths = [int(stage.get("epochs") or 0) for stage in stages if isinstance(stage, Mapping)]
+    return tuple(sum(lengths[:i]) * per_epoch for i in range(1, len(lengths)))
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
