@@ -134,17 +134,17 @@ class Multibox(Detector):
 
     def assign(self, truths: Sequence[Truth]) -> Assignment:
         """Which prior answers for which truth; see `match_batch`."""
-        priors = cast(Tensor, self.priors)
+        priors = self.priors
         level = torch.repeat_interleave(torch.tensor(self.levels, device=priors.device))
         return Assignment(match_batch(truths, priors, self.options), to_corners(priors), level)
 
     def prior_losses(self, raw: Raw, truths: Sequence[Truth]) -> dict[str, Tensor]:
         """The parts "cls" and "box" of every prior (B, P)."""
-        return prior_losses(raw, truths, cast(Tensor, self.priors), self.options)[0]
+        return prior_losses(raw, truths, self.priors, self.options)[0]
 
     def terms(self, raw: Raw, truths: Sequence[Truth], image: int, prior: int) -> dict[str, float]:
         """What the loss of one prior is made of; see `multibox_terms`."""
-        priors = cast(Tensor, self.priors)
+        priors = self.priors
         row = int(match_batch(truths[image : image + 1], priors, self.options)[0, prior])
         return multibox_terms(
             raw.offsets[image, prior], raw.logits[image, prior], priors[prior], truths[image], row, self.options

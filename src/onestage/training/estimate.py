@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from onestage.data.loader import GIB, Loader
+from onestage.data.loader import GIB
 from onestage.experiments.naming import runs_root
 from onestage.experiments.run import Run
 from onestage.records import Finding, Where

@@ -8,12 +8,19 @@ from typing import Any
 from onestage.boxes.selection import PRESETS, Selection
 from onestage.data.detections.coco_json import coco_results
 from onestage.data.loader import Loader
-from onestage.evaluation import Evaluation, evaluate
+from onestage.evaluation import Evaluation, evaluate, lay_out
+from onestage.evaluation.confusion import confusion
 from onestage.experiments.run import Run
 from onestage.models.detector import Detector
 from onestage.models.inference import TorchPredictor
+from onestage.records import Detections, ImageId
 from onestage.training.plan import Plan
 from onestage.training.validate import Measured, detect_dataset
+
+Found = Mapping[ImageId, Detections]
+Taken = dict[str, dict[str, int]]
+# Detections below this score do not tell what a class is taken for.
+SURE = 0.3
 
 
 class Judge:
@@ -29,11 +36,14 @@ class Judge:
         """End what the loader keeps running."""
         self.loader.close()
 
-    def row(self, detector: Detector, steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """The columns of results.csv that judging gives: losses of the `steps` since the last row, and metrics."""
+    def row(self, detector: Detector, steps: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], Taken]:
+        """The columns of results.csv that judging gives: losses of the `steps` since the last row, and metrics.
+
+        And which class was taken for which, {class of the truth: {class said: how often}}, where there are several.
+        """
         answers = self._answers(detector)
-        evaluation = self._evaluate(answers, intervals=False, protocols=("voc10", "coco"))
-        metrics, row = evaluation.metrics, {}
+        found = self._detect(answers)
+        metrics, row = self._evaluate(found, False, ("voc10", "coco")).metrics, {}
         for kind, column in (("weighted", "train"), ("raw", "train_raw")):
             for name in steps[-1][kind] if steps else ():
                 row[f"{column}/{name}"] = sum(step[kind][name] for step in steps) / len(steps)
@@ -44,12 +54,15 @@ class Judge:
         row["metrics/mAP50-95"] = metrics.value("mAP50-95", "coco")
         row["metrics/precision"] = metrics.value("precision", "voc10")
         row["metrics/recall"] = metrics.value("recall", "voc10")
-        return row | {f"lr/{name}": rate for name, rate in (steps[-1]["lr"].items() if steps else ())}
+        row |= {f"lr/{name}": rate for name, rate in (steps[-1]["lr"].items() if steps else ())}
+        return row, self._taken(found)
 
     def final(self, detector: Detector, run: Run) -> Evaluation:
         """Judge by every protocol of the recipe, with intervals; predictions and metrics are kept in the run."""
         limits = self.plan.recipe.validation
-        evaluation = self._evaluate(self._answers(detector), True, limits.protocols, run)
+        found = self._detect(self._answers(detector))
+        run.write_predictions(coco_results(found))
+        evaluation = self._evaluate(found, True, limits.protocols)
         run.write_metrics({**evaluation.as_dict(), "iou_nms": limits.iou})
         return evaluation
 
@@ -58,15 +71,25 @@ class Judge:
             detector.resized(self.size)
         return Measured(TorchPredictor(detector, str(self.plan.recipe.precision)))
 
-    def _evaluate(
-        self, answers: Measured, intervals: bool, protocols: tuple[str, ...], keep: Run | None = None
-    ) -> Evaluation:
+    def _detect(self, answers: Measured) -> Found:
         limits, val = self.plan.recipe.validation, self.plan.opened.val
         selection = Selection(limits.score, limits.iou, PRESETS["evaluate"].per_class, PRESETS["evaluate"].per_image)
-        found = detect_dataset(answers, val, self.loader, selection, lambda done: self.progress(done, len(val)))
-        if keep is not None:
-            keep.write_predictions(coco_results(found))
+        return detect_dataset(answers, val, self.loader, selection, lambda done: self.progress(done, len(val)))
+
+    def _evaluate(self, found: Found, intervals: bool, protocols: tuple[str, ...]) -> Evaluation:
+        val = self.plan.opened.val
         return evaluate(
             val.truths, found, self.plan.opened.classes, protocols, intervals, sizes=val.sizes,
-            score_floor=selection.score,
+            score_floor=self.plan.recipe.validation.score,
         )  # fmt: skip
+
+    def _taken(self, found: Found) -> Taken:
+        """Which class was taken for which, by detections that are fairly sure."""
+        classes = self.plan.opened.classes
+        if len(classes) < 2:
+            return {}
+        counts = confusion(lay_out(self.plan.opened.val.truths, found, classes), SURE).counts[:-1, :-1]
+        return {
+            true: {said: int(n) for said, n in zip(classes, row, strict=True) if n}
+            for true, row in zip(classes, counts.tolist(), strict=True)
+        }

@@ -45,6 +45,7 @@ class StepRecord:
     grad_norm: float
     images: int
     seconds: dict[str, float]
+    truths: int = 0
     ids: list[Any] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -55,7 +56,7 @@ class StepRecord:
             "step": self.step, "epoch": self.epoch, "time": round(since_start, 3), "loss": self.loss,
             "raw": self.raw, "weighted": self.weighted, "positives": self.positives,
             "positives_per_level": self.positives_per_level, "lr": self.lr, "grad_norm": self.grad_norm,
-            "images": self.images, **self.extra, "seconds": seconds,
+            "images": self.images, "truths": self.truths, **self.extra, "seconds": seconds,
         }  # fmt: skip
 
 
@@ -246,7 +247,8 @@ def _record(evidence: Evidence, seconds: dict[str, float], extra: dict[str, Any]
     return StepRecord(
         evidence.step, evidence.epoch, evidence.loss, evidence.raw, evidence.weighted,
         sum(evidence.positives_per_level), evidence.positives_per_level, evidence.lr,
-        math.nan if evidence.grad_norm is None else evidence.grad_norm, evidence.images, seconds, ids, extra,
+        math.nan if evidence.grad_norm is None else evidence.grad_norm, evidence.images, seconds,
+        sum(len(truth) for one in evidence.passes for truth in one.batch.annotations), ids, extra,
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from onestage.models.detector import Detector
 from onestage.models.weights import as_safetensors, load_fitting, read_card, read_state
 from onestage.training.averaging import Averaged
 from onestage.training.judging import Judge
+from onestage.training.lookout import Lookout
 from onestage.training.loop import Loop, RollBack, StepRecord
 from onestage.training.machine import engine
 from onestage.training.plan import Plan
@@ -56,6 +57,7 @@ class Session:
             drop_last=len(plan.opened.train) >= recipe.batch, workers=recipe.workers, cache=recipe.cache,
         )  # fmt: skip
         self.judge = Judge(plan, watcher.judging)
+        self.lookout = Lookout(run, plan, watcher.found)
         self.seconds = {"data": 0.0, "train": 0.0, "eval": 0.0, "total": 0.0}
         self.best: dict[str, Any] | None = None
         self.since_judged: list[Mapping[str, Any]] = []  # rows of steps.jsonl
@@ -64,7 +66,7 @@ class Session:
     def go(self, state: Mapping[str, Any] | None = None) -> Run:
         """Train to the end and judge; raises what stopped it, with the run's status saying so."""
         if state is None:
-            self.loop.enter(self.legs[0])
+            self._enter(self.legs[0])
         else:
             self._take_up(state)
         self.start = time.perf_counter() - self.seconds["total"]
@@ -97,6 +99,8 @@ class Session:
         """Go on from a saved state."""
         inner = state["loop"]
         self.loop.restore(inner, self.legs[inner["leg"]])
+        self.lookout.enter(self.plan.detector, self.loop.frozen)
+        self.lookout.restore(state["lookout"])
         self.best, self.seconds = state["best"], dict(state["seconds"])
         step = self.loop.step
         judged = max((row["step"] for row in self.run.results if row["step"] <= step), default=0)
@@ -125,7 +129,7 @@ class Session:
         for epoch in range(first, epochs):
             leg = self._leg(epoch)
             if leg is not self.loop.leg:
-                self.loop.enter(leg)
+                self._enter(leg)
             policy = calm(self.policy) if epoch >= calm_from and recipe.augmentation.rest else self.policy
             batches = self.train.epoch(epoch, start=done, policy=policy)
             done = 0
@@ -135,15 +139,23 @@ class Session:
             if epoch + 1 == epochs or (epoch + 1) % every == 0:
                 self._judge(epoch)
 
+    def _enter(self, leg: Leg) -> None:
+        self.loop.enter(leg)
+        self.lookout.enter(self.plan.detector, self.loop.frozen)
+
     def _leg(self, epoch: int) -> Leg:
         return next(leg for leg in self.legs if epoch < leg.first_epoch + leg.epochs)
 
     def _account(self, record: StepRecord) -> None:
         self.seconds["data"] += record.seconds["data"]
         self.seconds["train"] += record.seconds["step"]
+        if len(self.legs) > 1:
+            record.extra["stage"] = self.loop.leg.index
+        self.lookout.complete(record)
         row = record.as_row(self._total())
         self.since_judged.append(row)
         self.run.append_step(row)
+        self.lookout.step(row)
         self.watcher.stepped(record, self.plan)
 
     def _judge(self, epoch: int) -> None:
@@ -152,7 +164,7 @@ class Session:
         The state is saved before best.safetensors is replaced: it says whether these weights are the best.
         """
         begin = time.perf_counter()
-        judged = self.judge.row(self._judged(), self.since_judged)
+        judged, confusion = self.judge.row(self._judged(), self.since_judged)
         self.seconds["eval"] += time.perf_counter() - begin
         row = {"epoch": epoch + 1, "step": self.loop.step, "time": round(self._total(), 2), **judged}
         self.since_judged = []
@@ -165,6 +177,7 @@ class Session:
         weights = as_safetensors(self._judged(), self.plan.opened.classes, recipe.options, recipe.fit, self.loop.step)
         self.run.write_file("weights/last.safetensors", weights)
         self.run.append_result(row)
+        self.lookout.evaluated(row, confusion)
         self._save_state()
         if best:
             self._keep_best()
@@ -201,7 +214,9 @@ class Session:
     def _save_state(self) -> None:
         begin = time.perf_counter()
         self.seconds["total"] = self._total()
-        save_state(self.run, {"loop": self.loop.state(), "best": self.best, "seconds": self.seconds})
+        save_state(self.run, {
+            "loop": self.loop.state(), "best": self.best, "seconds": self.seconds, "lookout": self.lookout.state(),
+        })  # fmt: skip
         self.saved = time.perf_counter()
         self.saving = self.saved - begin
 

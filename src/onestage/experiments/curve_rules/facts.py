@@ -94,7 +94,7 @@ class Facts:
             "classes": len(classes), "class_names": tuple(map(str, classes)), **_loss_of(recipe),
             "optimiser": str(_mapping(recipe.get("optimiser")).get("name") or "adamw"), "epochs": epochs,
             "batch": batch, "images": images, "steps_per_epoch": per_epoch, "steps": per_epoch * epochs,
-            "warmup": int(schedule.get("warmup") or 0), "clip": float(recipe.get("clip") or 0),
+            "warmup": _steps(schedule.get("warmup")), "clip": float(recipe.get("clip") or 0),
             "metric": str(_mapping(recipe.get("validation")).get("metric") or "mAP50-95"),
             "evaluations": -(-epochs // every) if every else 0, "legs": _legs(stages, per_epoch),
             "calm_epoch": round(epochs * (1 - rest)) if rest and epochs else None,
@@ -112,6 +112,12 @@ class Facts:
         known = {"class_counts": tuple(counts.get(name, 0.0) for name in names)} if counts and names else {}
         parents = info.get("parents") or ()
         return cls.of(run.recipe, info, **known, fresh=facts.fresh and not parents)
+
+
+def _steps(said: Any) -> int:
+    """Steps of a completed recipe's span: 500, or "500 steps"; 0 for whatever else."""
+    words = str(said or 0).split()
+    return int(words[0]) if words and words[0].isdigit() and words[1:] in ([], ["steps"], ["step"]) else 0
 
 
 def _loss_of(recipe: Mapping[str, Any]) -> dict[str, Any]:
