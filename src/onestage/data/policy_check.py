@@ -1,4 +1,4 @@
-"""Whether an augmentation policy moves pixels and boxes together, tried on pictures that were made up."""
+"""Whether an augmentation policy moves pixels and boxes together, tried on made-up pictures."""
 
 from __future__ import annotations
 
