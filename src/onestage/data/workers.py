@@ -1,4 +1,4 @@
-"""Processes that make batches, their images handed over in shared memory; the only part of data that needs torch."""
+"""Processes that make batches and hand the images over in shared memory; needs torch."""
 
 from __future__ import annotations
 
