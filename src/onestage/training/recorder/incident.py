@@ -1,0 +1,174 @@
+"""The report of a step that went wrong: JSON for programs, Markdown for people."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from onestage.errors import DivergedError
+from onestage.experiments.spikes import Spike
+from onestage.experiments.storage import as_json, write_bytes
+from onestage.records import Finding
+from onestage.training.recorder.causes import Diagnosis, Kind
+from onestage.training.recorder.culprit import Cause, Scene
+from onestage.training.recorder.ring import Entry
+
+DOCS = "docs/flight-recorder.md"
+_SHOWN_STEPS = 20
+_DONE = {
+    "stop": "the run was stopped", "skip": "the step was skipped: weights are as before it",
+    "rollback": "the run goes back to the last good state, with lower learning rates",
+    "go": "reported only: the step was done",
+}  # fmt: skip
+
+
+@dataclass
+class Incident:
+    """One step that went wrong, what it was, its causes, and what was done about it."""
+
+    step: int
+    epoch: int
+    kind: Kind
+    diagnosis: Diagnosis
+    decision: str
+    entry: Entry
+    before: Sequence[Entry]
+    files: Mapping[Any, str | None] = field(default_factory=dict)
+    spikes: Sequence[Spike] = ()
+    seconds: float = 0.0
+
+    @property
+    def culprit(self) -> Cause:
+        """The first cause."""
+        return self.diagnosis.culprit
+
+    def headline(self) -> str:
+        """What happened, in one sentence."""
+        place = f"at step {self.step} (epoch {self.epoch + 1})"
+        if self.kind == "spike":
+            said = "; ".join(f"{s.what} {s.value:.4g}, expected {s.expected:.4g}, {s.sigmas:.0f} robust deviations above" for s in self.spikes)  # fmt: skip
+            return f"a spike {place}: {said}"
+        words = {
+            "nan-loss": "the loss is not a finite number", "nan-gradient": "the gradient is not a finite number",
+            "overflow": "fp16 gradients overflow step after step", "batch": "the batch is wrong",
+            "odd-batch": "the batch is odd", "statistics": "running statistics are not finite",
+        }  # fmt: skip
+        return f"{words[self.kind]} {place}"
+
+    def finding(self, run: str | None = None) -> Finding:
+        """The incident as one finding; its code is that of the culprit."""
+        evidence = {
+            "incident": self.kind, "decision": self.decision, "sure": self.culprit.sure, "prior": None,
+            "formula": self.culprit.formula, "row": self.culprit.row, "report": f"recorder/{self.stem}.md",
+        }  # fmt: skip
+        if self.culprit.prior is not None:
+            evidence["prior"] = self.culprit.as_dict()["prior"]
+        return self.culprit.finding(self.step, {key: value for key, value in evidence.items() if value is not None})
+
+    def error(self) -> DivergedError:
+        """The failure that ends the run: names image, box, prior and formula; the hint is the remedy."""
+        rest = [f"consequence: {self.culprit.consequence}"] if self.culprit.consequence else []
+        rest += [f"{cause.code}: {cause.sentence()}" for cause in self.diagnosis.causes[1:]]
+        rest += [f"not looked at: {note}" for note in self.diagnosis.notes]
+        return DivergedError(
+            f"{self.headline()}: {self.culprit.sentence()}", problems=[*rest, f"report: recorder/{self.stem}.md"],
+            hint=self.culprit.remedy or None,
+        )  # fmt: skip
+
+    @property
+    def stem(self) -> str:
+        """The name of its files, without the ending."""
+        return f"step-{self.step:06d}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, as JSON can hold it."""
+        return {
+            "step": self.step, "epoch": self.epoch, "incident": self.kind, "headline": self.headline(),
+            "decision": self.decision, "done": _DONE[self.decision], "spikes": [spike.as_dict() for spike in self.spikes],
+            "causes": [cause.as_dict() for cause in self.diagnosis.causes], "notes": list(self.diagnosis.notes),
+            "batch": {**self.entry.as_row(), "images": self._images()},
+            "before": [entry.as_row() for entry in self.before[-_SHOWN_STEPS:]],
+            "replay": f"onestage replay RUN --step {self.step}", "diagnosis_seconds": round(self.seconds, 3),
+        }  # fmt: skip
+
+    def _images(self) -> list[dict[str, Any]]:
+        """The images of the batch; of a step that came to no pass only what is known."""
+        rows = self.entry.images() or [
+            {"image": image, "truths": None, "positives_per_level": [], "loss": {}, "seed": None}
+            for image in self.files
+        ]
+        return [{**row, "file": self.files.get(row["image"])} for row in rows]
+
+    def markdown(self, run: str = "RUN") -> str:
+        """The report for people; `run` is the name that the line for a replay shows."""
+        cause, lines = self.culprit, [f"# {_upper(self.headline())}", ""]
+        lines += [f"**{_upper(cause.what)}** ({cause.code}, {cause.sure}).", ""]
+        facts = [
+            ("Where", cause.place()), ("Formula", f"`{cause.formula}`" if cause.formula else ""),
+            ("Consequence", cause.consequence), ("Remedy", cause.remedy), ("Done", _DONE[self.decision]),
+            ("Tensors", ", ".join(cause.names[:20])),
+            ("See it again", f"`onestage replay {run} --step {self.step}`"),
+        ]  # fmt: skip
+        lines += [f"- {name}: {value}" for name, value in facts if value]
+        if cause.numbers:
+            lines += [
+                "",
+                "## The terms",
+                "",
+                *table(("formula", "value"), ((f"`{k}`", v) for k, v in cause.numbers.items())),
+            ]
+        if len(self.diagnosis.causes) > 1:
+            lines += ["", "## Also found", ""]
+            lines += [f"- {other.code} ({other.sure}): {other.sentence()}" for other in self.diagnosis.causes[1:]]
+        if self.diagnosis.notes:
+            lines += ["", "## Not looked at", "", *(f"- {note}" for note in self.diagnosis.notes)]
+        lines += ["", "## The images of the batch", "", *self._image_table()]
+        lines += ["", f"## The {len(self.before[-_SHOWN_STEPS:])} steps before", "", *self._step_table()]
+        return "\n".join([*lines, "", f"What these columns mean: {DOCS}", ""])
+
+    def _image_table(self) -> list[str]:
+        names = list(self.entry.parts)
+        rows = (
+            (row["file"] or row["image"], row["truths"], " ".join(map(str, row["positives_per_level"])),
+             *(row["loss"][name] for name in names), row["seed"])
+            for row in self._images()
+        )  # fmt: skip
+        return table(("image", "truths", "positives per level", *(f"{n} loss (sum)" for n in names), "seed"), rows)
+
+    def _step_table(self) -> list[str]:
+        names = ("step", "loss", "grad_norm", "update_norm", "lr", "truths", "positives", "scale", "decision")
+        rows = [entry.as_row() for entry in [*self.before[-_SHOWN_STEPS:], self.entry]]
+        shown = [name for name in names if any(row[name] is not None for row in rows)]
+        return table(shown, ([row[name] for name in shown] for row in rows))
+
+    def write(self, folder: Path, run: str = "RUN") -> Path:
+        """Put step-000123.json and .md into `folder`, each whole or not at all; raises StorageError."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{self.stem}.md"
+        write_bytes(folder / f"{self.stem}.json", as_json(self.as_dict()).encode())
+        write_bytes(path, self.markdown(run).encode())
+        return path
+
+
+def files_of(scene: Scene) -> dict[Any, str | None]:
+    """The files of all images of the step."""
+    return {image_id: scene.file(image_id) for batch in scene.batches for image_id in batch.ids}
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+    """A Markdown table."""
+    lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+    return lines + [f"| {' | '.join(_cell(value) for value in row)} |" for row in rows]
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.5g}" if math.isfinite(value) else f"**{value}**"
+    return "" if value is None else str(value).replace("|", "\\|")
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]

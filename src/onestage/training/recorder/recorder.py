@@ -1,0 +1,231 @@
+"""The recorder itself: looks at every step, decides what becomes of a bad one, and counts."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from onestage.errors import DivergedError, OnestageError
+from onestage.experiments.spikes import Spike, Spikes
+from onestage.models.detector import Detector
+from onestage.records import Batch, Finding, ImageId
+from onestage.training.evidence import Evidence
+from onestage.training.recipe import Guard
+from onestage.training.recorder.batch_checks import Fault, check_batch
+from onestage.training.recorder.causes import Kind, diagnose
+from onestage.training.recorder.culprit import Scene
+from onestage.training.recorder.incident import Incident, files_of
+from onestage.training.recorder.ring import BoxTable, Entry, Ring
+from onestage.training.recorder.weight_checks import poisoned_statistics
+
+Decision = Literal["go", "skip", "stop", "rollback"]
+# fp16: so many gradients in a row that are not finite are more than the scaler looking for its scale.
+OVERFLOWS = 10
+# Running statistics are looked at every so many steps; they only matter when the model is judged.
+STATISTICS_EVERY = 50
+# A loss so many times the usual is a spike however few steps there are to compare with.
+SURGE = 1000.0
+# A run writes at most so many reports that did not stop it.
+MOST_REPORTS = 100
+
+
+class Recorder:
+    """Watches the steps of one run as `guard` says; `examine` before the optimiser's step, `done` after it.
+
+    `folder` is where reports go (the run's `recorder/`; None: nowhere), `run` its name for the replay line. `file_of`
+    gives the file of an image id, `classes` names labels, `weights` scale the parts of the loss, `precision` is that
+    of the forward pass. `spikes` replaces the watch on loss, gradient and positives.
+
+    Nothing it does changes weights, gradients, statistics or random states. Each process watches its own images:
+    where there are several, the loop must take the gravest of their decisions (`gravest`).
+    """
+
+    def __init__(
+        self,
+        guard: Guard | None = None,
+        *,
+        folder: Path | None = None,
+        run: str = "RUN",
+        file_of: Callable[[ImageId], Path | str | None] | None = None,
+        classes: Sequence[str] = (),
+        weights: Mapping[str, float] | None = None,
+        precision: str = "fp32",
+        spikes: Spikes | None = None,
+    ) -> None:
+        self.guard = guard or Guard()  # type: ignore[call-arg]
+        self.folder, self.run, self.file_of = folder, run, file_of
+        self.classes, self.weights, self.precision = tuple(classes), dict(weights or {}), precision
+        self.spikes = spikes or Spikes(self.guard.sigmas)
+        self.ring = Ring(self.guard.steps)
+        self.incidents: list[Incident] = []
+        self.unread: list[Finding] = []
+        self.counts = {"skip": 0, "rollback": 0, "reports": 0, "overflows": 0}
+        self._told: set[tuple[str, ImageId]] = set()
+
+    def before(self, step: int, epoch: int, batch: Batch, detector: Detector) -> Decision:
+        """Look at a batch before the forward pass; anything but "go" says that it must not be made.
+
+        Only labels and shapes count here, which would raise an error in the loss rather than make it nan; all else
+        waits for `examine`, where the step tells what came of it.
+        """
+        found = check_batch(batch, detector.classes, tuple(detector.size))
+        faults = [fault for fault in found if fault.code in ("label-out-of-range", "wrong-shape")]
+        if not faults:
+            return "go"
+        evidence = Evidence(step, epoch, [], math.nan, {}, {}, [], len(batch), {}, None, _size(batch))
+        scene = self._scene(evidence, detector, faults, [batch])
+        entry = self.ring.add(evidence, [])
+        entry.decision = self._policy(self.guard.nan)
+        return self._take(Incident(
+            step, epoch, "batch", diagnose(scene, "batch"), entry.decision, entry, scene.history, files_of(scene),
+        ))  # fmt: skip
+
+    def examine(self, evidence: Evidence, detector: Detector) -> Decision:
+        """What becomes of a step: "go", or by the guard's word "skip", "stop" or "rollback"."""
+        tables = [BoxTable.of(one.batch.annotations) for one in evidence.passes]
+        entry = self.ring.add(evidence, tables)
+        faults = self._faults(evidence, detector, tables)
+        kind = self._kind(evidence, detector, faults)
+        spikes: list[Spike] = []
+        if kind is None:
+            spikes = self._spikes(entry, evidence)
+            kind = "spike" if spikes else ("odd-batch" if self._new(faults, evidence) else None)
+        if kind is None:
+            return "go"
+        return self._incident(evidence, detector, faults, kind, spikes, entry)
+
+    def done(self, evidence: Evidence, seconds: Mapping[str, float]) -> None:
+        """Take in what only shows after the step: its update norm and how long it took."""
+        entry = self.ring.entries[-1] if self.ring.entries else None
+        if entry is not None and entry.step == evidence.step:
+            entry.update_norm = evidence.update_norm
+            entry.seconds = {key: round(value, 6) for key, value in seconds.items()}
+
+    def error(self) -> DivergedError:
+        """The failure of the last incident, to be raised where `examine` said "stop"."""
+        if not self.incidents:
+            return DivergedError("the run was stopped, and no step is known to have gone wrong")
+        error = self.incidents[-1].error()
+        spent = self.counts["skip"] + self.counts["rollback"]
+        if spent < self.guard.most:
+            return error
+        said = f"{spent} steps were skipped or rolled back before, guard.most is {self.guard.most}"
+        return DivergedError(error.message, problems=[*error.problems, said], hint=error.hint)
+
+    def take_findings(self) -> list[Finding]:
+        """The findings since the last call, for the terminal."""
+        taken, self.unread = self.unread, []
+        return taken
+
+    def state(self) -> dict[str, Any]:
+        """What an exact resume needs, as plain data; the ring itself starts empty."""
+        told = [[code, image] for code, image in sorted(self._told, key=str)]
+        return {"counts": dict(self.counts), "spikes": self.spikes.to_dict(), "told": told}
+
+    def restore(self, state: Mapping[str, Any], counts: bool = True) -> None:
+        """Go on from `state`. After a rollback leave `counts` as they are, or it would never be the last."""
+        self.spikes = Spikes.from_dict(state["spikes"])
+        self._told = {(code, image) for code, image in state["told"]}
+        if counts:
+            self.counts = {**self.counts, **state["counts"]}
+
+    def _faults(self, evidence: Evidence, detector: Detector, tables: Sequence[BoxTable]) -> list[Fault]:
+        found: list[Fault] = []
+        for part, (one, rows) in enumerate(zip(evidence.passes, tables, strict=True)):
+            found += [
+                fault._replace(part=part) for fault in check_batch(one.batch, detector.classes, evidence.size, rows)
+            ]
+        return found
+
+    def _kind(self, evidence: Evidence, detector: Detector, faults: Sequence[Fault]) -> Kind | None:
+        """What went wrong for sure, if anything."""
+        if not math.isfinite(evidence.loss):
+            return "nan-loss"
+        if evidence.grad_norm is None or not math.isfinite(evidence.grad_norm):
+            if evidence.scale is None:
+                return "nan-gradient"
+            self.counts["overflows"] += 1
+            return "overflow" if self.counts["overflows"] >= OVERFLOWS or evidence.scale < 1 else None
+        self.counts["overflows"] = 0
+        if any(fault.severe for fault in faults):
+            return "batch"
+        due = evidence.step % STATISTICS_EVERY == 1 and poisoned_statistics(detector) is not None
+        return "statistics" if due else None
+
+    def _spikes(self, entry: Entry, evidence: Evidence) -> list[Spike]:
+        row = {
+            "step": evidence.step, "epoch": evidence.epoch, "loss": evidence.loss, "grad_norm": evidence.grad_norm,
+            "positives": sum(evidence.positives_per_level), "images": evidence.images, "lr": evidence.lr,
+            "size": list(evidence.size),
+        }  # fmt: skip
+        found = self.spikes.look(row)
+        losses = [one.loss for one in self.ring.entries if one.step < evidence.step and math.isfinite(one.loss)] if evidence.loss > SURGE else []  # fmt: skip
+        if not found and losses and evidence.loss > SURGE * (usual := statistics.median(losses)):
+            found = [Spike("loss", evidence.loss, usual, math.inf)]
+        return found
+
+    def _new(self, faults: Sequence[Fault], evidence: Evidence) -> bool:
+        """Whether a fault that is not severe is told for the first time; each image is told of once."""
+        told = {(fault.code, evidence.passes[fault.part].batch.ids[fault.image]) for fault in faults}
+        new = not told <= self._told
+        self._told |= told
+        return new
+
+    def _scene(
+        self, evidence: Evidence, detector: Detector, faults: Sequence[Fault], batches: Sequence[Batch] = ()
+    ) -> Scene:
+        history = self.ring.last(len(self.ring.entries), before=evidence.step)
+        return Scene(
+            evidence, detector, faults, history, self.weights, self.precision, self.file_of, self.classes, batches
+        )
+
+    def _incident(
+        self, evidence: Evidence, detector: Detector, faults: Sequence[Fault], kind: Kind, spikes: Sequence[Spike],
+        entry: Entry,
+    ) -> Decision:  # fmt: skip
+        start = time.perf_counter()
+        scene = self._scene(evidence, detector, faults)
+        diagnosis = diagnose(scene, kind)
+        decision = self._policy(self.guard.spike if kind in ("spike", "odd-batch") else self.guard.nan)
+        entry.decision = decision
+        return self._take(Incident(
+            evidence.step, evidence.epoch, kind, diagnosis, decision, entry, scene.history, files_of(scene), spikes,
+            time.perf_counter() - start,
+        ))  # fmt: skip
+
+    def _policy(self, word: str) -> Decision:
+        """The guard's word as a decision; "stop" once skips and rollbacks are used up."""
+        if word == "report":
+            return "go"
+        if word in ("skip", "rollback"):
+            if self.counts["skip"] + self.counts["rollback"] >= self.guard.most:
+                return "stop"
+            self.counts[word] += 1
+        return word  # type: ignore[return-value]
+
+    def _take(self, incident: Incident) -> Decision:
+        """Keep, tell and write an incident; a report that cannot be written is no reason to lose the first error."""
+        self.incidents.append(incident)
+        self.unread.append(incident.finding())
+        self.counts["reports"] += 1
+        if self.folder is not None and (incident.decision == "stop" or self.counts["reports"] <= MOST_REPORTS):
+            try:
+                incident.write(self.folder, self.run)
+            except (OSError, OnestageError, ValueError) as error:
+                incident.diagnosis.notes.append(f"the report could not be written: {error}")
+        return incident.decision  # type: ignore[return-value]
+
+
+def gravest(decisions: Sequence[Decision]) -> Decision:
+    """Of the decisions of several processes the one that all must follow."""
+    order: tuple[Decision, ...] = ("go", "skip", "rollback", "stop")
+    return max(decisions, key=order.index, default="go")
+
+
+def _size(batch: Batch) -> tuple[int, int]:
+    height, width = batch.images.shape[2:]
+    return int(width), int(height)
