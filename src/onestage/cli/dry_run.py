@@ -10,8 +10,9 @@ from onestage.cli.terminal import Terminal
 from onestage.errors import UsageError
 
 if TYPE_CHECKING:
-    from onestage.training.estimate import Estimate, Share
+    from onestage.training.estimate import Estimate
     from onestage.training.first_batch import FirstBatch
+    from onestage.training.footprint import Share
     from onestage.training.plan import Plan
 
 PICTURE = "dry-run.png"
@@ -79,7 +80,7 @@ def _introduce(terminal: Terminal, plan: Plan) -> None:
 def show_estimate(terminal: Terminal, found: Estimate) -> None:
     """Three small tables: time, memory and disk, each by its parts and in all."""
     from onestage.cli.pace import clock
-    from onestage.training.estimate import in_bytes
+    from onestage.training.footprint import in_bytes
 
     low, high = found.seconds_range
     rows = [(s.name, _seconds(s.each), _count(s), _seconds(s.total)) for s in found.time if s.total]

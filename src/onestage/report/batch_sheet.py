@@ -45,8 +45,8 @@ def batch_sheet(shown: Sequence[SheetImage], classes: Sequence[str], title: str)
     """The pictures of a batch in one, uint8 RGB, `COLUMNS` to a row, each with a caption; ValueError where none is.
 
     Truths are white, their tags marked in the class's colour; the priors that answer for a truth are thin, in their
-    level's colour, the best fitting ones and not more than stay legible. A truth that no prior answers for is dashed red, a region to
-    ignore dashed grey. The caption counts all of them.
+    level's colour, the best fitting ones and not more than stay legible. A truth that no prior answers for is dashed
+    red, a region to ignore dashed grey. The caption counts all of them.
     """
     if not shown:
         raise ValueError("batch_sheet: expected at least one picture")
