@@ -93,7 +93,8 @@ def try_leg(plan: Plan, leg: Leg, loader: Loader, memory: Memory, budget: float)
     peak = PeakSince(plan.device)
     loop = _loop(plan, leg)
     batches = _again(loader)
-    first, kept_first = _counted(loop, next(batches), min(FIRST, whole))
+    _, kept_first = _counted(loop, next(batches), min(FIRST, whole))
+    first = _step(loop, next(batches), min(FIRST, whole))  # the one before paid for all that is made once
     weights, averaged = _state_bytes(loop.detector), _state_bytes(loop.averaged.model if loop.averaged else None)
     gradients = sum(_bytes(p.grad) for p in loop.trained if p.grad is not None)
     trial = Trial(leg, min(FIRST, whole), 1, weights, gradients, _optimiser_bytes(loop), averaged, 0.0, 0, 0.0)
@@ -131,7 +132,7 @@ def _enlarge(
 ) -> None:  # fmt: skip
     """Set the images of the trial's steps: the recipe's whole step, or what budget and memory allow."""
     tried, micro = trial.images, math.ceil(whole / pieces)
-    by_time = int(budget / 3 / max(seconds / tried, 1e-6))  # the first step is slow: this leaves room for several
+    by_time = int(budget / 4 / max(seconds / tried, 1e-6))  # four steps: one counted, two or more timed, one to judge
     free = memory.limit if memory.free is None else memory.free
     by_memory = int((SAFE * free - trial.fixed) / max(OVERHEAD * kept / tried, 1.0))
     if by_time >= whole and by_memory >= micro:
