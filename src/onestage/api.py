@@ -22,6 +22,8 @@ from onestage.experiments.storage import write_bytes
 from onestage.models.detector import Detector as Network
 from onestage.models.inference import TorchPredictor
 from onestage.models.weights import as_safetensors, load_detector, read_card, start_from
+from onestage.report.batch_sheet import write_batch_sheet
+from onestage.training.dry_run import DryRun, dry_run
 from onestage.training.fit import fit
 from onestage.training.judge import judge
 from onestage.training.keys import flat
@@ -133,6 +135,19 @@ class Detector:
         self.fit, self.options = card["fit"], card["options"]
         self._adopt(*load_detector(path), path, run)
         return run
+
+    def dry_run(self, data: str | Path, *, picture: str | Path | None = None, **keys: Any) -> DryRun:
+        """What `train` with the same words would do, and what it would take on this machine; nothing is trained.
+
+        `.plan.recipe` is the complete recipe, `.estimate` the seconds, memory and disk, `.first_batch` the images as
+        training would see them, `.findings` what stands in the way. `picture` writes the first batch with its boxes
+        and priors as a PNG file. Raises as `train` does before it writes anything, and DivergedError where the loss of
+        a first step is not a finite number.
+        """
+        found = dry_run(self._asked(data, keys))
+        if picture is not None:
+            write_batch_sheet(Path(picture), found.first_batch, found.title)
+        return found
 
     def val(
         self, data: str | Path | None = None, *, split: str | None = None, protocols: Sequence[str] | None = None,

@@ -10,14 +10,14 @@ from onestage.cli.terminal import Terminal
 from onestage.errors import UsageError
 
 if TYPE_CHECKING:
-    from onestage.training.estimate import Estimate, Share
+    from onestage.records import Finding
+    from onestage.training.estimate import Estimate
     from onestage.training.first_batch import FirstBatch
+    from onestage.training.footprint import Share
     from onestage.training.plan import Plan
 
-PICTURE = "dry-run.png"
-NO_PICTURE = "none"
-# Images of the batch that the picture shows; the others are counted with --json.
-SHOWN = 16
+# The picture's name where none is given, and the word for no picture.
+PICTURE, NO_PICTURE = "dry-run.png", "none"
 
 
 def show_plan(terminal: Terminal, keys: Mapping[str, Any], picture: str | None) -> None:
@@ -32,15 +32,11 @@ def show_plan(terminal: Terminal, keys: Mapping[str, Any], picture: str | None) 
 
     build(keys)  # a misspelt key is told before torch is loaded
     path = None if picture == NO_PICTURE else _picture_path(picture)
-    with terminal.waiting("reading the data, building the model"):
-        from onestage.training.estimate import estimate
-        from onestage.training.first_batch import first_batch
-        from onestage.training.plan import ask, make_plan
-
-        plan = make_plan(ask(keys))
-        batch = first_batch(plan)
+    with terminal.waiting("loading torch"):
+        from onestage.training.dry_run import dry_run
     with terminal.steps() as tell:
-        found = estimate(plan, progress=tell)
+        found = dry_run(keys, tell)
+    plan = found.plan
     _introduce(terminal, plan)
     terminal.say(yaml.safe_dump(plan.recipe.as_dict(), sort_keys=False, allow_unicode=True).rstrip())
     terminal.say()
@@ -48,18 +44,15 @@ def show_plan(terminal: Terminal, keys: Mapping[str, Any], picture: str | None) 
         f"{plan.steps:,} steps, {plan.steps_per_epoch} in each of {plan.recipe.epochs} epochs; nothing was trained"
     )
     terminal.say()
-    show_estimate(terminal, found)
+    _show_groups(terminal, plan)
+    show_estimate(terminal, found.estimate)
     if path is not None:
-        _write_picture(path, batch, plan)
-    _show_batch(terminal, batch, path)
-    _show_findings(terminal, found)
-    terminal.result({
-        "recipe": plan.recipe.as_dict(), "steps": plan.steps, "steps_per_epoch": plan.steps_per_epoch,
-        "data": plan.opened.described, "weights": plan.report.as_dict(), "measured": plan.measured,
-        "findings": [finding.as_dict() for finding in (*plan.opened.findings, *found.findings)],
-        "estimate": found.as_dict(),
-        "first_batch": {"picture": None if path is None else str(path), "images": batch.rows()},
-    })  # fmt: skip
+        from onestage.report.batch_sheet import write_batch_sheet
+
+        write_batch_sheet(path, found.first_batch, found.title)
+    _show_batch(terminal, found.first_batch, path)
+    _show_findings(terminal, found.findings)
+    terminal.result({**found.as_dict(), "picture": None if path is None else str(path)})
 
 
 def _introduce(terminal: Terminal, plan: Plan) -> None:
@@ -76,10 +69,22 @@ def _introduce(terminal: Terminal, plan: Plan) -> None:
     terminal.say()
 
 
+def _show_groups(terminal: Terminal, plan: Plan) -> None:
+    """What learns how fast, for each stage."""
+    for leg, rows in plan.groups:
+        cells = [
+            (row.group, row.norms, f"{row.numbers:,}", f"{row.lr:g}" if row.trainable else "-",
+             f"{row.decay:g}" if row.trainable else "-") for row in rows
+        ]  # fmt: skip
+        title = "" if len(plan.legs) == 1 else f"{leg.name}: {leg.epochs} epochs"
+        terminal.table(("parameters", "norms", "numbers", "lr", "decay"), cells, title, left=2)
+        terminal.say()
+
+
 def show_estimate(terminal: Terminal, found: Estimate) -> None:
     """Three small tables: time, memory and disk, each by its parts and in all."""
     from onestage.cli.pace import clock
-    from onestage.training.estimate import in_bytes
+    from onestage.training.footprint import in_bytes
 
     low, high = found.seconds_range
     rows = [(s.name, _seconds(s.each), _count(s), _seconds(s.total)) for s in found.time if s.total]
@@ -137,9 +142,9 @@ def _show_batch(terminal: Terminal, batch: FirstBatch, path: Path | None) -> Non
     terminal.facts(facts)
 
 
-def _show_findings(terminal: Terminal, found: Estimate) -> None:
+def _show_findings(terminal: Terminal, findings: Sequence[Finding]) -> None:
     colour = {"error": "red", "warning": "yellow", "note": "dim"}
-    for finding in found.findings:
+    for finding in findings:
         terminal.say(f"{finding.severity}: {finding.what}", style=colour[finding.severity])
         terminal.say(f"  {finding.consequence}; try: {finding.remedy}  docs/findings.md#{finding.code}")
 
@@ -158,28 +163,3 @@ def _picture_path(asked: str | None) -> Path:
         )
     make_room(path, "--picture")
     return path
-
-
-def _write_picture(path: Path, batch: FirstBatch, plan: Plan) -> None:
-    from onestage.experiments.storage import write_bytes
-    from onestage.report.batch_sheet import as_png, batch_sheet
-
-    write_bytes(path, as_png(batch_sheet(sheet_images(batch), batch.classes, _title(batch, plan))))
-
-
-def sheet_images(batch: FirstBatch) -> Sequence[Any]:
-    """The first images of the batch as the sheet takes them."""
-    from onestage.report.batch_sheet import SheetImage
-
-    assigned = batch.assigned or (None,) * len(batch.names)
-    whole = zip(batch.images, batch.names, batch.annotations, assigned, strict=True)
-    return [SheetImage(*one) for one in whole][:SHOWN]
-
-
-def _title(batch: FirstBatch, plan: Plan) -> str:
-    count = len(batch.names)
-    shown = f"{SHOWN} of the {count} images" if count > SHOWN else f"the {count} images"
-    return (
-        f"First step of {plan.recipe.model} on {Path(plan.recipe.data).name}: {shown}, "
-        f"seed {plan.recipe.seed}, policy {batch.policy}"
-    )

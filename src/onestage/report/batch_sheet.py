@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -14,12 +15,17 @@ from numpy.typing import NDArray
 
 import onestage.report.colours as colours
 from onestage.boxes.assigned import Assigned, level_sides
+from onestage.experiments.storage import write_bytes
 from onestage.records import Annotations, FloatArray
 from onestage.report.draw import Colour, Image, class_tag
+
+if TYPE_CHECKING:
+    from onestage.training.first_batch import FirstBatch
 
 # Okabe and Ito's colours and some between, from the finest level to the coarsest.
 LEVELS = ("#56B4E9", "#E69F00", "#2FCB9B", "#F0E442", "#E07BB5", "#FF7043", "#B39DDB", "#A5D66B")
 TILE, COLUMNS, GAP = 400, 4, 14
+SHOWN = 16  # images of a batch that a sheet shows at most
 _LINE, _MARGIN = 20, 16
 _FONT, _SMALL, _BIG = cv2.FONT_HERSHEY_SIMPLEX, 0.44, 0.62
 _PAPER, _INK, _PALE, _DARK = (250, 250, 248), (32, 32, 32), (120, 120, 120), (20, 20, 20)
@@ -45,8 +51,8 @@ def batch_sheet(shown: Sequence[SheetImage], classes: Sequence[str], title: str)
     """The pictures of a batch in one, uint8 RGB, `COLUMNS` to a row, each with a caption; ValueError where none is.
 
     Truths are white, their tags marked in the class's colour; the priors that answer for a truth are thin, in their
-    level's colour, the best fitting ones and not more than stay legible. A truth that no prior answers for is dashed red, a region to
-    ignore dashed grey. The caption counts all of them.
+    level's colour, the best fitting ones and not more than stay legible. A truth that no prior answers for is dashed
+    red, a region to ignore dashed grey. The caption counts all of them.
     """
     if not shown:
         raise ValueError("batch_sheet: expected at least one picture")
@@ -61,6 +67,16 @@ def batch_sheet(shown: Sequence[SheetImage], classes: Sequence[str], title: str)
         top, left = head.shape[0] + index // columns * (height + GAP), _MARGIN + index % columns * (width + GAP)
         sheet[top : top + panel.shape[0], left : left + panel.shape[1]] = panel
     return sheet
+
+
+def write_batch_sheet(path: Path, batch: FirstBatch, title: str) -> None:
+    """Write the picture of a run's first batch, of SHOWN images at most; StorageError where the disk refuses it."""
+    assigned = batch.assigned or (None,) * len(batch.names)
+    whole = zip(batch.images, batch.names, batch.annotations, assigned, strict=True)
+    shown = [SheetImage(*one) for one in whole][:SHOWN]
+    if len(shown) < len(batch.names):
+        title += f" (the first {len(shown)} are shown)"
+    write_bytes(path, as_png(batch_sheet(shown, batch.classes, title)))
 
 
 def as_png(sheet: Image) -> bytes:

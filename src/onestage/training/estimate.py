@@ -6,6 +6,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -14,40 +15,21 @@ from typing import Any
 
 import numpy as np
 
-from onestage.data.loader import GIB
 from onestage.experiments.naming import runs_root
 from onestage.experiments.run import Run
-from onestage.records import Finding, Where
+from onestage.records import Finding
 from onestage.training.capacity import Memory, free_disk, machine_memory, memory_for, resident
 from onestage.training.first_batch import training_loader
+from onestage.training.footprint import Share, areas, cached, disk_shares, memory_shares
 from onestage.training.judging import Judge
 from onestage.training.plan import Plan
-from onestage.training.stages import legs
+from onestage.training.shortages import disk_findings, host_findings, memory_findings
 from onestage.training.trial import Trial, try_leg
 
 # Seconds that the whole trial takes, about, shared by the legs of a run; judging and loading get a part each.
 BUDGET = 24.0
 # The least a forecast may be out by, on a machine that does nothing else; more where less than a whole step was tried.
 LEAST_SPREAD, SCALED_SPREAD = 0.1, 0.25
-# Bytes of a line of steps.jsonl, of a truth in validation.json, of a detection in predictions.json, of report.html.
-LINE, TRUTH, DETECTION, REPORT = 560, 260, 130, 4_000_000
-MOST_DETECTIONS = 300
-# States that lie in a run's folder at once: the last, the one before, one being written.
-STATES = 3
-
-
-@dataclass(frozen=True)
-class Share:
-    """A line of an estimate: so many `times` `each` (seconds or bytes), `total` in all."""
-
-    name: str
-    total: float
-    each: float | None = None
-    times: int | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """The line as plain values."""
-        return {"name": self.name, "total": self.total, "each": self.each, "times": self.times}
 
 
 @dataclass(frozen=True)
@@ -98,8 +80,8 @@ def estimate(plan: Plan, budget: float = BUDGET, progress: Callable[[str], None]
     with training_loader(plan, workers=0, prefetch=1) as loader:
         progress("loading the first batches")
         loading = _loading(plan, budget / 6)
-        trials = []
-        stages = legs(plan.recipe, plan.steps_per_epoch)
+        trials: list[Trial] = []
+        stages = plan.legs
         for leg in stages:
             progress("trying steps" + (f" of stage {leg.name}" if len(stages) > 1 else ""))
             seen = next((t for t in trials if t.leg.freeze == leg.freeze and t.leg.optimiser == leg.optimiser), None)
@@ -108,14 +90,14 @@ def estimate(plan: Plan, budget: float = BUDGET, progress: Callable[[str], None]
     progress("judging some validation images")
     judging = _judging(plan, trials, budget / 6)
     times, spread = _times(plan, trials, loading, judging)
-    memory, host = _memory(plan, trials, base)
-    disk = _disk(plan, trials)
+    memory, host = memory_shares(plan, trials, base)
+    disk = disk_shares(plan, trials)
     seconds = sum(share.total for share in times)
     peak = sum(share.total for share in memory)
     free = free_disk(runs_root())
-    findings = [*_memory_findings(plan, trials, peak, has), *_disk_findings(disk, free)]
+    findings = [*memory_findings(plan, trials, peak, has), *disk_findings(disk, free)]
     if host:
-        findings += _host_findings(sum(share.total for share in host), here)
+        findings += host_findings(sum(share.total for share in host), here)
     return Estimate(
         times, seconds, (seconds * (1 - spread[0]), seconds * (1 + spread[1])), memory, peak, has, host, disk, free,
         tuple(_notes(plan, trials)), tuple(findings),
@@ -138,7 +120,7 @@ def _loading(plan: Plan, budget: float) -> _Loading:
     """Seconds per batch of one loader alone, measured on the first batches, twice."""
     seconds: dict[str, list[float]] = {"cold": [], "warm": []}
     with training_loader(plan, workers=0, prefetch=0) as loader:
-        for name, taken in seconds.items():
+        for taken in seconds.values():
             until = time.perf_counter() + budget / 2
             before = time.perf_counter()
             for _ in islice(loader.epoch(0), len(seconds["cold"]) or 8):
@@ -166,7 +148,7 @@ def _judging(plan: Plan, trials: Sequence[Trial], budget: float) -> _Judging:
     places = np.linspace(0, len(val) - 1, count).round().astype(int)
     some = val.only({val.images[place].id for place in places}, val.split)
     part = replace(plan, opened=replace(plan.opened, val=some))
-    detector = _copy(plan)
+    detector = deepcopy(plan.detector).eval()
     judge = Judge(part, lambda done, total: None)
     try:
         begin = time.perf_counter()
@@ -181,19 +163,13 @@ def _judging(plan: Plan, trials: Sequence[Trial], budget: float) -> _Judging:
     return _Judging((middle - begin) * scale, (end - middle) * scale)
 
 
-def _copy(plan: Plan) -> Any:
-    from copy import deepcopy
-
-    return deepcopy(plan.detector).eval()
-
-
 def _times(
     plan: Plan, trials: Sequence[Trial], loading: _Loading, judging: _Judging
 ) -> tuple[tuple[Share, ...], tuple[float, float]]:  # fmt: skip
     """The parts of the run's time, and by which shares it may be less and more."""
     recipe, images = plan.recipe, min(plan.recipe.batch, len(plan.opened.train))
-    area, _ = _areas(plan)
-    kept, _ = _cached(plan)
+    area, _ = areas(plan)
+    kept, _ = cached(plan)
     loaders = max(recipe.workers, 1)
     warm = (loading.warm * kept + loading.cold * (1 - kept)) / loaders
     shares, low, high, total = [], 0.0, 0.0, 0.0
@@ -218,124 +194,6 @@ def _times(
     return tuple(shares), (low / max(total, 1e-9), high / max(total, 1e-9))
 
 
-def _areas(plan: Plan) -> tuple[float, float]:
-    """Pixels of an input as a share of those at the recipe's size, by multi-scale: on average, and at most."""
-    scales = plan.recipe.multiscale
-    width, height = plan.detector.size
-    if scales.low == scales.high:
-        return 1.0, 1.0
-    shares = [side / width for side in range(scales.step, math.ceil(width * scales.high) + 1, scales.step)]
-    within = [share**2 for share in shares if scales.low - 1e-9 <= share <= scales.high + 1e-9] or [1.0]
-    return sum(within) / len(within), max(within)
-
-
-def _cached(plan: Plan) -> tuple[float, int]:
-    """The share of the training images that the loader keeps decoded, and their bytes over all its processes."""
-    if not plan.recipe.cache:
-        return 0.0, 0
-    workers = max(plan.recipe.workers, 1)
-    ends = np.cumsum([3 * image.width * image.height for image in plan.opened.train.images])
-    kept = int(np.searchsorted(ends, 2 * GIB // workers, side="right"))
-    return kept / len(ends), int(ends[kept - 1]) * workers if kept else 0
-
-
-def _memory(plan: Plan, trials: Sequence[Trial], base: int) -> tuple[tuple[Share, ...], tuple[Share, ...]]:
-    """The parts of the device's memory at the peak, and of the machine's where the device is another."""
-    _, area = _areas(plan)
-    images = min(plan.recipe.batch, len(plan.opened.train))
-    micro = math.ceil(images / plan.recipe.accumulate)
-    worst = max(trials, key=lambda trial: trial.fixed + trial.growing(micro) * area)
-    kept = worst.kept * micro * area
-    width, height = plan.detector.size
-    of_batch = 3 * width * height * images * area
-    _, cached = _cached(plan)
-    on_host = [
-        Share("process and data set", base), Share("decoded images", cached),
-        Share("batches made ahead", of_batch * (3 + 2 * plan.recipe.workers)),
-    ]  # fmt: skip
-    step = [
-        Share("gradients", worst.gradients), Share("optimiser", worst.optimiser),
-        Share("averaged weights", worst.averaged),
-        Share("activations", kept, worst.kept * area, micro),
-        Share("working memory of a step", max(worst.growing(micro) * area - kept, 0.0)),
-    ]  # fmt: skip
-    weights = Share("weights", worst.weights)
-    if plan.device == "cpu":
-        inside = Share("process and data set", max(base - worst.weights, 0.0))
-        return (inside, weights, *step, *on_host[1:]), ()
-    return (weights, *step), tuple(on_host)
-
-
-def _disk(plan: Plan, trials: Sequence[Trial]) -> tuple[Share, ...]:
-    """What the run folder will hold, at most."""
-    val = plan.opened.val
-    state = max(trial.weights + trial.optimiser + trial.averaged for trial in trials)
-    return (
-        Share("weights, best and last", 2 * trials[0].weights, trials[0].weights, 2),
-        Share("states", STATES * state, state, STATES),
-        Share("steps.jsonl", plan.steps * LINE, LINE, plan.steps),
-        Share("predictions and truth", len(val) * MOST_DETECTIONS * DETECTION + val.boxes * TRUTH),
-        Share("report and the rest", REPORT),
-    )
-
-
-def _memory_findings(plan: Plan, trials: Sequence[Trial], peak: float, has: Memory) -> list[Finding]:
-    """What is said where the peak is above what there is, and how many micro-batches would fit."""
-    room = has.limit if has.free is None else min(has.free + (resident() if plan.device == "cpu" else 0), has.limit)
-    if peak <= room:
-        return []
-    too_much = peak > has.limit
-    images = min(plan.recipe.batch, len(plan.opened.train))
-    _, area = _areas(plan)
-    worst = max(trials, key=lambda trial: trial.growing(1))
-    micro = math.ceil(images / plan.recipe.accumulate)
-    rest = peak - worst.growing(micro) * area
-    fits = next((n for n in range(plan.recipe.accumulate + 1, images + 1)
-                 if rest + worst.growing(math.ceil(images / n)) * area <= 0.9 * room), None)  # fmt: skip
-    learns = fits is not None and math.ceil(images / fits) > 1
-    remedy = f"accumulate={fits}: the same update in micro-batches of {math.ceil(images / (fits or 1))}" if learns else (
-        "a smaller size or a lighter model: not even micro-batches of two images would fit"
-    )  # fmt: skip
-    of = "has" if too_much else "has free now"
-    return [
-        Finding(
-            "memory-short", "error" if too_much else "warning", Where(),
-            f"the run needs about {in_bytes(peak)} of memory at its peak; {has.set_by} {of} "
-            f"{in_bytes(has.limit if too_much else room)}",
-            "it would be ended by the system, or the machine would begin to swap", remedy,
-            {"peak": peak, "limit": has.limit, "free": has.free, "accumulate": fits if learns else None},
-        )
-    ]  # fmt: skip
-
-
-def _host_findings(needed: float, has: Memory) -> list[Finding]:
-    room = has.limit if has.free is None else has.free + resident()
-    if needed <= min(room, has.limit):
-        return []
-    return [
-        Finding(
-            "memory-short", "error" if needed > has.limit else "warning", Where(),
-            f"decoded images and batches need about {in_bytes(needed)} of memory; {has.set_by} has {in_bytes(room)}",
-            "it would be ended by the system, or the machine would begin to swap", "cache=false, or fewer workers",
-            {"peak": needed, "limit": has.limit, "free": has.free},
-        )
-    ]  # fmt: skip
-
-
-def _disk_findings(disk: Sequence[Share], free: int) -> list[Finding]:
-    needed = sum(share.total for share in disk)
-    if needed <= free:
-        return []
-    return [
-        Finding(
-            "disk-short", "error", Where(file=str(runs_root())),
-            f"the run folder will hold up to {in_bytes(needed)}; {in_bytes(free)} are free",
-            "the run would end when the disk is full, with its last state kept",
-            "free some space, or ONESTAGE_RUNS=/path on another disk", {"bytes": needed, "free": free},
-        )
-    ]  # fmt: skip
-
-
 def _notes(plan: Plan, trials: Sequence[Trial]) -> list[str]:
     """How the numbers were found."""
     images = min(plan.recipe.batch, len(plan.opened.train))
@@ -348,16 +206,8 @@ def _notes(plan: Plan, trials: Sequence[Trial]) -> list[str]:
             )
         if not trial.peak:
             notes.append("this system does not tell the peak of memory: working memory is a guess")
-    if _areas(plan) != (1.0, 1.0):
+    if areas(plan) != (1.0, 1.0):
         notes.append("multi-scale: seconds for the mean area of the input, memory for the largest")
     if plan.recipe.workers:
         notes.append("loading was measured in one process and divided by the workers; theirs is not in the memory")
     return list(dict.fromkeys(notes))
-
-
-def in_bytes(value: float) -> str:
-    """Bytes as people read them: 12 kB, 3.4 MB, 1.2 GB (powers of 1000)."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if value >= size:
-            return f"{value / size:.1f} {unit}" if value < 10 * size else f"{value / size:,.0f} {unit}"
-    return f"{value:.0f} B"

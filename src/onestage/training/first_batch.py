@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,9 +100,3 @@ def assigned_of(detector: Detector, batch: Batch) -> tuple[Assigned, ...] | None
         Assigned(match[i], priors, level, levels, truth.boxes, truth.ignore | truth.crowd)
         for i, truth in enumerate(batch.annotations)
     )
-
-
-def unanswered(batch: FirstBatch) -> Sequence[tuple[str, int]]:
-    """(file, how many) of the images whose truths no prior answers for."""
-    return [(name, len(mine.unanswered)) for name, mine in zip(batch.names, batch.assigned or (), strict=False)
-            if len(mine.unanswered)]  # fmt: skip
