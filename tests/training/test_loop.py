@@ -137,6 +137,9 @@ class Says:
     def __init__(self, step: int, word: Action) -> None:
         self.step, self.word = step, word
 
+    def before(self, step: int, epoch: int, batch: Batch, detector: Detector) -> Action:
+        return "go"
+
     def examine(self, evidence: Evidence, detector: Detector) -> Action:
         return self.word if evidence.step == self.step else "go"
 

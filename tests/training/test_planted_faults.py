@@ -109,7 +109,8 @@ def test_a_black_image_is_told_and_goes_on():
 
 
 @pytest.mark.parametrize(
-    ("box", "value", "kind"), [(ZERO, "-inf", "a logarithm of 0"), (INVERTED, "nan", "a logarithm of a negative number")]
+    ("box", "value", "kind"),
+    [(ZERO, "-inf", "a logarithm of 0"), (INVERTED, "nan", "a logarithm of a negative number")],
 )
 def test_a_logarithm_that_blew_is_named_with_truth_prior_and_numbers(box, value, kind):
     run = bench(Unclamped())
@@ -364,7 +365,12 @@ def test_the_report_is_json_and_markdown(tmp_path):
     assert report["batch"]["images"][1]["file"] == "photos/im1.jpg"
     assert report["batch"]["images"][1]["loss"]["box"] in ("inf", "-inf", "nan")
     text = (tmp_path / "step-000004.md").read_text()
-    for part in ("photos/im1.jpg", "ln(w / prior w) / 0.2 = -inf", "onestage replay RUN --step 4", "## The 3 steps before"):
+    for part in (
+        "photos/im1.jpg",
+        "ln(w / prior w) / 0.2 = -inf",
+        "onestage replay RUN --step 4",
+        "## The 3 steps before",
+    ):
         assert part in text
     finding = run.recorder.take_findings()[0].as_dict()
     assert finding["code"] == "broken-box"

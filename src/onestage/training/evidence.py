@@ -51,6 +51,9 @@ class Evidence:
 class Observer(Protocol):
     """Who looks at every step and decides what becomes of it."""
 
+    def before(self, step: int, epoch: int, batch: Batch, detector: Detector) -> Action:
+        """Before the forward pass: anything but "go" says that it must not be made."""
+
     def examine(self, evidence: Evidence, detector: Detector) -> Action:
         """Before the weights change: "go", or what the recipe's guard says where something is wrong."""
 
@@ -63,6 +66,10 @@ class Observer(Protocol):
 
 class Finite:
     """The least an observer can do: stop where the loss or the gradient is not a finite number."""
+
+    def before(self, step: int, epoch: int, batch: Batch, detector: Detector) -> Action:
+        """Always "go"."""
+        return "go"
 
     def examine(self, evidence: Evidence, detector: Detector) -> Action:
         """ "stop" for a loss or gradient that is not finite; a gradient under fp16 is its scaler's business."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from onestage.models.detector import Detector
 from onestage.records import Batch
 from onestage.training.averaging import Averaged
-from onestage.training.evidence import Evidence, Finite, Observer
+from onestage.training.evidence import Action, Evidence, Finite, Observer
 from onestage.training.machine import is_out_of_memory, memory_in_use
 from onestage.training.optimiser import build_optimiser, freeze, set_learning_rates, set_training
 from onestage.training.ranks import Ranks
@@ -111,35 +111,45 @@ class Loop:
             self.detector.resized(size)
         rates = set_learning_rates(self.optimiser, self.leg.share(self.step) * self.lr_factor)
         self.keepsake.take()
-        smaller = self.accumulate
-        evidence = self._evidence(epoch, batch, images, rates)
+        smaller, extra = self.accumulate, {}
         detailed = (self.step + 1) % DETAILS == 0
-        extra = self._details() if detailed else {}
-        action = self.observer.examine(evidence, self.detector)
+        action = self.observer.before(self.step + 1, epoch, batch, self.detector)
+        if action == "go":
+            evidence = self._evidence(epoch, batch, images, rates)
+            extra = self._details() if detailed else {}
+            action = self.observer.examine(evidence, self.detector)
+        else:
+            evidence = self._blank(epoch, images, rates)
         if action == "go":
             self._move(evidence, detailed)
         else:
             self._leave_out()
             extra["skipped"] = True
-        if action == "stop":
-            self.inside = False
-            raise self.observer.error()
-        if action == "rollback":
-            raise RollBack
+            self._obey(action)
         self.step += 1
         self.inside = False
         seconds = {"data": waited, "step": time.perf_counter() - start}
         self.observer.done(evidence, seconds)
         if self.accumulate != smaller:
             extra["accumulate"] = self.accumulate
-        return _record(evidence, seconds, extra, [image for one in evidence.passes for image in one.batch.ids])
+        return _record(evidence, seconds, extra, list(batch.ids))
+
+    def _obey(self, action: Action) -> None:
+        """Leave the loop where the observer says so; the weights are those before the step."""
+        if action == "stop":
+            self.inside = False
+            raise self.observer.error()
+        if action == "rollback":
+            raise RollBack
+
+    def _blank(self, epoch: int, images: int, rates: dict[str, float]) -> Evidence:
+        size, scale = self.detector.size, self._scale()
+        return Evidence(self.step + 1, epoch, [], math.nan, {}, {}, [], images, rates, None, size, scale)
 
     def _evidence(self, epoch: int, batch: Batch, images: int, rates: dict[str, float]) -> Evidence:
         """Take the gradient, in smaller micro-batches where memory runs out, and gather what it shows."""
         while True:
-            evidence = Evidence(
-                self.step + 1, epoch, [], math.nan, {}, {}, [], images, rates, None, self.detector.size, self._scale()
-            )
+            evidence = self._blank(epoch, images, rates)
             self.optimiser.zero_grad(set_to_none=True)
             try:
                 totals = self.differentiator.take(self.wrapped, batch, self.accumulate, images, evidence.passes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import cv2
@@ -21,8 +22,10 @@ from onestage.training.judging import Judge
 from onestage.training.lookout import Lookout
 from onestage.training.loop import Loop, RollBack, StepRecord
 from onestage.training.machine import engine
+from onestage.training.multiscale import Sizes
 from onestage.training.plan import Plan
 from onestage.training.ranks import Ranks
+from onestage.training.recorder import Recorder
 from onestage.training.stages import Leg, legs
 from onestage.training.state import load_state, save_state
 from onestage.training.watcher import Watcher
@@ -44,6 +47,12 @@ class Session:
         cv2.setNumThreads(1)
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
         self.averaged = Averaged(plan.detector, recipe.ema) if recipe.ema else None
+        files = {image.id: image.path for image in plan.opened.train.images}
+        self.recorder = Recorder(
+            recipe.guard, folder=run.folder / "recorder", run=run.name, file_of=files.get, classes=plan.opened.classes,
+            weights=recipe.loss, precision=str(recipe.precision),
+        )  # fmt: skip
+        self.sizes = Sizes.of(recipe, plan.detector.size)
         self.legs = legs(recipe, plan.steps_per_epoch)
         self.loop = Loop(
             engine(plan.device, str(recipe.precision)), plan.detector, weights=recipe.loss,
@@ -84,6 +93,8 @@ class Session:
             self.run.finish("stopped")
             raise
         except DivergedError as error:
+            for finding in self.recorder.take_findings():
+                self.lookout.add(finding)
             self.run.finish("diverged", error.message)
             raise
         except BaseException as error:
@@ -95,12 +106,13 @@ class Session:
         self.watcher.finished(self.run, evaluation)
         return self.run
 
-    def _take_up(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state."""
+    def _take_up(self, state: Mapping[str, Any], counts: bool = True) -> None:
+        """Go on from a saved state; after a rollback the recorder keeps its `counts`."""
         inner = state["loop"]
         self.loop.restore(inner, self.legs[inner["leg"]])
         self.lookout.enter(self.plan.detector, self.loop.frozen)
         self.lookout.restore(state["lookout"])
+        self.recorder.restore(state["recorder"], counts)
         self.best, self.seconds = state["best"], dict(state["seconds"])
         step = self.loop.step
         judged = max((row["step"] for row in self.run.results if row["step"] <= step), default=0)
@@ -114,7 +126,7 @@ class Session:
                 return self._epochs()
             except RollBack:
                 factor = self.loop.lr_factor * self.plan.recipe.guard.lr_factor
-                self._take_up(load_state(self.run))
+                self._take_up(load_state(self.run), counts=False)
                 self.loop.lr_factor = factor
 
     def _epochs(self) -> None:
@@ -131,7 +143,8 @@ class Session:
             if leg is not self.loop.leg:
                 self._enter(leg)
             policy = calm(self.policy) if epoch >= calm_from and recipe.augmentation.rest else self.policy
-            batches = self.train.epoch(epoch, start=done, policy=policy)
+            size_of = partial(self._size, epoch * per_epoch) if self.sizes.changing else None
+            batches = self.train.epoch(epoch, start=done, policy=policy, size_of=size_of)
             done = 0
             for record in self.loop.epoch(epoch, batches, images):
                 self._account(record)
@@ -146,6 +159,10 @@ class Session:
     def _leg(self, epoch: int) -> Leg:
         return next(leg for leg in self.legs if epoch < leg.first_epoch + leg.epochs)
 
+    def _size(self, before: int, number: int) -> tuple[int, int]:
+        """The input size of a batch of an epoch that begins after `before` steps."""
+        return self.sizes.at(before + number)
+
     def _account(self, record: StepRecord) -> None:
         self.seconds["data"] += record.seconds["data"]
         self.seconds["train"] += record.seconds["step"]
@@ -155,6 +172,8 @@ class Session:
         row = record.as_row(self._total())
         self.since_judged.append(row)
         self.run.append_step(row)
+        for finding in self.recorder.take_findings():
+            self.lookout.add(finding)
         self.lookout.step(row)
         self.watcher.stepped(record, self.plan)
 
@@ -216,6 +235,7 @@ class Session:
         self.seconds["total"] = self._total()
         save_state(self.run, {
             "loop": self.loop.state(), "best": self.best, "seconds": self.seconds, "lookout": self.lookout.state(),
+            "recorder": self.recorder.state(),
         })  # fmt: skip
         self.saved = time.perf_counter()
         self.saving = self.saved - begin
