@@ -149,6 +149,7 @@ def _show_plan(terminal: Terminal, keys: Mapping[str, Any]) -> None:
     from onestage.training.recipe import build
 
     build(keys)
+    from onestage.cli.groups import show_groups
     from onestage.cli.watcher import choices
     from onestage.training.plan import ask, make_plan
 
@@ -157,12 +158,14 @@ def _show_plan(terminal: Terminal, keys: Mapping[str, Any]) -> None:
     terminal.say()
     terminal.say(yaml.safe_dump(plan.recipe.as_dict(), sort_keys=False, allow_unicode=True).rstrip())
     terminal.say()
+    show_groups(terminal, plan)
     terminal.say(f"{plan.steps} steps, {plan.steps_per_epoch} in each of {plan.recipe.epochs} epochs; nothing was run")
     findings = [finding.as_dict() for finding in plan.opened.findings]
     terminal.result({
         "recipe": plan.recipe.as_dict(), "steps": plan.steps, "steps_per_epoch": plan.steps_per_epoch,
         "data": plan.opened.described, "findings": findings, "weights": plan.report.as_dict(),
-        "measured": plan.measured,
+        "measured": plan.measured, "foresight": [finding.as_dict() for finding in plan.foresight],
+        "groups": [{"stage": leg.name, "groups": [row.as_dict() for row in rows]} for leg, rows in plan.groups],
     })  # fmt: skip
 
 
