@@ -14,10 +14,13 @@ from rich.status import Status
 from rich.text import Text
 
 from onestage.cli.findings import counted, show_findings
+from onestage.cli.groups import show_groups
 from onestage.cli.pace import Pace, clock
 from onestage.cli.terminal import Terminal
 from onestage.evaluation import Evaluation
+from onestage.experiments.curves import line
 from onestage.experiments.run import Run
+from onestage.records import Finding
 from onestage.training.loop import StepRecord
 from onestage.training.plan import Plan
 from onestage.training.watcher import Watcher
@@ -79,6 +82,10 @@ class TerminalWatcher(Watcher):
         if self._stop:
             raise KeyboardInterrupt
 
+    def found(self, finding: Finding) -> None:
+        """One line for what was found in the training."""
+        self.terminal.say(line(finding), style="red" if finding.severity == "error" else "yellow")
+
     def judging(self, done: int, total: int) -> None:
         """Show how far the judging is; raises KeyboardInterrupt where the user asked to stop."""
         if self._live is not None:
@@ -125,6 +132,7 @@ class TerminalWatcher(Watcher):
         where = f"{run.folder}" + (f", going on after step {resumed_at}" if resumed_at else "")
         self.terminal.facts([*facts, ("run", where)])
         show_findings(self.terminal, [finding for finding in findings if finding.severity != "note"], most=5)
+        show_groups(self.terminal, plan)
 
     def _catch_interrupts(self) -> None:
         def ask_to_stop(number: int, frame: Any) -> None:

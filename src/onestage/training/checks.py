@@ -6,11 +6,13 @@ from copy import deepcopy
 
 import torch
 
-from onestage.data.augment import augmentation
+from onestage.data.augment import Policy, augmentation, with_fit
 from onestage.data.dataset import Dataset
+from onestage.data.policy_check import policy_keeps_boxes
 from onestage.errors import RecipeError, UsageError, did_you_mean
 from onestage.evaluation import PROTOCOLS, lay_out, protocols_named
 from onestage.models.detector import Detector
+from onestage.training import multiscale
 from onestage.training.freezing import frozen_ids, problems_with
 from onestage.training.recipe import Recipe
 from onestage.training.schedule import Optimiser
@@ -23,8 +25,9 @@ def refuse_impossible(recipe: Recipe, detector: Detector, images: int, val: Data
     loss, the augmentation policy with its options, the protocols by which `val` is judged, batches that cannot be cut
     as asked, and micro-batches of one image where batch norm needs more.
     """
-    augmentation(recipe.augmentation.policy, **recipe.augmentation.options)
+    policy = with_fit(augmentation(recipe.augmentation.policy, **recipe.augmentation.options), recipe.fit)
     problems = [*_loss(recipe, detector), *_freeze(recipe, detector), *_protocols(recipe, val)]
+    problems += [*multiscale.problems(recipe.multiscale, detector), *_policy(policy, detector)]
     problems += _pieces(recipe, min(recipe.batch, images), ranks)
     if not problems and _smallest(recipe, images, ranks) == 1 and not _learns_from_one(recipe, detector):
         width, height = detector.size
@@ -37,6 +40,12 @@ def refuse_impossible(recipe: Recipe, detector: Detector, images: int, val: Data
             f"the recipe asks what {detector.name} cannot do" if len(problems) > 1 else problems[0],
             problems=problems if len(problems) > 1 else (), hint=_hint(problems, recipe),
         )  # fmt: skip
+
+
+def _policy(policy: Policy, detector: Detector) -> list[str]:
+    """What the augmentation does to made pictures that would teach the wrong boxes."""
+    found = policy_keeps_boxes(policy, detector.size)
+    return [f"augmentation.policy: {finding.what}" for finding in found if finding.severity == "error"]
 
 
 def _loss(recipe: Recipe, detector: Detector) -> list[str]:

@@ -33,7 +33,7 @@ def fit(
     run = Run.create(root, recipe.name, prefix)
     run.write_asked(dict(keys))
     run.write_recipe(plan.recipe.as_dict())
-    run.write_findings([finding.as_dict() for finding in plan.opened.findings])
+    run.write_findings([finding.as_dict() for finding in (*plan.opened.findings, *plan.foresight)])
     val = plan.opened.val
     write_truth(run, val.images, val.annotations, plan.opened.classes)
     run.update(**_facts(plan))
@@ -81,6 +81,9 @@ def _facts(plan: Plan) -> dict[str, Any]:
         "data": {"root": str(opened.train.root), "format": opened.format, "described": opened.described,
                  "classes": list(opened.classes), **sets},
         "environment": environment(plan.device, str(recipe.precision), plan.measured),
+        "groups": [
+            {"stage": leg.name, "groups": [row.as_dict() for row in rows]} for leg, rows in plan.groups
+        ],
         "seed": recipe.seed, "protocol": list(recipe.validation.protocols),
         "model": {"name": recipe.model, "parameters": sum(p.numel() for p in plan.detector.parameters()),
                   "weights": plan.report.as_dict()},
