@@ -44,9 +44,9 @@ def test_the_check_is_quick_enough_for_every_start() -> None:
     policy_keeps_boxes(policy, (320, 320))
     seconds = []
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()
         policy_keeps_boxes(policy, (320, 320))
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     assert min(seconds) < 0.1
 
 

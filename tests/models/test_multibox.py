@@ -256,7 +256,7 @@ def test_focal_with_smoothing_by_hand():
         entropy = -t * math.log(p) - (1 - t) * math.log(1 - p)
         weight = (0.25 * t + 0.75 * (1 - t)) * (1 - p * t - (1 - p) * (1 - t)) ** 2
         expected += weight * entropy
-    assert focal(logits, labels, match, options).item() == pytest.approx(expected, rel=1e-5)
+    assert focal(logits, labels, match, options).sum().item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["softmax-ohem", "focal"])

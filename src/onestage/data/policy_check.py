@@ -172,9 +172,10 @@ def _has_broken_boxes(sample: Sample, size: Size, seen: _Seen) -> bool:
 
 def _difference(plain: Sample, other: Sample) -> BoolArray | None:
     """Where (H, W) two samples differ by at least half of their greatest difference; None where by next to nothing."""
-    apart = np.asarray(cv2.absdiff(plain.image, other.image), np.int64).max(2)
+    red, green, blue = cv2.split(cv2.absdiff(plain.image, other.image))
+    apart = np.asarray(cv2.max(cv2.max(red, green), blue), np.uint8)
     most = int(apart.max())
-    return None if most < 16 else np.asarray(2 * apart >= most, np.bool_)
+    return None if most < 16 else np.asarray(apart >= (most + 1) // 2, np.bool_)
 
 
 def _in_plain_sight(shown: BoolArray, ground: BoolArray) -> bool:
