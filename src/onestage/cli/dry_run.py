@@ -28,6 +28,7 @@ def show_plan(terminal: Terminal, keys: Mapping[str, Any], picture: str | None) 
     """
     import yaml
 
+    from onestage.cli.groups import show_groups
     from onestage.training.recipe import build
 
     build(keys)  # a misspelt key is told before torch is loaded
@@ -44,7 +45,8 @@ def show_plan(terminal: Terminal, keys: Mapping[str, Any], picture: str | None) 
         f"{plan.steps:,} steps, {plan.steps_per_epoch} in each of {plan.recipe.epochs} epochs; nothing was trained"
     )
     terminal.say()
-    _show_groups(terminal, plan)
+    show_groups(terminal, plan)
+    terminal.say()
     show_estimate(terminal, found.estimate)
     if path is not None:
         from onestage.report.batch_sheet import write_batch_sheet
@@ -67,18 +69,6 @@ def _introduce(terminal: Terminal, plan: Plan) -> None:
         facts.append(("findings", counted(plan.opened.findings)))
     terminal.facts([*facts, ("model", model), *(("chosen", words) for words in choices(plan))])
     terminal.say()
-
-
-def _show_groups(terminal: Terminal, plan: Plan) -> None:
-    """What learns how fast, for each stage."""
-    for leg, rows in plan.groups:
-        cells = [
-            (row.group, row.norms, f"{row.numbers:,}", f"{row.lr:g}" if row.trainable else "-",
-             f"{row.decay:g}" if row.trainable else "-") for row in rows
-        ]  # fmt: skip
-        title = "" if len(plan.legs) == 1 else f"{leg.name}: {leg.epochs} epochs"
-        terminal.table(("parameters", "norms", "numbers", "lr", "decay"), cells, title, left=2)
-        terminal.say()
 
 
 def show_estimate(terminal: Terminal, found: Estimate) -> None:

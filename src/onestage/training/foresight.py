@@ -49,14 +49,20 @@ def _finding(
 
 def _rate(leg: Leg, place: str, key: str) -> Iterator[Finding]:
     optimiser = leg.optimiser
-    limit = HIGHEST.get(optimiser.name, HIGHEST_ADAM)
-    highest = optimiser.lr * max(1.0, *optimiser.rates.values()) if optimiser.rates else optimiser.lr
+    highest, limit = _highest(leg)
     if highest > limit:
         yield _finding(
             "lr-too-high", f"{place}lr {highest:g} with {optimiser.name}, which takes {limit:g} at most",
             "the weights jump instead of descending: the loss grows or is not a number within a few steps",
             f"a lower {key}optimiser.lr: 1e-3 is a good first try", lr=highest, limit=limit,
         )  # fmt: skip
+
+
+def _highest(leg: Leg) -> tuple[float, float]:
+    """The highest learning rate of any group, and what the optimiser takes."""
+    optimiser = leg.optimiser
+    highest = optimiser.lr * max([1.0, *optimiser.rates.values()])
+    return highest, HIGHEST.get(optimiser.name, HIGHEST_ADAM)
 
 
 def _nothing(leg: Leg, place: str, key: str) -> Iterator[Finding]:
@@ -137,6 +143,9 @@ def _beyond(steps: list[int], leg: Leg, place: str, key: str) -> Finding:
 def _decay(leg: Leg, place: str, key: str) -> Iterator[Finding]:
     optimiser = leg.optimiser
     decay = float(optimiser.decay or 0.0)
+    highest, limit = _highest(leg)
+    if highest > limit:  # told already, and by far the worse
+        return
     if optimiser.name in ("adam", "nadam"):
         if decay >= STRONG_L2:
             yield _finding(

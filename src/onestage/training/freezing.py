@@ -41,11 +41,15 @@ def problems_with(detector: Detector, words: Iterable[str], key: str = "freeze")
     parts = list(detector.parts())
     names = [name for name, _ in (*detector.named_modules(), *detector.named_parameters()) if name]
     choices = [*parts, *(ALL_BUT + part for part in parts), NONE]
-    return [
-        f"{key}: no part {word!r}{did_you_mean(word, choices) or did_you_mean(word, names)}; there are: "
-        f"{', '.join(parts)}, all-but-PART, and the names of modules and parameters, also with *"
-        for word in words if word != NONE and not parameters_of(detector, word)
-    ]  # fmt: skip
+    problems = []
+    for word in words:
+        if word != NONE and not parameters_of(detector, word):
+            near = did_you_mean(word, names) if "." in word else did_you_mean(word, choices)
+            problems.append(
+                f"{key}: no part {word!r}{near}; there are: {', '.join(parts)}, all-but-PART, and the names of modules "
+                "and parameters, also with *"
+            )
+    return problems
 
 
 def frozen_ids(detector: Detector, words: Iterable[str]) -> set[int]:

@@ -40,13 +40,14 @@ def groups_table(detector: Detector, leg: Leg, norms: str = "own") -> list[Group
     """
     frozen = frozen_ids(detector, leg.freeze)
     kept = {id(norm) for module in frozen_modules(detector, frozen) for norm in batch_norms(module)}
+    parts = {name: {id(p) for p in part.parameters()} for name, part in detector.parts().items()}
     modes = _norm_modes(detector, kept, norms)
     learning: dict[str, list[nn.Parameter]] = {}
     resting: dict[str, list[nn.Parameter]] = {}
     settings: dict[str, tuple[float, float]] = {}
     for parameter, place in assigned_groups(detector, leg.optimiser):
         if id(parameter) in frozen:
-            resting.setdefault(f"{place.name.removesuffix('.no_decay')} (frozen)", []).append(parameter)
+            resting.setdefault(f"{_part(parts, parameter)} (frozen)", []).append(parameter)
         else:
             learning.setdefault(place.name, []).append(parameter)
             settings[place.name] = (place.lr, place.decay)
@@ -57,6 +58,13 @@ def groups_table(detector: Detector, leg: Leg, norms: str = "own") -> list[Group
         rows.append(GroupRow(name, len(members), sum(p.numel() for p in members), name in settings, lr, decay,
                              ", ".join(found) or "-"))  # fmt: skip
     return rows
+
+
+def _part(parts: Mapping[str, set[int]], parameter: nn.Parameter) -> str:
+    """The smallest part that holds a parameter."""
+    return min(
+        (name for name, ids in parts.items() if id(parameter) in ids), key=lambda n: len(parts[n]), default="rest"
+    )
 
 
 def _norm_modes(detector: Detector, kept: set[int], norms: str) -> Mapping[int, str]:

@@ -149,6 +149,8 @@ def _sentence(key: str, found: Sequence[Mapping[str, Any]]) -> str:
     if expected is not None:
         return f"expected {expected}{got}"
     message = str(first["msg"]).removeprefix("Input should be ")
+    if first["type"] == "literal_error" and isinstance(value, str):
+        got += did_you_mean(value, re.findall(r"'([^']+)'", message))
     return f"expected {message[0].lower()}{message[1:]}{got}"
 
 

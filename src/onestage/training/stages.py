@@ -62,8 +62,8 @@ class Leg:
         """The leg as a complete stage of a recipe, plain YAML data."""
         return {
             "name": self.name, "epochs": self.epochs, "freeze": list(self.freeze),
-            "optimiser": self.optimiser.model_dump(mode="json"), "schedule": self.schedule.model_dump(mode="json"),
-            "clip": self.clip,
+            "optimiser": self.optimiser.model_dump(mode="json", exclude_none=True),
+            "schedule": self.schedule.model_dump(mode="json", exclude_none=True), "clip": self.clip,
         }  # fmt: skip
 
 

@@ -1,0 +1,54 @@
+"""What a run will train, before it does: a table of parameter groups per stage, and what is wrong with its rates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from onestage.cli.terminal import Terminal
+from onestage.records import Finding
+from onestage.training.groups import GroupRow
+from onestage.training.plan import Plan
+from onestage.training.spans import in_steps
+from onestage.training.stages import Leg
+
+COLUMNS = ("group", "norms", "tensors", "parameters", "lr", "decay")
+
+
+def show_groups(terminal: Terminal, plan: Plan) -> None:
+    """The parameter groups of each stage: what learns, how fast, and what its norms do."""
+    groups = list(plan.groups)
+    for leg, rows in groups:
+        terminal.table(COLUMNS, _cells(rows), title=_title(leg, len(groups)), left=2)
+
+
+def show_foresight(terminal: Terminal, findings: Iterable[Finding]) -> None:
+    """Each finding on a line of its own with its consequence and remedy, and where more is told."""
+    for finding in findings:
+        words = f"{finding.what}; {finding.consequence}. Try {finding.remedy}. docs/findings.md#{finding.code}"
+        style = "dim" if finding.severity == "note" else "yellow"
+        terminal.say(f"{finding.severity}: {words}", style=style)
+
+
+def _cells(rows: Sequence[GroupRow]) -> list[tuple[str, ...]]:
+    return [
+        (
+            row.group, row.norms, f"{row.tensors}", f"{row.numbers:,}",
+            "frozen" if row.lr is None else f"{row.lr:g}", "–" if row.decay is None else f"{row.decay:g}",
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def _title(leg: Leg, count: int) -> str:
+    """The stage in a line: what it is called, how long, by which optimiser and schedule."""
+    schedule = leg.schedule
+    warmup = in_steps(schedule.warmup or 0, leg.steps)
+    head = f"stage {leg.index + 1} of {count}, {leg.name}: " if count > 1 else ""
+    words = [f"{leg.epochs} epochs, {leg.steps} steps", leg.optimiser.name, schedule.name]
+    if schedule.milestones:
+        words[-1] += f" at {', '.join(str(in_steps(at, leg.steps)) for at in schedule.milestones)}"
+    if schedule.every is not None:
+        words[-1] += f" every {schedule.every}"
+    if warmup:
+        words.append(f"warm-up {warmup} steps")
+    return head + ", ".join(words)
