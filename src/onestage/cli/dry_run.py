@@ -46,13 +46,14 @@ def show_plan(terminal: Terminal, keys: Mapping[str, Any], picture: str | None) 
     )
     terminal.say()
     show_groups(terminal, plan)
+    terminal.say()
     show_estimate(terminal, found.estimate)
     if path is not None:
         from onestage.report.batch_sheet import write_batch_sheet
 
         write_batch_sheet(path, found.first_batch, found.title)
     _show_batch(terminal, found.first_batch, path)
-    _show_findings(terminal, found.estimate.findings)
+    _show_findings(terminal, found.findings)
     terminal.result({**found.as_dict(), "picture": None if path is None else str(path)})
 
 

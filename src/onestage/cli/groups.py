@@ -15,11 +15,10 @@ COLUMNS = ("group", "norms", "tensors", "parameters", "lr", "decay")
 
 
 def show_groups(terminal: Terminal, plan: Plan) -> None:
-    """The parameter groups of each stage, then the findings about their learning rates."""
+    """The parameter groups of each stage: what learns, how fast, and what its norms do."""
     groups = list(plan.groups)
     for leg, rows in groups:
         terminal.table(COLUMNS, _cells(rows), title=_title(leg, len(groups)), left=2)
-    show_foresight(terminal, plan.foresight)
 
 
 def show_foresight(terminal: Terminal, findings: Iterable[Finding]) -> None:

@@ -14,7 +14,7 @@ from rich.status import Status
 from rich.text import Text
 
 from onestage.cli.findings import counted, show_findings
-from onestage.cli.groups import show_groups
+from onestage.cli.groups import show_foresight, show_groups
 from onestage.cli.pace import Pace, clock
 from onestage.cli.terminal import Terminal
 from onestage.evaluation import Evaluation
@@ -133,6 +133,7 @@ class TerminalWatcher(Watcher):
         self.terminal.facts([*facts, ("run", where)])
         show_findings(self.terminal, [finding for finding in findings if finding.severity != "note"], most=5)
         show_groups(self.terminal, plan)
+        show_foresight(self.terminal, plan.foresight)
 
     def _catch_interrupts(self) -> None:
         def ask_to_stop(number: int, frame: Any) -> None:
