@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from onestage.experiments.curve_rules import chance
+from onestage.experiments.curve_rules.seen import number
 
 if TYPE_CHECKING:
     from onestage.experiments.run import Run
@@ -83,22 +84,22 @@ class Facts:
         """From a completed recipe, as in recipe.yaml, and run.json; `known` are fields the caller knows better."""
         data = _mapping(info.get("data"))
         classes = list(recipe.get("classes") or data.get("classes") or ())
-        images = int(_mapping(data.get("train")).get("images") or 0)
-        epochs, batch = int(recipe.get("epochs") or 0), int(recipe.get("batch") or 0)
+        images = int(number(_mapping(data.get("train")).get("images")) or 0)
+        epochs, batch = int(number(recipe.get("epochs")) or 0), int(number(recipe.get("batch")) or 0)
         per_epoch = max(images // batch, 1) if images and batch else 0
-        every = int(_mapping(recipe.get("validation")).get("every") or 0)
+        every = int(number(_mapping(recipe.get("validation")).get("every")) or 0)
         augmentation, schedule = _mapping(recipe.get("augmentation")), _mapping(recipe.get("schedule"))
-        rest = float(augmentation.get("rest") or 0)
+        rest = number(augmentation.get("rest")) or 0.0
         stages = recipe.get("stages") or ()
         found: dict[str, Any] = {
             "classes": len(classes), "class_names": tuple(map(str, classes)), **_loss_of(recipe),
             "optimiser": str(_mapping(recipe.get("optimiser")).get("name") or "adamw"), "epochs": epochs,
             "batch": batch, "images": images, "steps_per_epoch": per_epoch, "steps": per_epoch * epochs,
-            "warmup": _steps(schedule.get("warmup")), "clip": float(recipe.get("clip") or 0),
+            "warmup": _steps(schedule.get("warmup"), per_epoch), "clip": number(recipe.get("clip")) or 0.0,
             "metric": str(_mapping(recipe.get("validation")).get("metric") or "mAP50-95"),
             "evaluations": -(-epochs // every) if every else 0, "legs": _legs(stages, per_epoch),
             "calm_epoch": round(epochs * (1 - rest)) if rest and epochs else None,
-            "frozen": tuple(recipe.get("freeze") or ()), "fresh": recipe.get("weights") in FRESH,
+            "frozen": tuple(map(str, recipe.get("freeze") or ())), "fresh": recipe.get("weights") in FRESH,
         }  # fmt: skip
         return cls(**{**found, **known})
 
@@ -106,18 +107,12 @@ class Facts:
     def of_run(cls, run: Run) -> Facts:
         """From a run folder; the boxes per class are those of its judgement, where it has one."""
         info, rows = run.info, run.metrics.get("rows") or []
-        counts = {row["class"]: float(row["n"]) for row in rows if row.get("class") is not None and row.get("n")}
+        counts = {str(row["class"]): float(row["n"]) for row in rows if row.get("class") is not None and row.get("n")}
         facts = cls.of(run.recipe, info)
         names = facts.class_names
         known = {"class_counts": tuple(counts.get(name, 0.0) for name in names)} if counts and names else {}
         parents = info.get("parents") or ()
         return cls.of(run.recipe, info, **known, fresh=facts.fresh and not parents)
-
-
-def _steps(said: Any) -> int:
-    """Steps of a completed recipe's span: 500, or "500 steps"; 0 for whatever else."""
-    words = str(said or 0).split()
-    return int(words[0]) if words and words[0].isdigit() and words[1:] in ([], ["steps"], ["step"]) else 0
 
 
 def _loss_of(recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,15 +123,29 @@ def _loss_of(recipe: Mapping[str, Any]) -> dict[str, Any]:
     default = "focal" if model.startswith("ssd-") else "softmax-ohem"
     ratio = 7.0 if model.startswith("faceboxes") else 3.0
     return {
-        "class_loss": str(options.get("class_loss") or default), "ratio": float(options.get("negatives", ratio)),
-        "gamma": float(options.get("gamma", 2.0)), "alpha": float(options.get("alpha", 0.25)),
+        "class_loss": str(options.get("class_loss") or default), "ratio": _given(options, "negatives", ratio),
+        "gamma": _given(options, "gamma", 2.0), "alpha": _given(options, "alpha", 0.25),
     }  # fmt: skip
 
 
 def _legs(stages: Sequence[Any], per_epoch: int) -> tuple[int, ...]:
     """First steps of the stages after the first, where each says its epochs."""
-    lengths = [int(stage.get("epochs") or 0) for stage in stages if isinstance(stage, Mapping)]
+    lengths = [_steps(stage.get("epochs"), 1) for stage in stages if isinstance(stage, Mapping)]
     return tuple(sum(lengths[:i]) * per_epoch for i in range(1, len(lengths)))
+
+
+def _steps(value: Any, per_epoch: int) -> int:
+    """A length as recipes say it: a number of steps, "500 steps" or "2 epochs"; 0 for what is neither."""
+    amount, _, unit = str(value).partition(" ")
+    try:
+        return round(float(amount) * (per_epoch if unit.startswith("epoch") else 1))
+    except (ValueError, OverflowError):
+        return 0
+
+
+def _given(options: Mapping[str, Any], key: str, default: float) -> float:
+    value = number(options.get(key))
+    return default if value is None else float(value)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -51,6 +51,8 @@ class EmptyLevel(Chapter):
     def step(self, seen: Seen) -> list[Finding] | None:
         """Count; every ten steps look at the levels that are quiet."""
         levels = seen.levels
+        if not any(levels):  # the business of empty-batches
+            return None
         if self.turned(seen) or len(levels) != len(self.totals):
             n = len(levels)
             self.totals, self.active, self.quiet, self.steps = [0] * n, [0] * n, [0] * n, 0
@@ -178,7 +180,7 @@ class PositivesJump(Chapter):
 
     def step(self, seen: Seen) -> list[Finding] | None:
         """Compare the last 50 steps with the 200 before, in means of ten."""
-        if seen.positives is None or not seen.images:
+        if not seen.positives or not seen.images:
             return None
         if self.turned(seen):
             self.forget()
