@@ -14,8 +14,8 @@ Row = dict[str, Any]
 STEPS, PER_EPOCH, BATCH = 800, 20, 32
 FACTS = Facts(
     classes=1, class_loss="softmax-ohem", ratio=3.0, steps=STEPS, steps_per_epoch=PER_EPOCH, epochs=STEPS // PER_EPOCH,
-    batch=BATCH, images=PER_EPOCH * BATCH, warmup=50, clip=10.0, evaluations=10, calm_epoch=34, frozen=("backbone.stem",),
-    memory_limit=8 * 2**30,
+    batch=BATCH, images=PER_EPOCH * BATCH, warmup=50, clip=10.0, evaluations=10, calm_epoch=34,
+    frozen=("backbone.stem",), memory_limit=8 * 2**30,
 )  # fmt: skip
 
 
@@ -38,11 +38,10 @@ def healthy(steps: int = STEPS, seed: int = 0, kind: str = "ssd", noise: float =
     for step in range(1, steps + 1):
         share = (0.02 + 0.98 * (1 + np.cos(np.pi * step / steps)) / 2) * min(1.0, step / facts.warmup)
         wobble = float(np.exp(rng.normal(0, noise)))
-        raw = {
-            part: float((end[part] + (start[part] - end[part]) * np.exp(-step / 40) + 0.5 * end[part] * (60 / (step + 60)))
-            * wobble * np.exp(rng.normal(0, noise / 3)))
-            for part in start
-        }  # fmt: skip
+        raw = {}
+        for part, first in start.items():
+            mean = end[part] * (1 + 30 / (step + 60)) + (first - end[part]) * np.exp(-step / 40)
+            raw[part] = float(mean * wobble * np.exp(rng.normal(0, noise / 3)))
         positives = int(BATCH * 30 * np.exp(rng.normal(0, 0.3)))
         row: Row = {
             "step": step, "epoch": (step - 1) // PER_EPOCH, "time": float(step), "loss": sum(raw.values()), "raw": raw,

