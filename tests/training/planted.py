@@ -99,7 +99,9 @@ class Bench:
             total.backward()
             gradients = [p.grad for p in detector.parameters() if p.grad is not None]
             norm = float(torch.stack([g.norm() for g in gradients]).norm()) if gradients else 0.0
-        kept = Loss({name: part.detach() for name, part in loss.parts.items()}, loss.positives, loss.normaliser.detach())
+        kept = Loss(
+            {name: part.detach() for name, part in loss.parts.items()}, loss.positives, loss.normaliser.detach()
+        )
         divisor = max(float(kept.normaliser.sum()), 1.0)
         parts = {name: float(part.sum()) / divisor for name, part in kept.parts.items()}
         done = Pass(one, truths, Raw(raw.offsets.detach(), raw.logits.detach()), kept)
@@ -169,7 +171,7 @@ class Planted(Detector):
         rows = []
         for image, one in enumerate(truths):
             rows.append(torch.stack([
-                self.box_loss(raw.offsets[image, p], one.boxes[t], self.priors[p]) if t >= 0 else raw.offsets.new_zeros(())
+                self.box_loss(raw.offsets[image, p], one.boxes[t], self.priors[p]) if t >= 0 else torch.zeros(())
                 for p, t in enumerate(match[image].tolist())
             ]))  # fmt: skip
         return {"cls": cls, "box": torch.stack(rows)}, match
@@ -216,7 +218,11 @@ class Unclamped(Planted):
 
     def box_terms(self, offsets, box, prior):
         w = box[2] - box[0]
-        return {"w": float(w), "prior w": float(prior[2]), "ln(w / prior w) / 0.2": float(torch.log(w / prior[2]) / 0.2)}
+        return {
+            "w": float(w),
+            "prior w": float(prior[2]),
+            "ln(w / prior w) / 0.2": float(torch.log(w / prior[2]) / 0.2),
+        }
 
 
 class Unbounded(Planted):
