@@ -171,7 +171,7 @@ class Planted(Detector):
         rows = []
         for image, one in enumerate(truths):
             rows.append(torch.stack([
-                self.box_loss(raw.offsets[image, p], one.boxes[t], self.priors[p]) if t >= 0 else raw.offsets.new_zeros(())
+                self.box_loss(raw.offsets[image, p], one.boxes[t], self.priors[p]) if t >= 0 else torch.zeros(())
                 for p, t in enumerate(match[image].tolist())
             ]))  # fmt: skip
         return {"cls": cls, "box": torch.stack(rows)}, match

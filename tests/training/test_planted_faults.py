@@ -1,4 +1,4 @@
-"""Faults planted in data, weights, losses and precision: the recorder must name each one rightly, and no healthy step."""
+"""Faults planted in data, weights, losses and precision: each must be named rightly, and no healthy step."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def culprit(run) -> Cause:
 ZERO, INVERTED = (20.0, 10.0, 20.0, 40.0), (40.0, 10.0, 20.0, 30.0)
 WRONG_BOXES = {
     "zero width": (ZERO, "width 0", "ln(0) = -inf"),
-    "zero height": ((10.0, 20.0, 40.0, 20.0), "height 0", "ln(h / prior h) is ln(0) = -inf"),
-    "inverted": (INVERTED, "x1 is greater than x2", "ln of -20, a negative number: nan"),
+    "zero height": ((10.0, 20.0, 40.0, 20.0), "height 0", "ln(h / prior h) with h = 0 is ln(0) = -inf"),
+    "inverted": (INVERTED, "x1 is greater than x2", "with w = -20 is ln of a negative number: nan"),
     "nan": ((10.0, math.nan, 30.0, 40.0), "not a finite number", "not finite"),
     "inf": ((10.0, 10.0, math.inf, 40.0), "not a finite number", "not finite"),
 }
@@ -119,7 +119,7 @@ def test_a_logarithm_that_blew_is_named_with_truth_prior_and_numbers(box, value,
     assert run.recorder.incidents[0].kind == "nan-loss"
     assert (cause.code, cause.image, cause.row, cause.box, cause.label) == ("broken-box", "im1", 1, box, "van")
     expected = run.detector.match(_truths(box)).tolist().index(1)
-    assert (cause.prior.index, cause.prior.level) == (expected, 0)
+    assert (cause.prior.number, cause.prior.level) == (expected, 0)
     assert cause.formula == f"ln(w / prior w) / 0.2 = {value} with w = {box[2] - box[0]:g}, prior w = 16"
     assert cause.consequence.startswith(kind)
     assert "prior" in run.recorder.error().message
@@ -225,23 +225,15 @@ def test_an_overflow_of_half_precision_is_told_from_one_of_the_weights():
     conv = conv if isinstance(conv, torch.nn.Conv2d) else conv[0]
     with torch.no_grad():
         conv.weight *= 1e6
-    buffers = {key: value.clone() for key, value in detector.named_buffers()}
     run = bench(detector, precision="fp16", scale=1024.0)
-    evidence = None
-    with torch.no_grad():
-        for key, value in detector.named_buffers():
-            value.copy_(buffers[key])
     random = torch.get_rng_state()
     assert run(batch(*good())) == "stop"
-    after = {key: value.clone() for key, value in detector.named_buffers()}
     cause = culprit(run)
     assert (cause.code, cause.sure) == ("amp-overflow", "certain")
     assert cause.names[0].startswith(name)
     assert "65504" in cause.what
     assert "precision=bf16 or precision=fp32" in cause.remedy
     assert torch.equal(random, torch.get_rng_state())
-    assert evidence is None
-    assert after.keys() == buffers.keys()
 
 
 def test_the_diagnosis_touches_neither_statistics_nor_gradients_nor_random_states():
@@ -280,13 +272,13 @@ def warmed(detector=None, steps: int = 40, **keys):
 
 
 def test_a_crowd_is_named_with_its_image():
-    run = warmed()
-    crowd = [(x, y, x + 11.0, y + 11.0) for x in range(0, 52, 4) for y in range(0, 52, 4)]
-    assert run(batch(GOOD, GOOD, GOOD, crowd), update=False) == "go"
+    run = warmed(Unclamped())
+    crowd = [(x, y, x + 11.0, y + 11.0) for x in range(0, 64, 16) for y in range(0, 64, 16)]
+    assert run(batch(GOOD, GOOD, GOOD, crowd, crowd, crowd, crowd), update=False) == "go"
     cause = culprit(run)
     assert run.recorder.incidents[0].kind == "spike"
     assert (cause.code, cause.image) == ("crowd-batch", "im3")
-    assert "169 truths" in cause.what
+    assert "16 truths" in cause.what
     assert "positives" in [spike.what for spike in run.recorder.incidents[0].spikes]
 
 
@@ -324,14 +316,14 @@ def test_the_guard_says_what_is_done_and_how_often():
 
 
 def test_counts_and_spikes_go_on_from_their_state():
-    run = warmed(guard=Guard(nan="skip", most=1))
+    run = warmed(Unclamped(), guard=Guard(nan="skip", most=1))
     assert run(batch(GOOD, GOOD, GOOD, (ZERO,)), update=False) == "skip"
     kept = json.loads(json.dumps(run.recorder.state()))
-    again = bench(guard=Guard(nan="skip", most=1))
+    again = bench(Unclamped(), guard=Guard(nan="skip", most=1))
     again.recorder.restore(kept)
     assert again.recorder.state() == run.recorder.state()
     assert again(batch(GOOD, GOOD, GOOD, (ZERO,)), update=False) == "stop"
-    back = bench(guard=Guard(nan="skip", most=1))
+    back = bench(Unclamped(), guard=Guard(nan="skip", most=1))
     back.recorder.restore(kept, counts=False)
     assert back(batch(GOOD, GOOD, GOOD, (ZERO,)), update=False) == "skip"
 
@@ -384,12 +376,12 @@ def test_the_report_is_json_and_markdown(tmp_path):
 @pytest.mark.parametrize("name", [name for name in MODELS if name.startswith("ssd-")])
 def test_healthy_steps_raise_nothing(name):
     run = bench(lite(name), lr=1e-4)
-    for step in range(35):
+    for step in range(20):
         boxes = [GOOD, (), (GOOD[0],), ((0.0, 0.0, SIZE, SIZE), (3.0, 3, 5, 5))]
         assert run(batch(*boxes, seed=step), update=step % 5 == 0) == "go"
     assert run.recorder.incidents == []
     assert run.recorder.take_findings() == []
-    assert len(run.recorder.ring.entries) == 35
+    assert len(run.recorder.ring.entries) == 20
 
 
 @pytest.mark.slow

@@ -63,12 +63,15 @@ def _boxes(table: BoxTable, batch: Batch) -> list[Fault]:
     across = np.array([width, height, width, height], np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
         sides = boxes[:, 2:] - boxes[:, :2]
+        away = np.abs(boxes / across - 0.5).max(1)
+        share = (sides / across[:2]).max(1)
         # Written such that nan counts as wrong.
-        fine = (sides > 0).all(1) & (np.abs(boxes / across - 0.5) <= OUTSIZE + 0.5).all(1) & (sides <= OUTSIZE * across[:2]).all(1)  # fmt: skip
+        fine = (away <= OUTSIZE + 0.5) & (share <= OUTSIZE) & (sides.min(1) > 0)
     if fine.all():
         return []
-    finite = np.isfinite(boxes).all(1)
-    found = [_box_fault(table, int(i), bool(finite[i]), (width, height)) for i in np.flatnonzero(~fine)]
+    finite = np.asarray(np.isfinite(boxes).all(1))
+    wrong = [int(index) for index in np.flatnonzero(~fine)]
+    found = [_box_fault(table, index, bool(finite[index]), (width, height)) for index in wrong]
     return [fault for fault in found if fault is not None]
 
 
@@ -76,15 +79,18 @@ def _box_fault(table: BoxTable, index: int, finite: bool, size: tuple[int, int])
     image, row = table.owner(index)
     width, height = (float(side) for side in table.boxes[index, 2:] - table.boxes[index, :2])
     if not finite:
-        return Fault("broken-box", image, row, "a corner is not a finite number", formula="every formula of its sides is not finite")  # fmt: skip
+        formula = "what is computed from its corners is not finite"
+        return Fault("broken-box", image, row, "a corner is not a finite number", formula=formula)
     ignored = bool(table.ignored[index])
     for name, side, (low, high) in (("width", width, ["x1", "x2"]), ("height", height, ["y1", "y2"])):
         letter = name[0]
         if side < 0 and not ignored:
             what = f"inverted: {low} is greater than {high}, {name} {side:g}"
-            return Fault("broken-box", image, row, what, formula=f"ln({letter} / prior {letter}) is ln of {side:g}, a negative number: nan")  # fmt: skip
+            formula = f"ln({letter} / prior {letter}) with {letter} = {side:g} is ln of a negative number: nan"
+            return Fault("broken-box", image, row, what, formula=formula)
         if side == 0 and not ignored:
-            return Fault("broken-box", image, row, f"{name} 0", formula=f"ln({letter} / prior {letter}) is ln(0) = -inf")  # fmt: skip
+            formula = f"ln({letter} / prior {letter}) with {letter} = 0 is ln(0) = -inf"
+            return Fault("broken-box", image, row, f"{name} 0", formula=formula)
     if min(width, height) <= 0:  # a region to ignore without area does nothing
         return None
     what = f"{width:g}x{height:g} px in an image of {size[0]}x{size[1]}, or far outside of it"
@@ -123,13 +129,14 @@ def _not_finite(image: NDArray[np.uint8] | NDArray[np.float32], index: int) -> F
     wrong = np.argwhere(~np.isfinite(image))
     channel, y, x = (int(v) for v in wrong[0])
     value = image[channel, y, x]
-    what = f"{len(wrong)} value{'s' * (len(wrong) > 1)} of its pixels not finite: {value} at x={x}, y={y}, {'RGB'[channel]}"
+    values = f"{len(wrong)} value{'s' * (len(wrong) > 1)} of its pixels"
+    what = f"{values} not finite: {value} at x={x}, y={y}, {'RGB'[channel]}"
     return Fault("non-finite-pixel", index, None, what)
 
 
 def _constant(image: NDArray[np.uint8] | NDArray[np.float32], index: int) -> Fault | None:
     low, high = image.min(), image.max()
-    if not low == high:
+    if low != high:
         return None
     colour = "black" if low == 0 else f"{low:g} everywhere"
     return Fault("constant-image", index, None, f"every pixel has the same value: {colour}", severe=False)

@@ -38,7 +38,7 @@ _REMEDIES = {
 }
 _CONSEQUENCES = {
     "broken-box": "its overlap with any prior is 0 or nan and its logarithm is not finite: at best it teaches nothing",
-    "outsize-box": "it overlaps every prior a little and is forced on one: its offsets dwarf all others",
+    "outsize-box": "it overlaps many priors a little, and one that can never reach it must answer for it",
     "label-out-of-range": "the class loss reads a column that is not there: another class, or an error on the device",
     "non-finite-pixel": "every activation it reaches is nan; through batch norm that is every image of the batch",
     "wrong-shape": "priors and predictions would not belong together",
@@ -132,7 +132,7 @@ def truth_of(scene: Scene, fault: Fault) -> Cause:
     prior = answering_prior(scene, fault.part, fault.image, fault.row)
     if prior is None:
         return replace(cause, what=f"{cause.what}; no prior answers for it")
-    told = describe(scene, cause, fault.part, fault.image, prior, blew=False)
+    told = describe(scene, cause, fault.part, fault.image, prior)
     return replace(told, consequence=cause.consequence, remedy=cause.remedy)
 
 
@@ -153,8 +153,9 @@ def no_positives(scene: Scene) -> Cause | None:
         said = "" if sums is None else f": {sums:g} / 0 = {'nan' if sums == 0 else 'inf'}"
         whose = "the batch" if whole else f"{int(bad.sum())} images"
         cause = Cause(
-            "no-positives", f"the {' and '.join(wrong)} loss is divided by the positives of {whose}, and there are none "
-            f"({truths} truths in the batch)", "certain" if sums is not None else "likely", formula=f"sum of {wrong[0]} losses / positives{said}",
+            "no-positives", f"the {' and '.join(wrong)} loss is divided by the positives of {whose}, and there are "
+            f"none ({truths} truths in the batch)", "certain" if sums is not None else "likely",
+            formula=f"sum of {wrong[0]} losses / positives{said}",
             consequence="a batch without objects makes the loss nan", numbers={"positives": 0.0},
             remedy="divide by at least 1: max(positives, 1)",
         )  # fmt: skip
@@ -184,9 +185,10 @@ def crowd(scene: Scene) -> Cause | None:
     part, image = _locate(scene, int(counts.argmax()))
     truths = len(scene.evidence.passes[part].batch.annotations[image])
     cause = Cause(
-        "crowd-batch", f"{now:.0f} positives an image, {now / max(usual, 1e-9):.1f} times the usual {usual:.1f}; this image has "
-        f"{counts.max():.0f} of {counts.sum():.0f}, from {truths} truths", "likely", severity="warning",
-        consequence="one step pulls the weights towards crowds", remedy="a smaller clip, a larger batch, or guard.spike=skip",
+        "crowd-batch", f"{now:.0f} positives an image, {now / max(usual, 1e-9):.1f} times the usual {usual:.1f}; this "
+        f"image has {counts.max():.0f} of {counts.sum():.0f}, from {truths} truths", "likely", severity="warning",
+        consequence="one step pulls the weights towards crowds",
+        remedy="a smaller clip, a larger batch, or guard.spike=skip",
     )  # fmt: skip
     return scene.at(cause, part, image)
 
@@ -205,7 +207,7 @@ def one_image(scene: Scene) -> Cause | None:
         return None
     part, image = _locate(scene, worst)
     cause = Cause(
-        "one-image", f"one image makes {share:.0%} of the loss: {every[worst]:.4g}, the others {usual:.4g} in the median",
+        "one-image", f"one image makes {share:.0%} of the loss: {every[worst]:.4g}, the others' median {usual:.4g}",
         "likely", severity="warning", consequence="the step is this image's alone",
         remedy="look at the image and its truths; if they are right, a smaller clip or guard.spike=skip",
     )  # fmt: skip
@@ -234,8 +236,10 @@ def _unknown(scene: Scene, kind: Kind) -> Cause:
     """What is left where every search came back empty: the images whose own loss is not finite, if there are any."""
     remedy = "a lower optimiser.lr, a longer schedule.warmup, or precision=fp32"
     if kind == "spike":
-        return Cause("spike", "no single cause: weights, truths, positives and images are as usual", "possible",
-                     remedy="a lower optimiser.lr or a smaller clip, should it come again", severity="warning")  # fmt: skip
+        return Cause(
+            "spike", "no single cause: weights, truths, positives and images are as usual", "possible",
+            remedy="a lower optimiser.lr or a smaller clip, should it come again", severity="warning",
+        )  # fmt: skip
     code = "nan-gradient" if kind in ("nan-gradient", "overflow") else "nan-loss"
     for part, one in scene.passes():
         for name, values in one.loss.parts.items():

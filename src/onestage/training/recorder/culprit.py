@@ -19,12 +19,12 @@ Sure = Literal["certain", "likely", "possible"]
 class PriorPlace(NamedTuple):
     """A prior: its number, its box xyxy in pixels of the input, and its level."""
 
-    index: int
+    number: int
     box: tuple[float, ...]
     level: int
 
     def __str__(self) -> str:
-        return f"prior {self.index} {corners(self.box)} of level {self.level}"
+        return f"prior {self.number} {corners(self.box)} of level {self.level}"
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Cause:
         """The cause as JSON."""
         found = {key: value for key, value in vars(self).items() if value not in (None, (), {}, "")}
         if self.prior is not None:
-            found["prior"] = {"index": self.prior.index, "box": list(self.prior.box), "level": self.prior.level}
+            found["prior"] = {"number": self.prior.number, "box": list(self.prior.box), "level": self.prior.level}
         return found
 
 

@@ -21,7 +21,7 @@ _KINDS = (
 _REMEDIES = {
     "a logarithm of 0": "correct or drop the box; encode sides as at least a small number of pixels",
     "a logarithm of a negative number": "put the corners in order (x1 < x2, y1 < y2), or drop the box",
-    "exp overflows": "bound the exponent (boxes.coding.decode does), or a lower optimiser.lr with a longer schedule.warmup",
+    "exp overflows": "bound the exponent, as boxes.coding.decode does; a lower optimiser.lr, a longer schedule.warmup",
     "a division by 0": "bound the denominator from below", "0 divided by 0": "bound the denominator from below",
 }  # fmt: skip
 
@@ -42,7 +42,7 @@ def blown_prior(scene: Scene) -> Cause | None:
         image, prior = (int(v) for v in torch.nonzero(candidates)[0])
         names = [name for name, values in parts.items() if not math.isfinite(float(values[image, prior]))]
         count = int(wrong.sum())
-        others = f", and {count - 1} more priors" if count > 1 else ""
+        others = f", nor of {count - 1} other{'s' * (count > 2)}" if count > 1 else ""
         what = f"the {' and '.join(names)} loss of a prior is not finite{others}"
         return describe(scene, Cause("loss-formula", what, "certain"), part, image, prior)
     return None
@@ -82,9 +82,7 @@ def describe(scene: Scene, cause: Cause, part: int, image: int, prior: int, blew
     if found is None:
         return cause if blew else replace(cause, formula=_largest(terms))
     formula, kind = explain(found, terms)
-    consequence = (
-        f"{kind}: the loss of the whole batch, and every weight after the step, would be {_said(terms[found])}"
-    )
+    consequence = f"{kind}: neither the loss of the whole batch nor any weight after the step would be finite"
     remedy = _REMEDIES.get(kind, "a lower optimiser.lr, a longer schedule.warmup, or precision=fp32")
     return replace(cause, formula=formula, consequence=consequence, remedy=remedy)
 
@@ -119,8 +117,8 @@ def _said(value: float) -> str:
 
 
 def _largest(terms: Mapping[str, float]) -> str | None:
-    """The loss term of the largest value: one that is a formula and no plain number read off."""
-    formulas = {name: value for name, value in terms.items() if "(" in name or " - " in name}
+    """The loss term of the largest value: a logarithm, a smooth-L1, a quotient, or 1 less an overlap."""
+    formulas = {name: value for name, value in terms.items() if re.search(r"\bln\b|smooth|^1 - |/ 0\.", name)}
     if not formulas:
         return None
     name = max(formulas, key=lambda key: abs(formulas[key]))

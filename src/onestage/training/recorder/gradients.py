@@ -55,7 +55,7 @@ def blown_gradient(scene: Scene) -> Cause:
 
 
 def _in_the_loss(cause: Cause, function: str | None, count: int) -> Cause:
-    more = f", and of {count - 1} more priors" if count > 1 else ""
+    more = f", nor for {count - 1} other{'s' * (count > 2)}" if count > 1 else ""
     if function is None:
         return replace(
             cause, what=f"the derivative of the loss by what a prior predicts is not finite{more}", sure="certain"
@@ -64,7 +64,8 @@ def _in_the_loss(cause: Cause, function: str | None, count: int) -> Cause:
     formula = _DERIVATIVES.get(word, f"the derivative of {word.lower()}")
     return replace(
         cause, what=f"the loss is finite, its derivative by what a prior predicts is not{more}", sure="certain",
-        formula=f"{formula} (in {function})", remedy="add a small number under the root, logarithm or quotient of the loss",
+        formula=f"{formula} (in {function})",
+        remedy="add a small number under the root, logarithm or quotient of the loss",
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from onestage.training.recorder.ring import Entry
 
 DOCS = "docs/flight-recorder.md"
 _SHOWN_STEPS = 20
+_MIXED = "the sample is a mosaic of several pictures: the truth may be of another than the one named, see the replay"
 _DONE = {
     "stop": "the run was stopped", "skip": "the step was skipped: weights are as before it",
     "rollback": "the run goes back to the last good state, with lower learning rates",
@@ -38,6 +39,9 @@ class Incident:
     before: Sequence[Entry]
     files: Mapping[Any, str | None] = field(default_factory=dict)
     spikes: Sequence[Spike] = ()
+    run: str = "RUN"
+    folder: Path | None = None
+    mixed: bool = False
     seconds: float = 0.0
 
     @property
@@ -49,7 +53,7 @@ class Incident:
         """What happened, in one sentence."""
         place = f"at step {self.step} (epoch {self.epoch + 1})"
         if self.kind == "spike":
-            said = "; ".join(f"{s.what} {s.value:.4g}, expected {s.expected:.4g}, {s.sigmas:.0f} robust deviations above" for s in self.spikes)  # fmt: skip
+            said = "; ".join(_spike(spike) for spike in self.spikes)
             return f"a spike {place}: {said}"
         words = {
             "nan-loss": "the loss is not a finite number", "nan-gradient": "the gradient is not a finite number",
@@ -58,7 +62,7 @@ class Incident:
         }  # fmt: skip
         return f"{words[self.kind]} {place}"
 
-    def finding(self, run: str | None = None) -> Finding:
+    def finding(self) -> Finding:
         """The incident as one finding; its code is that of the culprit."""
         evidence = {
             "incident": self.kind, "decision": self.decision, "sure": self.culprit.sure, "prior": None,
@@ -72,11 +76,16 @@ class Incident:
         """The failure that ends the run: names image, box, prior and formula; the hint is the remedy."""
         rest = [f"consequence: {self.culprit.consequence}"] if self.culprit.consequence else []
         rest += [f"{cause.code}: {cause.sentence()}" for cause in self.diagnosis.causes[1:]]
+        rest += [_MIXED] if self.mixed and self.culprit.row is not None else []
         rest += [f"not looked at: {note}" for note in self.diagnosis.notes]
-        return DivergedError(
-            f"{self.headline()}: {self.culprit.sentence()}", problems=[*rest, f"report: recorder/{self.stem}.md"],
-            hint=self.culprit.remedy or None,
-        )  # fmt: skip
+        rest += [f"report: {self.path}"] if self.folder else []
+        message = f"{self.headline()}: {self.culprit.sentence()}"
+        return DivergedError(message, problems=rest, hint=self.culprit.remedy or None)
+
+    @property
+    def path(self) -> Path:
+        """The report for people."""
+        return (self.folder or Path("recorder")) / f"{self.stem}.md"
 
     @property
     def stem(self) -> str:
@@ -87,39 +96,32 @@ class Incident:
         """Everything, as JSON can hold it."""
         return {
             "step": self.step, "epoch": self.epoch, "incident": self.kind, "headline": self.headline(),
-            "decision": self.decision, "done": _DONE[self.decision], "spikes": [spike.as_dict() for spike in self.spikes],
+            "decision": self.decision, "done": _DONE[self.decision],
+            "spikes": [spike.as_dict() for spike in self.spikes],
             "causes": [cause.as_dict() for cause in self.diagnosis.causes], "notes": list(self.diagnosis.notes),
             "batch": {**self.entry.as_row(), "images": self._images()},
             "before": [entry.as_row() for entry in self.before[-_SHOWN_STEPS:]],
-            "replay": f"onestage replay RUN --step {self.step}", "diagnosis_seconds": round(self.seconds, 3),
+            "replay": f"onestage replay {self.run} --step {self.step}", "diagnosis_seconds": round(self.seconds, 3),
         }  # fmt: skip
 
     def _images(self) -> list[dict[str, Any]]:
-        """The images of the batch; of a step that came to no pass only what is known."""
-        rows = self.entry.images() or [
-            {"image": image, "truths": None, "positives_per_level": [], "loss": {}, "seed": None}
-            for image in self.files
-        ]
-        return [{**row, "file": self.files.get(row["image"])} for row in rows]
+        return [{**row, "file": self.files.get(row["image"])} for row in self.entry.images()]
 
-    def markdown(self, run: str = "RUN") -> str:
-        """The report for people; `run` is the name that the line for a replay shows."""
+    def markdown(self) -> str:
+        """The report for people."""
         cause, lines = self.culprit, [f"# {_upper(self.headline())}", ""]
         lines += [f"**{_upper(cause.what)}** ({cause.code}, {cause.sure}).", ""]
         facts = [
-            ("Where", cause.place()), ("Formula", f"`{cause.formula}`" if cause.formula else ""),
+            ("Where", cause.place()), ("Note", _MIXED if self.mixed and cause.row is not None else ""),
+            ("Formula", f"`{cause.formula}`" if cause.formula else ""),
             ("Consequence", cause.consequence), ("Remedy", cause.remedy), ("Done", _DONE[self.decision]),
             ("Tensors", ", ".join(cause.names[:20])),
-            ("See it again", f"`onestage replay {run} --step {self.step}`"),
+            ("See it again", f"`onestage replay {self.run} --step {self.step}`"),
         ]  # fmt: skip
         lines += [f"- {name}: {value}" for name, value in facts if value]
         if cause.numbers:
-            lines += [
-                "",
-                "## The terms",
-                "",
-                *table(("formula", "value"), ((f"`{k}`", v) for k, v in cause.numbers.items())),
-            ]
+            rows = ((f"`{name}`", value) for name, value in cause.numbers.items())
+            lines += ["", "## The terms", "", *table(("formula", "value"), rows)]
         if len(self.diagnosis.causes) > 1:
             lines += ["", "## Also found", ""]
             lines += [f"- {other.code} ({other.sure}): {other.sentence()}" for other in self.diagnosis.causes[1:]]
@@ -144,13 +146,19 @@ class Incident:
         shown = [name for name in names if any(row[name] is not None for row in rows)]
         return table(shown, ([row[name] for name in shown] for row in rows))
 
-    def write(self, folder: Path, run: str = "RUN") -> Path:
+    def write(self, folder: Path) -> Path:
         """Put step-000123.json and .md into `folder`, each whole or not at all; raises StorageError."""
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.stem}.md"
         write_bytes(folder / f"{self.stem}.json", as_json(self.as_dict()).encode())
-        write_bytes(path, self.markdown(run).encode())
+        write_bytes(path, self.markdown().encode())
         return path
+
+
+def _spike(spike: Spike) -> str:
+    """One spike in words."""
+    far = f"{spike.sigmas:.0f} robust deviations" if math.isfinite(spike.sigmas) else "out of all proportion"
+    return f"{spike.what} {spike.value:.4g}, expected {spike.expected:.4g} ({far})"
 
 
 def files_of(scene: Scene) -> dict[Any, str | None]:

@@ -38,7 +38,7 @@ class Recorder:
 
     `folder` is where reports go (the run's `recorder/`; None: nowhere), `run` its name for the replay line. `file_of`
     gives the file of an image id, `classes` names labels, `weights` scale the parts of the loss, `precision` is that
-    of the forward pass. `spikes` replaces the watch on loss, gradient and positives.
+    of the forward pass. `spikes` replaces the watch on loss, gradient and positives. `mixed`: samples are mosaics.
 
     Nothing it does changes weights, gradients, statistics or random states. Each process watches its own images:
     where there are several, the loop must take the gravest of their decisions (`gravest`).
@@ -55,10 +55,12 @@ class Recorder:
         weights: Mapping[str, float] | None = None,
         precision: str = "fp32",
         spikes: Spikes | None = None,
+        mixed: bool = False,
     ) -> None:
-        self.guard = guard or Guard()  # type: ignore[call-arg]
+        self.guard = guard or Guard()
         self.folder, self.run, self.file_of = folder, run, file_of
         self.classes, self.weights, self.precision = tuple(classes), dict(weights or {}), precision
+        self.mixed = mixed
         self.spikes = spikes or Spikes(self.guard.sigmas)
         self.ring = Ring(self.guard.steps)
         self.incidents: list[Incident] = []
@@ -72,22 +74,23 @@ class Recorder:
         Only labels and shapes count here, which would raise an error in the loss rather than make it nan; all else
         waits for `examine`, where the step tells what came of it.
         """
-        found = check_batch(batch, detector.classes, tuple(detector.size))
+        found = check_batch(batch, detector.classes, detector.size)
         faults = [fault for fault in found if fault.code in ("label-out-of-range", "wrong-shape")]
         if not faults:
             return "go"
         evidence = Evidence(step, epoch, [], math.nan, {}, {}, [], len(batch), {}, None, _size(batch))
         scene = self._scene(evidence, detector, faults, [batch])
-        entry = self.ring.add(evidence, [])
+        entry = self.ring.add(evidence, [batch], [BoxTable.of(batch.annotations)])
         entry.decision = self._policy(self.guard.nan)
         return self._take(Incident(
             step, epoch, "batch", diagnose(scene, "batch"), entry.decision, entry, scene.history, files_of(scene),
+            run=self.run, folder=self.folder, mixed=self.mixed,
         ))  # fmt: skip
 
     def examine(self, evidence: Evidence, detector: Detector) -> Decision:
         """What becomes of a step: "go", or by the guard's word "skip", "stop" or "rollback"."""
         tables = [BoxTable.of(one.batch.annotations) for one in evidence.passes]
-        entry = self.ring.add(evidence, tables)
+        entry = self.ring.add(evidence, [one.batch for one in evidence.passes], tables)
         faults = self._faults(evidence, detector, tables)
         kind = self._kind(evidence, detector, faults)
         spikes: list[Spike] = []
@@ -163,10 +166,11 @@ class Recorder:
             "size": list(evidence.size),
         }  # fmt: skip
         found = self.spikes.look(row)
-        losses = [one.loss for one in self.ring.entries if one.step < evidence.step and math.isfinite(one.loss)] if evidence.loss > SURGE else []  # fmt: skip
-        if not found and losses and evidence.loss > SURGE * (usual := statistics.median(losses)):
-            found = [Spike("loss", evidence.loss, usual, math.inf)]
-        return found
+        if found or evidence.loss <= SURGE:
+            return found
+        before = [one.loss for one in self.ring.entries if one.step < evidence.step and math.isfinite(one.loss)]
+        usual = statistics.median(before) if before else math.inf
+        return [Spike("loss", evidence.loss, usual, math.inf)] if evidence.loss > SURGE * usual else []
 
     def _new(self, faults: Sequence[Fault], evidence: Evidence) -> bool:
         """Whether a fault that is not severe is told for the first time; each image is told of once."""
@@ -193,8 +197,8 @@ class Recorder:
         decision = self._policy(self.guard.spike if kind in ("spike", "odd-batch") else self.guard.nan)
         entry.decision = decision
         return self._take(Incident(
-            evidence.step, evidence.epoch, kind, diagnosis, decision, entry, scene.history, files_of(scene), spikes,
-            time.perf_counter() - start,
+            evidence.step, evidence.epoch, kind, diagnosis, decision, entry, scene.history, files_of(scene),
+            spikes, self.run, self.folder, self.mixed, time.perf_counter() - start,
         ))  # fmt: skip
 
     def _policy(self, word: str) -> Decision:
@@ -214,7 +218,7 @@ class Recorder:
         self.counts["reports"] += 1
         if self.folder is not None and (incident.decision == "stop" or self.counts["reports"] <= MOST_REPORTS):
             try:
-                incident.write(self.folder, self.run)
+                incident.write(self.folder)
             except (OSError, OnestageError, ValueError) as error:
                 incident.diagnosis.notes.append(f"the report could not be written: {error}")
         return incident.decision  # type: ignore[return-value]

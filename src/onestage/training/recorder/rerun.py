@@ -37,15 +37,17 @@ def overflow(scene: Scene) -> Cause | None:
         broke = first_not_finite(scene.detector, images, scene.precision)
         if broke is None:
             return scene.at(
-                Cause("activation-overflow", "predictions were not finite, but the same forward pass is now", "possible",
-                      remedy="onestage replay shows whether it comes again"), part, 0,
+                Cause(
+                    "activation-overflow", "predictions were not finite, but those of the same forward pass now are",
+                    "possible", remedy="onestage replay shows whether it comes again",
+                ), part, 0,
             )  # fmt: skip
         if scene.precision in _HALF and first_not_finite(scene.detector, images, "fp32") is None:
             return _amp(scene, broke)
         cause = Cause(
-            "activation-overflow", f"the output of {broke.module} ({broke.kind}) is not finite in {broke.dtype}; the largest "
-            f"value that goes in is {broke.largest_input:.3g}", "certain",
-            consequence="weights and images are finite, yet the activations overflow: every prediction after it is lost",
+            "activation-overflow", f"the output of {broke.module} ({broke.kind}) is not finite in {broke.dtype}; "
+            f"the largest value that goes in is {broke.largest_input:.3g}", "certain",
+            consequence="weights and images are finite, yet activations overflow: every prediction after it is lost",
             remedy="a lower optimiser.lr, a longer schedule.warmup, or a smaller clip", names=(broke.module,),
         )  # fmt: skip
         image = _first_image(one.raw.offsets, one.raw.logits)
@@ -56,8 +58,9 @@ def overflow(scene: Scene) -> Cause | None:
 def _amp(scene: Scene, broke: Broke) -> Cause:
     most = torch.finfo(_HALF[scene.precision]).max
     return Cause(
-        "amp-overflow", f"{scene.precision} overflows in {broke.module} ({broke.kind}): a value above {most:.6g}, while the same "
-        f"forward pass in fp32 is finite; the largest value that goes in is {broke.largest_input:.3g}", "certain",
+        "amp-overflow", f"{scene.precision} overflows in {broke.module} ({broke.kind}): a value above {most:.6g}, "
+        f"while the same forward pass in fp32 is finite; the largest value that goes in is {broke.largest_input:.3g}",
+        "certain",
         consequence="predictions and loss are not finite, though weights and images are fine",
         remedy="precision=bf16 or precision=fp32", names=(broke.module,),
     )  # fmt: skip

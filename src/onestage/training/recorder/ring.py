@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from onestage.records import Annotations, ImageId
+from onestage.records import Annotations, Batch, ImageId
 from onestage.training.evidence import Evidence
 
 _STATM = Path("/proc/self/statm")
@@ -116,11 +116,11 @@ class Ring:
     def __init__(self, steps: int) -> None:
         self.entries: deque[Entry] = deque(maxlen=steps)
 
-    def add(self, evidence: Evidence, tables: Sequence[BoxTable]) -> Entry:
-        """Keep a step; one copy from the device. `tables` are those of its passes."""
+    def add(self, evidence: Evidence, batches: Sequence[Batch], tables: Sequence[BoxTable]) -> Entry:
+        """Keep a step; one copy from the device. `batches` are those of its passes, `tables` their truths."""
         while self.entries and self.entries[-1].step >= evidence.step:  # the step is done again, after a rollback
             self.entries.pop()
-        entry = entry_of(evidence, tables)
+        entry = entry_of(evidence, batches, tables)
         self.entries.append(entry)
         return entry
 
@@ -130,23 +130,22 @@ class Ring:
         return kept[-count:]
 
 
-def entry_of(evidence: Evidence, tables: Sequence[BoxTable]) -> Entry:
+def entry_of(evidence: Evidence, batches: Sequence[Batch], tables: Sequence[BoxTable]) -> Entry:
     """What the ring keeps of a step."""
-    parts, positives = _on_the_host(evidence)
-    passes = evidence.passes
-    ids = tuple(image_id for one in passes for image_id in one.batch.ids)
+    ids = tuple(image_id for batch in batches for image_id in batch.ids)
+    parts, positives = _on_the_host(evidence, len(ids))
     counts = [table.counts for table in tables]
     return Entry(
-        evidence.step, evidence.epoch, evidence.loss, ids, tuple(seed for one in passes for seed in one.batch.seeds),
+        evidence.step, evidence.epoch, evidence.loss, ids, tuple(seed for batch in batches for seed in batch.seeds),
         parts, positives, np.concatenate(counts) if counts else np.zeros(0, np.int64), extremes(tables, ids),
         dict(evidence.lr), evidence.grad_norm, evidence.update_norm, evidence.scale, evidence.size, memory(evidence),
     )  # fmt: skip
 
 
-def _on_the_host(evidence: Evidence) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.int64]]:
+def _on_the_host(evidence: Evidence, images: int) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.int64]]:
     """Parts {name: (n,)} and positives (n, L) over all passes, in one copy."""
     if not evidence.passes:
-        return {}, np.zeros((0, 0), np.int64)
+        return {}, np.zeros((images, 0), np.int64)
     losses = [one.loss for one in evidence.passes]
     names = list(losses[0].parts)
     columns = [torch.stack([loss.parts[name].float() for name in names], 1) for loss in losses]

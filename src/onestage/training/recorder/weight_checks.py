@@ -47,7 +47,7 @@ def poisoned_statistics(detector: nn.Module) -> Cause | None:
         return None
     return Cause(
         "non-finite-weight", f"buffers are not finite, though the loss is: {listed(names)}", "certain",
-        consequence="training does not read running statistics, but evaluation and the averaged weights do: every score is nan",
+        consequence="training does not read running statistics, but evaluation does: every score will be nan",
         remedy="go on from a state that was saved before (guard.nan=rollback does)", names=tuple(names),
     )  # fmt: skip
 
@@ -62,9 +62,10 @@ def runaway_weights(scene: Scene) -> Cause | None:
     if not names:
         return None
     worst = max(zip(largest, (name for name, _ in named), strict=True))
+    what = f"weights have run away: up to {worst[0]:.3g} in {worst[1]}, {len(names)} of {len(named)} tensors above"
     return Cause(
-        "exploded-weights", f"weights have run away: up to {worst[0]:.3g} in {worst[1]}, {len(names)} tensors above {RUNAWAY:g}"
-        + _how(scene), "likely", consequence="activations grow from layer to layer until they overflow",
+        "exploded-weights", f"{what} {RUNAWAY:g}{_how(scene)}", "likely",
+        consequence="activations grow from layer to layer until they overflow",
         remedy="a lower optimiser.lr, a longer schedule.warmup, or a smaller clip", names=tuple(names),
     )  # fmt: skip
 
