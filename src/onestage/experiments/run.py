@@ -223,6 +223,11 @@ class Run:
         return self._read_yaml("recipe.yaml")
 
     @property
+    def earlier_recipes(self) -> list[dict[str, Any]]:
+        """What ran before a resume changed the recipe: recipe-1.yaml, -2, …; none where nothing was changed."""
+        return [self._read_yaml(path.name) for path in sorted(self.folder.glob("recipe-*.yaml"))]
+
+    @property
     def asked(self) -> dict[str, Any]:
         """What the user asked for, as asked.yaml says; empty where it is missing."""
         return self._read_yaml("asked.yaml")
