@@ -72,7 +72,7 @@ def changed_recipe(old: Recipe, asked: Mapping[str, Any], progress: Progress) ->
     RecipeError lists every key that is unknown, out of range or cannot change within a run, with the reason and what
     to do instead. A key asked for with the value it has is no change.
     """
-    problems, message = [], "a run that is resumed cannot change"
+    problems, message = _dead(old, asked), "a run that is resumed cannot change"
     new = old
     try:
         new = old.changed({**_following(old, asked), **asked})
@@ -109,6 +109,16 @@ def changes(old: Recipe, new: Recipe, progress: Progress) -> Changes:
     changed = _compared(old, new)
     notes = [note for tell in (_length, _rates, _calm, _judged) for note in tell(old, new, progress)]
     return Changes(changed, tuple(notes))
+
+
+def _dead(old: Recipe, asked: Mapping[str, Any]) -> list[str]:
+    """Keys that would change nothing, as the stages hold their own."""
+    keys = [key for key in asked if old.stages and _belongs(key, ("optimiser", "schedule", "clip", "freeze"))]
+    return [
+        f"{key}: no effect, for each stage of this run has its own; instead, give stages=[…] with the stages of its "
+        "recipe.yaml, changed"
+        for key in keys if key not in REFUSED
+    ]  # fmt: skip
 
 
 def _following(old: Recipe, asked: Mapping[str, Any]) -> dict[str, Any]:
