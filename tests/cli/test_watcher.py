@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,12 +42,10 @@ def stream() -> io.StringIO:
 
 @pytest.fixture
 def watcher(stream: io.StringIO, tmp_path: Path) -> Iterator[TerminalWatcher]:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts without it
     watcher = watcher_on(stream, live=False)
     watcher.planned(Run.create(tmp_path), plan(), 0)
     yield watcher
     watcher.close()
-    signal.signal(signal.SIGINT, before)
 
 
 def test_a_log_gets_plain_lines(watcher: TerminalWatcher, stream: io.StringIO) -> None:
@@ -87,20 +83,15 @@ def test_a_terminal_gets_one_bar(stream: io.StringIO, tmp_path: Path) -> None:
     assert "step 7/100" not in text
 
 
-def test_an_interrupt_waits_for_the_steps_end(watcher: TerminalWatcher, stream: io.StringIO) -> None:
-    os.kill(os.getpid(), signal.SIGINT)
-    assert "stopping after this step" in stream.getvalue()
-    with pytest.raises(KeyboardInterrupt):
-        watcher.stepped(step(5, 0.1), plan())
-    assert watcher.step == 5
+def test_a_wish_to_stop_is_told(watcher: TerminalWatcher, stream: io.StringIO) -> None:
+    watcher.stopping("SIGINT")
+    watcher.stopping("SIGTERM")
+    assert stream.getvalue().splitlines()[-2:] == [
+        "stopping after this step; once more to stop at once",
+        "SIGTERM: stopping after this step; once more to stop at once",
+    ]
 
 
-def test_a_second_interrupt_stops_at_once(watcher: TerminalWatcher) -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt):
-        os.kill(os.getpid(), signal.SIGINT)
-
-
-def test_interrupts_are_given_back(watcher: TerminalWatcher) -> None:
-    watcher.close()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+def test_what_a_resume_changed_is_told(watcher: TerminalWatcher, stream: io.StringIO) -> None:
+    watcher.told(["changed: epochs from 10 to 20", "a note in [brackets]"])
+    assert stream.getvalue().splitlines()[-2:] == ["changed: epochs from 10 to 20", "a note in [brackets]"]

@@ -22,11 +22,14 @@ EXAMPLES = (
     ("train data=photos/ model=ssd300 epochs=40 optimiser.lr=5e-4", "your own folder: VOC, COCO or YOLO annotations"),
     ("train recipe.yaml seed=1 name=second-try", "a recipe file, with changes"),
     ("train data=photos/ --dry-run", "what it would do and take, and its first batch as a picture; trains nothing"),
-    ("train --resume ssd-lite0-trees-001", "go on with a run that was stopped, from its last saved state"),
+    ("train --resume ssd-lite0-trees-001", "go on with a run that was stopped or killed, from its last saved state"),
+    ("train --resume ssd-lite0-trees-001 epochs=60", "make a run longer, finished or not; recorded in run.json"),
 )
 AFTER = (
-    "A model may set other defaults for these keys; --dry-run shows what would run. Interrupting (Ctrl-C) saves the "
-    "state after the step and exits with 1; the run's status is then `stopped`. Runs go to ./runs or $ONESTAGE_RUNS."
+    "A model may set other defaults for these keys; --dry-run shows what would run. Interrupting (Ctrl-C, SIGTERM) saves "
+    "the state after the step and exits with 1; the run's status is then `stopped`. A run killed at any moment goes on "
+    "with --resume as if nothing had happened; which keys may change then stands in docs/resume.md. Runs go to ./runs "
+    "or $ONESTAGE_RUNS."
 )
 
 
@@ -39,7 +42,9 @@ def _keys() -> list[tuple[str, str, str]]:
 Words = Annotated[
     list[str] | None, typer.Argument(metavar="[RECIPE.yaml] data=… [key=value …]", show_default=False)
 ]  # fmt: skip
-Resume = Annotated[str | None, typer.Option("--resume", metavar="RUN", help="Go on with a stopped run.")]
+Resume = Annotated[
+    str | None, typer.Option("--resume", metavar="RUN", help="Go on with a run; key=value changes it from here on.")
+]  # fmt: skip
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show the recipe, the time, memory and disk it takes, and the first batch.")
 ]  # fmt: skip
@@ -105,20 +110,39 @@ def train_and_report(terminal: Terminal, keys: Mapping[str, Any], prefix: str | 
 
 
 def _resume(terminal: Terminal, name: str, words: Sequence[str] | None) -> None:
+    from onestage.cli.words import split_words
     from onestage.errors import UsageError
     from onestage.experiments.run import Run
 
-    if words:
+    places, keys = split_words(words)
+    if places:
         raise UsageError(
-            "--resume takes no further words: a run goes on as its recipe says", problems=[repr(w) for w in words],
-            hint="to change something, start a new run: onestage train "
-            f"{Run.open(name).folder / 'recipe.yaml'} {' '.join(words)}",
-        )  # fmt: skip
+            f"--resume takes one run, and keys: got {', '.join(map(repr, places))} besides",
+            hint=f"onestage train --resume {name} key=value; a recipe file starts a new run",
+        )
     run = Run.open(name)
+    if run.info.get("status") == "finished" and not keys:
+        _tell_finished(terminal, run)
+        return
     with terminal.waiting("loading torch"):
         from onestage.training.fit import resume
 
-    terminal.result(summary(_watched(terminal, lambda watcher: resume(run, watcher=watcher))))
+    terminal.result(summary(_watched(terminal, lambda watcher: resume(run, keys, watcher=watcher))))
+
+
+def _tell_finished(terminal: Terminal, run: Run) -> None:
+    """A run that is done: its scores, and how it can be made longer."""
+    from onestage.cli.scores import show_scores
+
+    epochs = run.recipe.get("epochs")
+    terminal.say(
+        f"run {run.name} is finished: nothing to go on with. To make it longer: "
+        f"onestage train --resume {run.name} epochs={2 * epochs if isinstance(epochs, int) else 'MORE'}"
+    )
+    terminal.say()
+    show_scores(terminal, run.metrics)
+    terminal.facts([("run", str(run.folder)), ("report", str(run.report_path))])
+    terminal.result(summary(run))
 
 
 def _watched(terminal: Terminal, work: Callable[[Watcher], Run]) -> Run:
@@ -154,9 +178,12 @@ def _stoppable(watcher: Any) -> Iterator[None]:
     except KeyboardInterrupt:
         if watcher.run is None:
             raise KeyboardInterrupt("stopped before the first step; nothing was saved") from None
+        from onestage.training.state import saved_steps
+
+        saved = max(saved_steps(watcher.run), default=0)
+        kept = "the state is saved" if saved == watcher.step else f"the state after step {saved} is saved"
         raise KeyboardInterrupt(
-            f"stopped after step {watcher.step}; the state is saved. Go on with: "
-            f"onestage train --resume {watcher.run.name}"
+            f"stopped after step {watcher.step}; {kept}. Go on with: onestage train --resume {watcher.run.name}"
         ) from None
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group
@@ -30,17 +29,12 @@ LINE_STEPS, LINE_SECONDS = 20, 10.0
 
 
 class TerminalWatcher(Watcher):
-    """Tells a run's course on a terminal or into a log; an interrupt ends the run at the next step's end.
-
-    Stopping between steps keeps the saved state exact; a second interrupt stops at once.
-    """
+    """Tells a run's course on a terminal or into a log."""
 
     def __init__(self, terminal: Terminal) -> None:
         self.terminal = terminal
         self.run: Run | None = None
         self.step = 0
-        self._stop = False
-        self._handlers: dict[int, Any] = {}
         self._live: Live | None = None
         self._status: Status | None = None
 
@@ -64,12 +58,22 @@ class TerminalWatcher(Watcher):
         self._end_status()
         self._introduce(run, plan, resumed_at)
         self._since_line = self._stepped_at = time.perf_counter()
-        self._catch_interrupts()
         if self.terminal.live:
             self._start_bar(resumed_at)
 
+    def told(self, notes: Sequence[str]) -> None:
+        """One line for each note, before the run goes on."""
+        self._end_status()
+        for note in notes:
+            self.terminal.say(note, style="yellow")
+
+    def stopping(self, by: str) -> None:
+        """Say that the run stops soon."""
+        what = "stopping after this step" if by == "SIGINT" else f"{by}: stopping after this step"
+        self.terminal.say(f"{what}; once more to stop at once", style="yellow")
+
     def stepped(self, record: StepRecord, plan: Plan) -> None:
-        """Count a step; raises KeyboardInterrupt where the user asked to stop."""
+        """Count a step."""
         self.step = record.step
         self.pace.stepped(record)
         self._stepped_at = time.perf_counter()
@@ -79,19 +83,15 @@ class TerminalWatcher(Watcher):
             self._since_line = self._stepped_at
             head = f"epoch {record.epoch + 1}/{plan.recipe.epochs} step {record.step}/{plan.steps}"
             self.terminal.say(f"{head}  {self._numbers(record)}  eta {clock(self.pace.seconds_left())}")
-        if self._stop:
-            raise KeyboardInterrupt
 
     def found(self, finding: Finding) -> None:
         """One line for what was found in the training."""
         self.terminal.say(line(finding), style="red" if finding.severity == "error" else "yellow")
 
     def judging(self, done: int, total: int) -> None:
-        """Show how far the judging is; raises KeyboardInterrupt where the user asked to stop."""
+        """Show how far the judging is."""
         if self._live is not None:
             self._details.plain = f"judging {done} of {total} validation images"
-        if self._stop:
-            raise KeyboardInterrupt
 
     def evaluated(self, row: Mapping[str, Any], best: bool) -> None:
         """One line per evaluation."""
@@ -106,14 +106,11 @@ class TerminalWatcher(Watcher):
         self.close()
 
     def close(self) -> None:
-        """Take the bar away and give interrupts back to Python; may be called twice."""
+        """Take the bar away; may be called twice."""
         self._end_status()
         if self._live is not None:
             self._live.stop()
             self._live = None
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers = {}
 
     def _end_status(self) -> None:
         if self._status is not None:
@@ -134,19 +131,6 @@ class TerminalWatcher(Watcher):
         show_findings(self.terminal, [finding for finding in findings if finding.severity != "note"], most=5)
         show_groups(self.terminal, plan)
         show_foresight(self.terminal, plan.foresight)
-
-    def _catch_interrupts(self) -> None:
-        def ask_to_stop(number: int, frame: Any) -> None:
-            if self._stop:
-                raise KeyboardInterrupt
-            self._stop = True
-            self.terminal.say("stopping after this step; once more to stop at once", style="yellow")
-
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                self._handlers[number] = signal.signal(number, ask_to_stop)
-            except ValueError:  # not in the main thread: interrupts are someone else's there
-                return
 
     def _start_bar(self, resumed_at: int) -> None:
         self._bar = Progress(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -14,6 +13,7 @@ import yaml
 import onestage.experiments.storage as storage
 from onestage.errors import UsageError, did_you_mean
 from onestage.experiments.naming import named_folder, numbered_folder, run_names, runs_root
+from onestage.experiments.segments import begun, ended
 from onestage.experiments.tables import csv_text, merged, number, read_csv, rising, time_now
 
 Status = Literal["running", "finished", "failed", "diverged", "stopped"]
@@ -120,27 +120,19 @@ class Run:
         """Merge `fields` into run.json, mappings within mappings too; the file is replaced whole."""
         storage.write_bytes(self.info_path, storage.as_json(merged(self.info, storage.plain(fields))).encode())
 
-    def begin(self, from_step: int = 0) -> None:
-        """Open a segment: a stretch of steps done by one process; a resumed run has several."""
-        segments = list(self.info.get("segments", []))
-        if segments and segments[-1].get("to_step") is None:
-            segments[-1]["to_step"] = self._last_step_recorded()
-        segment = {
-            "start": time_now(),
-            "end": None,
-            "from_step": from_step,
-            "to_step": None,
-            "host": socket.gethostname(),
-        }
-        self.update(status="running", segments=[*segments, segment])
+    def begin(self, from_step: int = 0, **facts: Any) -> None:
+        """Open a segment: a stretch of steps done by one process; a resumed run has several.
+
+        `facts` say where and how it runs; see `segments.facts`.
+        """
+        segments = begun(self.info.get("segments", []), from_step, self._last_step_recorded(), facts)
+        self.update(status="running", segments=segments)
 
     def finish(self, status: Status = "finished", error: str | None = None) -> None:
         """Say how the run ended, by which `error` if by one, and close its segment; ValueError for no status."""
         if status not in get_args(Status):
             raise ValueError(f"status: expected one of {', '.join(get_args(Status))}, got {status!r}")
-        segments = list(self.info.get("segments", []))
-        if segments and segments[-1].get("end") is None:
-            segments[-1] |= {"end": time_now(), "to_step": self._last_step_recorded()}
+        segments = ended(self.info.get("segments", []), self._last_step_recorded())
         said = {"error": error} if error is not None or "error" in self.info else {}
         self.update(status=status, segments=segments, **said)
 
@@ -229,6 +221,11 @@ class Run:
     def recipe(self) -> dict[str, Any]:
         """What really ran, as recipe.yaml says; empty where it is missing."""
         return self._read_yaml("recipe.yaml")
+
+    @property
+    def earlier_recipes(self) -> list[dict[str, Any]]:
+        """What ran before a resume changed the recipe: recipe-1.yaml, -2, …; none where nothing was changed."""
+        return [self._read_yaml(path.name) for path in sorted(self.folder.glob("recipe-*.yaml"))]
 
     @property
     def asked(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from onestage.records import Batch
 from onestage.training.averaging import Averaged
 from onestage.training.evidence import Action, Evidence, Finite, Observer
 from onestage.training.machine import is_out_of_memory, memory_in_use
+from onestage.training.momenta import recall, remembered
 from onestage.training.optimiser import build_optimiser, freeze, set_learning_rates, set_training
 from onestage.training.ranks import Ranks
 from onestage.training.stages import Leg
@@ -224,7 +225,7 @@ class Loop:
         scaler = self._scaler()
         return {
             "step": self.step, "leg": self.leg.index, "model": self.detector.state_dict(),
-            "optimiser": self.optimiser.state_dict(), "lr_factor": self.lr_factor,
+            "optimiser": remembered(self.optimiser, self.detector), "lr_factor": self.lr_factor,
             "accumulate": self.accumulate if self.accumulate > self.asked else None,
             "torch_random": self.ranks.gather(torch.get_rng_state()),
             "averaged": None if self.averaged is None else self.averaged.model.state_dict(),
@@ -237,7 +238,7 @@ class Loop:
         self.step, self.lr_factor = int(state["step"]), float(state["lr_factor"])
         self.accumulate = max(self.asked, int(state["accumulate"] or 1))  # memory ran out before
         self.detector.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        recall(self.optimiser, self.detector, state["optimiser"])
         randoms = state["torch_random"]
         torch.set_rng_state(randoms[self.ranks.rank % len(randoms)])
         if self.averaged is not None and state["averaged"] is not None:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import cv2
 
 from onestage.data.augment import Policy, augmentation, calm, with_fit
 from onestage.data.loader import Loader
-from onestage.errors import DivergedError, StorageError
+from onestage.errors import DivergedError, ModelError, StorageError
 from onestage.evaluation import Evaluation
 from onestage.experiments.run import Run
 from onestage.models.detector import Detector
 from onestage.models.weights import as_safetensors, load_fitting, read_card, read_state
 from onestage.training.averaging import Averaged
+from onestage.training.interrupts import Stop, stopping
 from onestage.training.judging import Judge
 from onestage.training.lookout import Lookout
 from onestage.training.loop import Loop, RollBack, StepRecord
@@ -27,11 +29,15 @@ from onestage.training.plan import Plan
 from onestage.training.ranks import Ranks
 from onestage.training.recorder import Recorder
 from onestage.training.stages import Leg, legs
-from onestage.training.state import load_state, save_state
+from onestage.training.state import load_state, save_state, told_loss
 from onestage.training.watcher import Watcher
 
 # Saving states may take this share of the time at most, however often the recipe asks for it (0 seconds: always).
 SAVING_SHARE = 0.01
+
+
+class Stopped(Exception):  # noqa: N818  # no error: somebody's wish
+    """The run was asked to stop, and has saved its state."""
 
 
 class Session:
@@ -65,31 +71,39 @@ class Session:
             plan.opened.train, plan.detector.size, self.policy, batch=recipe.batch, seed=recipe.seed,
             drop_last=len(plan.opened.train) >= recipe.batch, workers=recipe.workers, cache=recipe.cache,
         )  # fmt: skip
-        self.judge = Judge(plan, watcher.judging)
+        self.judge = Judge(plan, self._judging)
         self.lookout = Lookout(run, plan, watcher.found)
         self.seconds = {"data": 0.0, "train": 0.0, "eval": 0.0, "total": 0.0}
         self.best: dict[str, Any] | None = None
+        self.judged_at = 0  # the step of the last judgement
+        self.final = False  # trained to the end: the detector holds the best weights, no longer the last
+        self.stop = Stop()
         self.since_judged: list[Mapping[str, Any]] = []  # rows of steps.jsonl
         self.saving = 0.0  # seconds that the last save took
 
-    def go(self, state: Mapping[str, Any] | None = None) -> Run:
-        """Train to the end and judge; raises what stopped it, with the run's status saying so."""
+    def go(self, state: Mapping[str, Any] | None = None, segment: Mapping[str, Any] | None = None) -> Run:
+        """Train to the end and judge; raises what stopped it, with the run's status saying so.
+
+        `segment` are facts that run.json keeps of this stretch. A signal stops the run after the step it is in.
+        """
         if state is None:
             self._enter(self.legs[0])
         else:
             self._take_up(state)
         self.start = time.perf_counter() - self.seconds["total"]
         self.saved = time.perf_counter()
-        self.run.begin(self.loop.step)
+        self.run.begin(self.loop.step, **(segment or {}))
         self.watcher.planned(self.run, self.plan, self.loop.step)
         try:
-            if state is None:
-                self._save_state()
-            self._train()
-            evaluation = self._final()
-        except KeyboardInterrupt:
-            if not self.loop.inside:
-                self._save_state()
+            with stopping(self.watcher.stopping) as self.stop:
+                if state is None:
+                    self._save_state()
+                self._train()
+                evaluation = self._final()
+        except Stopped:
+            self.run.finish("stopped")
+            raise KeyboardInterrupt from None
+        except KeyboardInterrupt:  # at once: what is saved stands
             self.run.finish("stopped")
             raise
         except DivergedError as error:
@@ -97,6 +111,9 @@ class Session:
                 self.lookout.add(finding)
             self.run.finish("diverged", error.message)
             raise
+        except StorageError as error:
+            _try_to_say(self.run, error)
+            raise told_loss(error, self.run, self.loop.step) from error
         except BaseException as error:
             _try_to_say(self.run, error)
             raise
@@ -113,12 +130,11 @@ class Session:
         self.lookout.enter(self.plan.detector, self.loop.frozen)
         self.lookout.restore(state["lookout"])
         self.recorder.restore(state["recorder"], counts)
-        self.best, self.seconds = state["best"], dict(state["seconds"])
-        step = self.loop.step
-        judged = max((row["step"] for row in self.run.results if row["step"] <= step), default=0)
-        self.since_judged = [row for row in self.run.steps if judged < row["step"] <= step]
-        if self.best is not None and self.best["step"] == step:
-            self._keep_best()  # the process may have died between the state and the weights
+        self.best, self.judged_at, self.seconds = state["best"], int(state["judged"]), dict(state["seconds"])
+        self.since_judged = [row for row in self.run.steps if self.judged_at < row["step"] <= self.loop.step]
+        self._keep_best()  # the process may have died between the state and the weights
+        if self.best is not None:
+            self.run.update(best=self.best)
 
     def _train(self) -> None:
         while True:
@@ -126,7 +142,9 @@ class Session:
                 return self._epochs()
             except RollBack:
                 factor = self.loop.lr_factor * self.plan.recipe.guard.lr_factor
-                self._take_up(load_state(self.run), counts=False)
+                saved = load_state(self.run)
+                assert saved is not None  # noqa: S101  # the first is saved before the first step
+                self._take_up(saved.state, counts=False)
                 self.loop.lr_factor = factor
 
     def _epochs(self) -> None:
@@ -134,30 +152,39 @@ class Session:
         epochs, every = int(recipe.epochs or 0), int(recipe.validation.every or 1)
         first, done = divmod(self.loop.step, per_epoch)
         due = first and not done and (first == epochs or first % every == 0)
-        if due and self.loop.step not in {row["step"] for row in self.run.results}:
+        if due and self.judged_at < self.loop.step:
             self._judge(first - 1)  # stopped between the epoch's last step and its judgement
-        calm_from = round(epochs * (1 - recipe.augmentation.rest))
-        images = min(recipe.batch, len(self.plan.opened.train))
         for epoch in range(first, epochs):
-            leg = self._leg(epoch)
-            if leg is not self.loop.leg:
-                self._enter(leg)
-            policy = calm(self.policy) if epoch >= calm_from and recipe.augmentation.rest else self.policy
-            size_of = partial(self._size, epoch * per_epoch) if self.sizes.changing else None
-            batches = self.train.epoch(epoch, start=done, policy=policy, size_of=size_of)
-            done = 0
-            for record in self.loop.epoch(epoch, batches, images):
+            for record in self.stretch(epoch, done):
                 self._account(record)
                 self._save_when_due()
+                self._stop_when_asked()
+            done = 0
             if epoch + 1 == epochs or (epoch + 1) % every == 0:
                 self._judge(epoch)
+                self._stop_when_asked()
+
+    def stretch(self, epoch: int, done: int = 0) -> Iterator[StepRecord]:
+        """The steps of an epoch of which `done` are done already, in its leg, with its augmentation and sizes."""
+        recipe = self.plan.recipe
+        leg = next(leg for leg in self.legs if epoch < leg.first_epoch + leg.epochs)
+        if leg is not self.loop.leg:
+            self._enter(leg)
+        calm_from = round(int(recipe.epochs or 0) * (1 - recipe.augmentation.rest))
+        policy = calm(self.policy) if epoch >= calm_from and recipe.augmentation.rest else self.policy
+        size_of = partial(self._size, epoch * self.plan.steps_per_epoch) if self.sizes.changing else None
+        batches = self.train.epoch(epoch, start=done, policy=policy, size_of=size_of)
+        return self.loop.epoch(epoch, batches, min(recipe.batch, len(self.plan.opened.train)))
+
+    def _stop_when_asked(self) -> None:
+        """Between steps, with all files up to date: save and stop where that is wished."""
+        if self.stop.asked:
+            self._save_state()
+            raise Stopped
 
     def _enter(self, leg: Leg) -> None:
         self.loop.enter(leg)
         self.lookout.enter(self.plan.detector, self.loop.frozen)
-
-    def _leg(self, epoch: int) -> Leg:
-        return next(leg for leg in self.legs if epoch < leg.first_epoch + leg.epochs)
 
     def _size(self, before: int, number: int) -> tuple[int, int]:
         """The input size of a batch of an epoch that begins after `before` steps."""
@@ -175,7 +202,21 @@ class Session:
         for finding in self.recorder.take_findings():
             self.lookout.add(finding)
         self.lookout.step(row)
-        self.watcher.stepped(record, self.plan)
+        try:
+            self.watcher.stepped(record, self.plan)
+        except KeyboardInterrupt:
+            self.stop.ask()
+
+    def _judging(self, done: int, total: int) -> None:
+        """Tell how far judging is; a wish to stop need not wait for it: the state is saved, judging comes again."""
+        try:
+            self.watcher.judging(done, total)
+        except KeyboardInterrupt:
+            self.stop.ask()
+        if not self.final:
+            self._stop_when_asked()
+        elif self.stop.asked:  # the weights are the best, no longer the last, whose state is saved
+            raise Stopped
 
     def _judge(self, epoch: int) -> None:
         """Judge the averaged weights, add a row to results.csv, keep the weights when they are the best so far.
@@ -186,7 +227,7 @@ class Session:
         judged, confusion = self.judge.row(self._judged(), self.since_judged)
         self.seconds["eval"] += time.perf_counter() - begin
         row = {"epoch": epoch + 1, "step": self.loop.step, "time": round(self._total(), 2), **judged}
-        self.since_judged = []
+        self.since_judged, self.judged_at = [], self.loop.step
         metric = self.plan.recipe.validation.metric
         value = row[f"metrics/{metric}"]
         best = self.best is None or value > self.best["value"]
@@ -204,9 +245,10 @@ class Session:
         self.watcher.evaluated(row, best)
 
     def _keep_best(self) -> None:
-        """Make the last weights the best, where they are those that the state calls the best."""
-        last = self.run.weights_dir / "last.safetensors"
-        if self.best is not None and read_card(last).get("step") == self.best["step"]:
+        """Make the last weights the best, where they are those that the state calls the best, and the best are not."""
+        step = None if self.best is None else self.best["step"]
+        last, best = (self.run.weights_dir / f"{name}.safetensors" for name in ("last", "best"))
+        if step is not None and _step_of(last) == step != _step_of(best):
             self.run.write_file("weights/best.safetensors", last.read_bytes())
 
     def _judged(self) -> Detector:
@@ -215,6 +257,7 @@ class Session:
     def _final(self) -> Evaluation:
         """Judge the best weights by every protocol."""
         begin = time.perf_counter()
+        self.final = True
         best = self.run.weights_dir / "best.safetensors"
         load_fitting(self._judged(), read_state(best), best.name)
         evaluation = self.judge.final(self._judged(), self.run)
@@ -233,15 +276,24 @@ class Session:
     def _save_state(self) -> None:
         begin = time.perf_counter()
         self.seconds["total"] = self._total()
-        save_state(self.run, {
-            "loop": self.loop.state(), "best": self.best, "seconds": self.seconds, "lookout": self.lookout.state(),
-            "recorder": self.recorder.state(),
-        })  # fmt: skip
+        state = {
+            "loop": self.loop.state(), "best": self.best, "judged": self.judged_at, "seconds": self.seconds,
+            "lookout": self.lookout.state(), "recorder": self.recorder.state(),
+        }  # fmt: skip
+        save_state(self.run, state, step=self.loop.step, recipe=self.plan.recipe.as_dict())
         self.saved = time.perf_counter()
         self.saving = self.saved - begin
 
     def _total(self) -> float:
         return time.perf_counter() - self.start
+
+
+def _step_of(weights: Path) -> int | None:
+    """After which step the weights were taken; None where there are none that say so."""
+    try:
+        return read_card(weights).get("step") if weights.is_file() else None
+    except ModelError:
+        return None
 
 
 def _try_to_say(run: Run, error: BaseException) -> None:

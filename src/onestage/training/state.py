@@ -1,34 +1,231 @@
-"""What exact resume needs, saved whole or not at all."""
+"""What exact resume needs: saved whole or not at all, checked when read, the one before kept."""
 
 from __future__ import annotations
 
-import io
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
-from onestage.errors import ModelError
+from onestage.errors import ModelError, RecipeError, StorageError
+from onestage.experiments.lock import held, holder
 from onestage.experiments.run import Run
 
-STATE = "state/last.pt"
+LAST, LOCK = "state/last.pt", "state/lock"
+# The card stands at the end of the file, where torch.load passes over it.
+_MARK = b"\nonestage-state "
+_CARD_BYTES = 1024
 
 
-def save_state(run: Run, state: dict[str, Any]) -> None:
-    """Write the training state into the run folder; a crash or a full disk leaves the previous one usable."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    run.write_file(STATE, buffer.getvalue())
+@dataclass(frozen=True)
+class Saved:
+    """A state read back: after which step it was saved, what it holds, and what had to be said on the way to it."""
+
+    step: int
+    state: dict[str, Any]
+    path: Path
+    said: tuple[str, ...] = ()
 
 
-def load_state(run: Run) -> dict[str, Any]:
-    """The state of `save_state`; tensors, numbers and text only. ModelError where there is none to go on from."""
-    path = Path(run.folder) / STATE
-    if not path.is_file():
-        raise ModelError(f"run {run.name} has no saved state to go on from", hint="start it again under a new name")
+def save_state(run: Run, state: Mapping[str, Any], *, step: int, recipe: Mapping[str, Any]) -> None:
+    """Write the training state after `step` into the run folder and keep the one before.
+
+    A crash or a full disk leaves the earlier states as they are. `recipe` is the complete recipe in force; the card at
+    the file's end holds its digest, the step and a checksum, so that a damaged or foreign file is told apart.
+    """
+    path = Path(run.folder) / LAST
+    with run.replacing(LAST) as temporary:
+        with temporary.open("wb") as file:
+            hashing = _Hashing(file)
+            try:
+                torch.save(dict(state), hashing)
+            except RuntimeError as error:  # how torch passes on that the disk is full
+                raise hashing.refused or error from error
+            card = {"step": step, "recipe": digest(recipe), "bytes": hashing.bytes, "checksum": hashing.hexdigest()}
+            file.write(_MARK + json.dumps(card).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        before = _card(path)
+        if before is not None and before["step"] != step:
+            path.replace(_named(run, before["step"]))
+    for old in _named_states(run)[1:]:
+        with contextlib.suppress(OSError):
+            old.unlink()
+
+
+def load_state(run: Run, *, at_most: int | None = None) -> Saved | None:
+    """The newest state that is whole, of step `at_most` or before; None where the run was stopped before its first.
+
+    A damaged file is passed over in favour of the one before, which `said` tells. Tensors, numbers and text only are
+    read, never code. Raises ModelError where there are files but none is whole.
+    """
+    said: list[str] = []
+    bad = 0
+    for path in _newest_first(run):
+        card = _card(path)
+        if card is not None and at_most is not None and card["step"] > at_most:
+            continue
+        damage = "it has no card at its end" if card is None else _damage(path, card)
+        if card is None or damage:
+            bad += 1
+            said.append(f"{path} is damaged ({damage}); the state before it is used")
+            continue
+        return Saved(int(card["step"]), _content(path), path, tuple(said))
+    if not bad:
+        return None
+    raise ModelError(
+        f"run {run.name} has no whole state to go on from", problems=said,
+        hint="start a new run from what it has learnt: weights="
+        f"{run.weights_dir / 'last.safetensors'}, or the same run again under another name",
+    )  # fmt: skip
+
+
+def saved_steps(run: Run) -> list[int]:
+    """After which steps there are states, newest first; what their cards say, unchecked."""
+    return sorted({card["step"] for path in _newest_first(run) if (card := _card(path)) is not None}, reverse=True)
+
+
+def refuse_edited_recipe(run: Run, saved: Saved) -> None:
+    """RecipeError where recipe.yaml was edited by hand since the state was saved: nobody would know what changed."""
+    card = _card(saved.path) or {}
+    recipes = [run.recipe, *run.earlier_recipes]
+    if card.get("recipe") not in {digest(recipe) for recipe in recipes}:
+        raise RecipeError(
+            f"{run.folder / 'recipe.yaml'} is not the recipe that the state after step {saved.step} was saved with",
+            hint=f"put it back as it was, and change keys so that it is recorded: onestage train --resume {run.name} "
+            "key=value",
+        )
+
+
+def digest(recipe: Mapping[str, Any]) -> str:
+    """A short hash of a recipe's keys and values, whatever their order."""
+    text = json.dumps(recipe, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+def held_by_us(run: Run) -> contextlib.AbstractContextManager[None]:
+    """Hold the run's lock while training it; UsageError where another process trains it."""
+    return held(Path(run.folder) / LOCK)
+
+
+def trained_by(run: Run) -> dict[str, Any] | None:
+    """The process that trains the run just now ({"pid", "host", "since"}), or None."""
+    return holder(Path(run.folder) / LOCK)
+
+
+def tidy(run: Run, saved: Saved | None = None) -> int:
+    """Remove what killed saves left behind, and how many files that were; only for who holds the run's lock.
+
+    `saved` is the state that the run goes on from: damaged ones and those of later steps make way for it.
+    """
+    if saved is not None:
+        saved.path.replace(run.folder / LAST)
+        for path in _named_states(run):
+            if (card := _card(path)) is None or card["step"] >= saved.step:
+                path.unlink()
+    left = [path for place in (".", "weights", "state", "recorder") for path in (run.folder / place).glob(".*.part")]
+    for path in left:
+        with contextlib.suppress(OSError):
+            path.unlink()
+    return len(left)
+
+
+def told_loss(error: StorageError, run: Run, step: int) -> StorageError:
+    """`error`, met after `step`, with what it costs: the steps since the last state must be done again."""
+    steps = saved_steps(run)
+    lost = step - (steps[0] if steps else 0)
+    if not steps:
+        cost = f"no state was saved yet: the run would begin again, {_counted(step)} are lost"
+    elif not lost:
+        cost = f"the state after step {step} is saved: nothing is lost"
+    else:
+        cost = f"the last state is of step {steps[0]}: {_counted(lost)} will be done again"
+    told = StorageError(error.message, problems=(*error.problems, cost), hint=error.hint)
+    told.__cause__ = error
+    return told
+
+
+class _Hashing:
+    """A file that is written to, with a running checksum."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._hash, self.bytes = file, hashlib.blake2b(digest_size=16), 0
+        self.refused: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        self._hash.update(data)
+        self.bytes += memoryview(data).nbytes
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.refused = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
+
+
+def _card(path: Path) -> dict[str, Any] | None:
+    """What the end of a state file says of it; None where it says nothing sensible."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _CARD_BYTES))
+            found, mark, text = file.read().rpartition(_MARK)
+        card = json.loads(text) if mark else None
+    except (OSError, ValueError):
+        return None
+    whole = isinstance(card, dict) and all(isinstance(card.get(key), int) for key in ("step", "bytes"))
+    return card if whole and isinstance(card.get("checksum"), str) else None
+
+
+def _content(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, "cpu", weights_only=True)
     except Exception as error:
         reason = str(error).splitlines()[0][:200]
         raise ModelError(f"{path} cannot be read: {reason}", hint="start the run again under a new name") from error
     return state
+
+
+def _damage(path: Path, card: Mapping[str, Any]) -> str:
+    """What is wrong with a state file, "" where it is whole."""
+    hashing, left = hashlib.blake2b(digest_size=16), int(card["bytes"])
+    try:
+        with path.open("rb") as file:
+            while left and (block := file.read(min(left, 1 << 20))):
+                hashing.update(block)
+                left -= len(block)
+    except OSError as error:
+        return f"it cannot be read: {error.strerror or error}"
+    if left:
+        return f"{left} bytes are missing"
+    return "" if hashing.hexdigest() == card["checksum"] else "its content does not give its checksum"
+
+
+def _named(run: Run, step: int) -> Path:
+    return Path(run.state_dir) / f"step-{step:08d}.pt"
+
+
+def _named_states(run: Run) -> list[Path]:
+    """The states before the last, newest first; names of eight digits sort like their steps."""
+    return sorted(Path(run.state_dir).glob("step-*.pt"), reverse=True)
+
+
+def _newest_first(run: Run) -> Sequence[Path]:
+    """The last state and those before it; the last is missing where a save was killed between two renames."""
+    last = Path(run.folder) / LAST
+    return [*([last] if last.exists() else []), *_named_states(run)]
+
+
+def _counted(steps: int) -> str:
+    return f"{steps} step{'s' * (steps != 1)}"

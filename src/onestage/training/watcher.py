@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from onestage.evaluation import Evaluation
@@ -18,8 +18,14 @@ class Watcher:
     def planned(self, run: Run, plan: Plan, resumed_at: int) -> None:
         """The run is about to start."""
 
+    def told(self, notes: Sequence[str]) -> None:
+        """What should be known of a run that goes on: what was changed, what jumps, what could not be read."""
+
+    def stopping(self, by: str) -> None:
+        """The signal called `by` asked to stop; the present step is finished first. Called in the signal's handler."""
+
     def stepped(self, record: StepRecord, plan: Plan) -> None:
-        """A step was done."""
+        """A step was done; a KeyboardInterrupt raised here stops the run after it."""
 
     def found(self, finding: Finding) -> None:
         """Something about the training was found that its user should know."""

@@ -1,0 +1,241 @@
+"""What of a recipe may change when a run is taken up again, and what the change does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from onestage.errors import RecipeError
+from onestage.training.keys import flat
+from onestage.training.recipe import Recipe
+from onestage.training.stages import Leg, legs
+
+# Keys, and groups of keys, that touch no step: the run stays bit for bit what it would have been.
+FREE = (
+    "workers", "cache", "allow_loss", "saving", "guard", "validation.every", "validation.protocols",
+    "validation.score", "validation.iou", "data",
+)  # fmt: skip
+# Those that change the steps from here on: allowed, and recorded with the new segment.
+ALLOWED = (
+    "epochs", "stages", "optimiser", "schedule", "loss", "augmentation", "multiscale", "accumulate", "clip", "ema",
+    "freeze", "norms", "precision", "device",
+)  # fmt: skip
+# Those that make it another run: the reason, and what to do instead.
+_NEW = "start a new run from what this one has learnt: weights={best}"
+REFUSED = {
+    "name": ("a run keeps its name", "rename its folder"),
+    "model": ("what was learnt belongs to the model", _NEW),
+    "options": ("what was learnt rests on the model's matching and loss", _NEW),
+    "size": ("the priors and what was learnt belong to the input size", _NEW),
+    "fit": ("the model has seen images fitted the other way, and so has the best so far", _NEW),
+    "classes": ("the heads have an output for each class in this order", _NEW),
+    "weights": ("a run starts from them, and this one has long started", "start a new run"),
+    "seed": ("the order of the images and their augmentation follow from it, in the midst of which the run stands",
+             "start a new run"),
+    "split_seed": ("the model would be judged on images it has learnt from", "start a new run"),
+    "batch": ("the run's place in the data and its schedule are counted in batches of this size",
+              "accumulate=2 does the same steps with less memory; for another batch " + _NEW),
+    "optimiser.name": ("what the optimiser remembers of earlier steps means nothing to another", _NEW),
+    "validation.metric": ("the best weights so far were chosen by it, and two metrics do not compare",
+                          "judge the run by other metrics when it is done: onestage val RUN"),
+}  # fmt: skip
+# From one step to the next a schedule hardly moves; what moves lr by more is told.
+JUMP = 1.1
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come: optimiser steps done, steps in each epoch, the file of its best weights."""
+
+    step: int
+    steps_per_epoch: int
+    best: str = "weights/best.safetensors"
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a resume changed: {key: [before, now]}, whether that leaves the steps alone, and what to know of it."""
+
+    changed: dict[str, list[Any]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def reasons(self) -> list[str]:
+        """Which of the changes make the run another than the uninterrupted one, in words."""
+        return [f"{key} was changed" for key in self.changed if not _belongs(key, FREE)]
+
+
+def changed_recipe(old: Recipe, asked: Mapping[str, Any], progress: Progress) -> Recipe:
+    """The complete recipe `old` of a run with the flat dotted keys `asked`, values left open where they follow anew.
+
+    RecipeError lists every key that is unknown, out of range or cannot change within a run, with the reason and what
+    to do instead. A key asked for with the value it has is no change.
+    """
+    problems, message = _dead(old, asked), "a run that is resumed cannot change"
+    new = old
+    try:
+        new = old.changed({**_following(old, asked), **asked})
+    except RecipeError as error:
+        problems += error.problems
+        message = "the changes cannot be made"
+    touched = _compared(old, new)
+    for key in asked if new is old else touched:
+        rule = next((name for name in REFUSED if _belongs(key, (name,))), None)
+        if rule is not None:
+            reason, instead = REFUSED[rule]
+            problems.append(f"{key}: {reason}; instead, {instead.format(best=progress.best)}")
+    if "ema" in touched and not (old.ema and new.ema):
+        problems.append(
+            "ema: no average of the weights so far was kept, so that none can be taken up; " if not old.ema else
+            "ema: the averaged weights were judged and kept as best so far; others would not compare; "
+        )  # fmt: skip
+        problems[-1] += f"instead, {_NEW.format(best=progress.best)}"
+    if new.epochs is None and old.epochs is not None:
+        problems.append("epochs: expected a number, for the run has one already")
+    elif not problems:
+        problems += _too_short(new, progress)
+    if problems:
+        raise RecipeError(message, problems=problems, hint="without these keys the run goes on")
+    return new
+
+
+def changes(old: Recipe, new: Recipe, progress: Progress) -> Changes:
+    """What was changed between two complete recipes of one run, and what jumps at the next step.
+
+    RecipeError where a stage that is over, or begun, would have been another.
+    """
+    _refuse_another_past(old, new, progress)
+    changed = _compared(old, new)
+    notes = [note for tell in (_length, _rates, _calm, _judged) for note in tell(old, new, progress)]
+    return Changes(changed, tuple(notes))
+
+
+def _dead(old: Recipe, asked: Mapping[str, Any]) -> list[str]:
+    """Keys that would change nothing, as the stages hold their own."""
+    keys = [key for key in asked if old.stages and _belongs(key, ("optimiser", "schedule", "clip", "freeze"))]
+    return [
+        f"{key}: no effect, for each stage of this run has its own; instead, give stages=[…] with the stages of its "
+        "recipe.yaml, changed"
+        for key in keys if key not in REFUSED
+    ]  # fmt: skip
+
+
+def _following(old: Recipe, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys that lose their meaning with what is asked, back to automatic."""
+    reset: dict[str, Any] = {}
+    if asked.get("schedule.name", old.schedule.name) != old.schedule.name:
+        kept = ("name", "warmup", "start", "rise", "origin")
+        reset |= {f"schedule.{key}": info.get_default(call_default_factory=True)
+                  for key, info in type(old.schedule).model_fields.items() if key not in kept}  # fmt: skip
+    if asked.get("augmentation.policy", old.augmentation.policy) != old.augmentation.policy:
+        reset["augmentation.options"] = {}
+    return {key: value for key, value in reset.items() if key not in asked}
+
+
+def _compared(old: Recipe, new: Recipe) -> dict[str, list[Any]]:
+    """{key: [before, now]} of every dotted key whose value differs, the free mappings key by key."""
+    before, now = (_spread(recipe) for recipe in (old, new))
+    keys = [*before, *(key for key in now if key not in before)]
+    return {key: [before.get(key), now.get(key)] for key in keys if before.get(key) != now.get(key)}
+
+
+def _spread(recipe: Recipe) -> dict[str, Any]:
+    kept = {**flat(recipe.as_dict()), "size": list(recipe.input_size or ())}
+    for key in [key for key, value in kept.items() if isinstance(value, dict)]:
+        kept |= {f"{key}.{inner}": value for inner, value in kept.pop(key).items()}
+    return kept
+
+
+def _belongs(key: str, names: tuple[str, ...]) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in names)
+
+
+def _too_short(new: Recipe, progress: Progress) -> list[str]:
+    done = -(-progress.step // max(progress.steps_per_epoch, 1))
+    if new.epochs is None or new.epochs >= done:
+        return []
+    begun = f"{done} epochs are done" if progress.step == done * progress.steps_per_epoch else f"epoch {done} is begun"
+    return [f"epochs: expected at least {done}, for {begun}; got {new.epochs}"]
+
+
+def _refuse_another_past(old: Recipe, new: Recipe, progress: Progress) -> None:
+    """RecipeError where the steps done would lie in other stages than they did."""
+    before, now = (
+        [(leg.name, leg.first_step, min(leg.first_step + leg.steps, progress.step))
+         for leg in legs(recipe, progress.steps_per_epoch) if leg.first_step < progress.step]
+        for recipe in (old, new)
+    )  # fmt: skip
+    problems = [
+        f"stage {was[0]}: steps {was[1] + 1} to {was[2]} were done in it; the change makes them "
+        f"{f'{to[1] + 1} to {to[2]} of stage {to[0]}' if to else 'part of no stage'}"
+        for was, to in zip(before, [*now, *[None] * len(before)], strict=False)
+        if to != was
+    ]
+    if problems:
+        raise RecipeError(
+            "a stage that is over or begun cannot change its place", problems=problems,
+            hint="only the length of the present stage and the stages after it can change",
+        )  # fmt: skip
+
+
+def _length(old: Recipe, new: Recipe, progress: Progress) -> Iterator[str]:
+    if old.epochs != new.epochs:
+        steps = [int(recipe.epochs or 0) * progress.steps_per_epoch for recipe in (old, new)]
+        yield f"{old.epochs} epochs become {new.epochs}: {steps[0]} steps become {steps[1]}, {progress.step} are done"
+
+
+def _rates(old: Recipe, new: Recipe, progress: Progress) -> Iterator[str]:
+    """The learning rate of the last step beside that of the next, where it jumps because of the change."""
+    step = progress.step
+    after = _rate(new, progress, step)
+    if not step or after is None:
+        return
+    before = _rate(old, progress, step - 1)
+    expected = _rate(old, progress, step)
+    if before is None or _near(before, after) or (expected is not None and _near(expected, after)):
+        return
+    why = ""
+    leg = _leg(new, progress, step)
+    if old.epochs != new.epochs and leg is not None and leg.schedule.name not in ("constant", "random"):
+        why = f": its {leg.schedule.name} schedule is laid over {leg.steps} steps now"
+    yield f"the learning rate was {before:.3g} at step {step} and is {after:.3g} at step {step + 1}{why}"
+    if after > before and why and "schedule.name" not in _compared(old, new):
+        yield f"schedule.name=constant schedule.warmup=0 optimiser.lr={before:.3g} would go on at the earlier rate"
+
+
+def _calm(old: Recipe, new: Recipe, progress: Progress) -> Iterator[str]:
+    """Whether the calm form of the augmentation ends or begins by the change."""
+    epoch = progress.step // max(progress.steps_per_epoch, 1)
+    was, now = (_calm_from(recipe) for recipe in (old, new))
+    if progress.step and was != now and was < epoch < now:
+        yield f"augmentation has been in its calm form since epoch {was + 1}; it takes its full form again until epoch {now}"
+    elif now < epoch <= was:
+        yield f"augmentation takes its calm form from here on; it would have from epoch {was + 1}"
+
+
+def _judged(old: Recipe, new: Recipe, progress: Progress) -> Iterator[str]:
+    keys = [key for key in _compared(old, new) if key in ("validation.score", "validation.iou")]
+    if keys:
+        yield f"{' and '.join(keys)} moves every score a little: evaluations before and after do not compare"
+
+
+def _calm_from(recipe: Recipe) -> int:
+    """The first epoch, counted from 0, of the calm form; as the loop takes it."""
+    epochs = int(recipe.epochs or 0)
+    return round(epochs * (1 - recipe.augmentation.rest)) if recipe.augmentation.rest else epochs
+
+
+def _near(a: float, b: float) -> bool:
+    return a == b or (min(a, b) > 0 and max(a, b) / min(a, b) < JUMP)
+
+
+def _rate(recipe: Recipe, progress: Progress, step: int) -> float | None:
+    """The highest learning rate at `step` (0-based), None where the run has no such step."""
+    leg = _leg(recipe, progress, step)
+    return None if leg is None else leg.optimiser.lr * leg.share(step)
+
+
+def _leg(recipe: Recipe, progress: Progress, step: int) -> Leg | None:
+    laid = legs(recipe, progress.steps_per_epoch)
+    return next((leg for leg in laid if leg.first_step <= step < leg.first_step + leg.steps), None)

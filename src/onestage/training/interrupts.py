@@ -1,0 +1,54 @@
+"""Ctrl-C and SIGTERM: the run stops after the step it is in."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import FrameType
+
+# What people (Ctrl-C) and schedulers, containers and spot machines (SIGTERM) end a process with.
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass
+class Stop:
+    """Whether the run was asked to stop; look at it between steps. `by` is the signal's name, "" without one."""
+
+    asked: bool = False
+    by: str = ""
+
+    def ask(self, by: str = "") -> None:
+        """Ask for a stop after the present step, without a signal."""
+        self.asked, self.by = True, by
+
+
+@contextlib.contextmanager
+def stopping(say: Callable[[str], None] | None = None) -> Iterator[Stop]:
+    """Signals become a wish to stop while the block runs; a second one raises KeyboardInterrupt wherever it falls.
+
+    Stopping between steps keeps the saved state exact; whoever is interrupted in the midst of a step by the second
+    signal must save nothing of it. `say` is told once, in the signal's handler. Handlers are put back when the block
+    ends. Outside of the main thread signals are somebody else's: then nothing happens, and `asked` stays False.
+    """
+    stop = Stop()
+    before: dict[signal.Signals, Callable[[int, FrameType | None], object] | int | None] = {}
+
+    def wish(number: int, frame: FrameType | None) -> None:
+        if stop.asked:
+            raise KeyboardInterrupt
+        stop.ask(signal.Signals(number).name)
+        if say is not None:
+            with contextlib.suppress(RuntimeError):  # the signal fell into a write to the same stream
+                say(stop.by)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            before[number] = signal.signal(number, wish)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

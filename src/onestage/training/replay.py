@@ -1,0 +1,232 @@
+"""One step of a run done again, bit for bit, from the nearest saved state or from the start."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from onestage.errors import ModelError, UsageError
+from onestage.experiments.run import Run
+from onestage.experiments.segments import facts, inexact
+from onestage.models.detector import Detector
+from onestage.records import Batch, ImageId
+from onestage.training.contributions import Contributions, contributions
+from onestage.training.evidence import Action, Evidence, Observer
+from onestage.training.loop import Loop, StepRecord
+from onestage.training.machine import choose_device, environment
+from onestage.training.plan import Plan, make_plan
+from onestage.training.recipe import Recipe
+from onestage.training.session import Session
+from onestage.training.state import load_state
+from onestage.training.watcher import Watcher
+
+# Rows of steps.jsonl hold these too; they are the clock's and the machine's, not the step's.
+UNLIKE = ("time", "seconds", "memory")
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class Replayed:
+    """A step done again: the row it gives now, the one recorded, how they differ, and what the step was made of.
+
+    `start` is the step after which the state lay that was gone on from (0: the start of the run). `differences` is
+    empty where every recorded value came again, bit for bit; `reasons` say why it need not have. `batches` are the
+    micro-batches as the network saw them; `files` gives each image's path, `detector` is the model before the step.
+    """
+
+    step: int
+    epoch: int
+    start: int
+    row: dict[str, Any]
+    recorded: dict[str, Any] | None
+    contributions: Contributions
+    batches: list[Batch]
+    detector: Detector
+    classes: tuple[str, ...]
+    files: dict[ImageId, Path]
+    differences: list[str] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+
+    @property
+    def identical(self) -> bool:
+        """Whether the step is the original one, bit for bit, as far as it was recorded."""
+        return self.recorded is not None and not self.differences
+
+    def as_dict(self) -> dict[str, Any]:
+        """As replay.json keeps it."""
+        told = self.contributions.as_dict()
+        for image in told["images"]:
+            image["file"] = str(self.files[image["id"]])
+        return {
+            "step": self.step, "epoch": self.epoch, "from_step": self.start, "identical": self.identical,
+            "differences": self.differences, "reasons": self.reasons, "row": self.row, "recorded": self.recorded, **told,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Span:
+    """Steps after `first` up to `last` that were done by one recipe."""
+
+    recipe: Recipe
+    first: int
+    last: int
+
+
+def replay(run: Run, step: int, progress: Progress | None = None) -> Replayed:
+    """Do step `step` (from 1) of the run again and take it apart; nothing of the run is changed.
+
+    `progress(done, total)` is told how many steps on the way are done. UsageError where the run never did that step.
+    """
+    recorded = next((row for row in run.steps if row["step"] == step), None)
+    _refuse_undone(run, step, recorded)
+    segment = _segment_of(run, step)
+    if segment.get("threads"):
+        torch.set_num_threads(int(segment["threads"]))
+    saved = load_state(run, at_most=step - 1)
+    start = 0 if saved is None else saved.step
+    state: Mapping[str, Any] | None = None if saved is None else saved.state
+    witness: _Witness | None = None
+    record: StepRecord | None = None
+    for span in spans(run, start, step):
+        session, state, witness = _opened(run, span, state), None, None
+        witness = _Witness(session.loop, step)
+        try:
+            for record in steps(session, span.last):
+                if progress is not None:
+                    progress(record.step - start, step - start)
+        finally:
+            session.train.close()
+            session.judge.close()
+        state = session.loop.state()
+    assert record is not None and witness is not None and witness.seen is not None  # noqa: S101,PT018  # a span has steps
+    return _told(run, start, record, recorded, session.plan, witness, segment)
+
+
+def steps(session: Session, until: int) -> Iterator[StepRecord]:
+    """The steps of a session up to and with `until`, judging and saving nothing."""
+    while session.loop.step < until:
+        epoch, done = divmod(session.loop.step, session.plan.steps_per_epoch)
+        for record in session.stretch(epoch, done):
+            yield record
+            if record.step >= until:
+                return
+
+
+def spans(run: Run, start: int, step: int) -> list[Span]:
+    """By which recipes the steps after `start` up to `step` were done, as the run's segments say."""
+    recipes = [Recipe.recorded(kept) for kept in (*run.earlier_recipes, run.recipe)]
+    segments = run.info.get("segments", [])
+    versions, version = [], 0
+    for segment in segments:
+        version += bool(segment.get("changes"))
+        versions.append(min(version, len(recipes) - 1))
+    found: list[Span] = []
+    at = step
+    for row in range(len(segments) - 1, -1, -1):
+        first = max(int(segments[row]["from_step"]), start)
+        if first >= at:
+            continue
+        if found and found[0].recipe == recipes[versions[row]]:
+            found[0] = Span(found[0].recipe, first, found[0].last)
+        else:
+            found.insert(0, Span(recipes[versions[row]], first, at))
+        at = first
+    return found or [Span(recipes[-1], start, step)]
+
+
+def _refuse_undone(run: Run, step: int, recorded: Mapping[str, Any] | None) -> None:
+    done = run.steps
+    last = int(done[-1]["step"]) if done else 0
+    if step < 1 or (recorded is None and step > last + 1):
+        raise UsageError(
+            f"run {run.name} has no step {step}: {f'its steps are 1 to {last}' if last else 'it did none'}",
+            hint="the step as steps.jsonl, the report or an incident names it",
+        )
+
+
+def _segment_of(run: Run, step: int) -> dict[str, Any]:
+    """What run.json says of the process that did the step, for whatever the segment leaves out the run's environment."""
+    info = run.info
+    segments = [segment for segment in info.get("segments", []) if segment["from_step"] < step]
+    return {**facts(info.get("environment", {})), **(segments[-1] if segments else {})}
+
+
+def _opened(run: Run, span: Span, state: Mapping[str, Any] | None) -> Session:
+    """A session at the span's first step; it writes nothing."""
+    recipe = span.recipe.changed({"workers": 0})
+    try:
+        choose_device(recipe.device)
+    except UsageError:  # replayed on another machine
+        recipe = recipe.changed({"device": None})
+    session = Session(run, make_plan(recipe, weights=state is None), Watcher())
+    if state is None:
+        session.loop.enter(session.legs[0])
+    else:
+        inner = state.get("loop", state)
+        session.loop.restore(inner, session.legs[inner["leg"]])
+    if session.loop.step != span.first:
+        raise ModelError(f"run {run.name} has no state to come to step {span.last} from", hint="replay a later step")
+    return session
+
+
+class _Witness:
+    """Looks at one step on behalf of the replay and lets the loop's own observer decide."""
+
+    def __init__(self, loop: Loop, step: int) -> None:
+        self.loop, self.step, self.inner = loop, step, loop.observer
+        self.seen: Contributions | None = None
+        self.batches: list[Batch] = []
+        loop.observer = self
+
+    def examine(self, evidence: Evidence, detector: Detector) -> Action:
+        if evidence.step == self.step:
+            self.batches = [one.batch for one in evidence.passes]
+            self.seen = contributions(evidence, detector, self.loop.engine, self.loop.weights)
+        return self.inner.examine(evidence, detector)
+
+    def done(self, evidence: Evidence, seconds: Mapping[str, float]) -> None:
+        self.inner.done(evidence, seconds)
+
+    def error(self) -> Any:
+        return self.inner.error()
+
+
+def _told(
+    run: Run, start: int, record: StepRecord, recorded: dict[str, Any] | None, plan: Plan, witness: _Witness,
+    segment: Mapping[str, Any],
+) -> Replayed:  # fmt: skip
+    row = record.as_row(0.0)
+    now = facts(environment(plan.device, str(plan.recipe.precision), {}))
+    differences = [] if recorded is None else differing(recorded, row)
+    assert witness.seen is not None  # noqa: S101  # the caller saw to it
+    return Replayed(
+        record.step, record.epoch, start, {key: row[key] for key in row if key not in UNLIKE}, recorded, witness.seen,
+        witness.batches, plan.detector, tuple(plan.opened.classes),
+        {image.id: image.path for image in plan.opened.train.images}, differences,
+        inexact(segment, now) if differences else [],
+    )  # fmt: skip
+
+
+def differing(recorded: Mapping[str, Any], row: Mapping[str, Any], path: str = "") -> list[str]:
+    """Which values of a row of steps.jsonl are not those of another, with both; the clock's and the machine's apart."""
+    found = []
+    for key in [*recorded, *(key for key in row if key not in recorded)]:
+        before, now = recorded.get(key), row.get(key)
+        if not path and key in UNLIKE:
+            continue
+        if isinstance(before, Mapping) and isinstance(now, Mapping):
+            found += differing(before, now, f"{path}{key}.")
+        elif not _same(before, now):
+            found.append(f"{path}{key}: {before} recorded, {now} now")
+    return found
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, float) and isinstance(b, float) and math.isnan(a) and math.isnan(b):
+        return True
+    return bool(a == b)
