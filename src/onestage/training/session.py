@@ -62,7 +62,8 @@ class Session:
         self.legs = legs(recipe, plan.steps_per_epoch)
         self.loop = Loop(
             engine(plan.device, str(recipe.precision)), plan.detector, weights=recipe.loss,
-            accumulate=recipe.accumulate, averaged=self.averaged, ranks=self.ranks, norms=recipe.norms,
+            accumulate=recipe.accumulate, averaged=self.averaged, observer=self.recorder, ranks=self.ranks,
+            norms=recipe.norms,
         )  # fmt: skip
         self.policy: Policy = with_fit(
             augmentation(recipe.augmentation.policy, **recipe.augmentation.options), recipe.fit
