@@ -26,10 +26,10 @@ EXAMPLES = (
     ("train --resume ssd-lite0-trees-001 epochs=60", "make a run longer, finished or not; recorded in run.json"),
 )
 AFTER = (
-    "A model may set other defaults for these keys; --dry-run shows what would run. Interrupting (Ctrl-C, SIGTERM) saves "
-    "the state after the step and exits with 1; the run's status is then `stopped`. A run killed at any moment goes on "
-    "with --resume as if nothing had happened; which keys may change then stands in docs/resume.md. Runs go to ./runs "
-    "or $ONESTAGE_RUNS."
+    "A model may set other defaults for these keys; --dry-run shows what would run. Interrupting (Ctrl-C, SIGTERM) "
+    "saves the state after the step and exits with 1; the run's status is then `stopped`. A run killed at any moment "
+    "goes on with --resume as if nothing had happened; docs/resume.md says which keys may change then. Runs go to "
+    "./runs or $ONESTAGE_RUNS."
 )
 
 

@@ -41,7 +41,8 @@ def begun(
     if kept and kept[-1].get("to_step") is None:
         kept[-1]["to_step"] = last_step
     segment = {
-        "start": time_now(), "end": None, "from_step": from_step, "to_step": None, "host": socket.gethostname(), **facts,
+        "start": time_now(), "end": None, "from_step": from_step, "to_step": None, "host": socket.gethostname(),
+        **facts,
     }  # fmt: skip
     return [*kept, segment]
 

@@ -209,7 +209,10 @@ def _calm(old: Recipe, new: Recipe, progress: Progress) -> Iterator[str]:
     epoch = progress.step // max(progress.steps_per_epoch, 1)
     was, now = (_calm_from(recipe) for recipe in (old, new))
     if progress.step and was != now and was < epoch < now:
-        yield f"augmentation has been in its calm form since epoch {was + 1}; it takes its full form again until epoch {now}"
+        yield (
+            f"augmentation has been in its calm form since epoch {was + 1}; it takes its full form again until "
+            f"epoch {now}"
+        )
     elif now < epoch <= was:
         yield f"augmentation takes its calm form from here on; it would have from epoch {was + 1}"
 

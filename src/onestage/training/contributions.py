@@ -123,19 +123,18 @@ def _images(
     found = []
     for i in range(len(one.batch)):
         own = sum(weights.get(name, 1.0) * part[i] for name, part in loss.parts.items()) / normaliser
+        gradients: Sequence[Tensor | None] = [None] * len(groups.parameters)
         if isinstance(own, Tensor) and own.requires_grad:
             gradients = torch.autograd.grad(own, groups.parameters, retain_graph=True, allow_unused=True)
-        else:
-            gradients = (None,) * len(groups.parameters)
         along = None
         if norm and math.isfinite(norm) and length:
-            along = sum(float((a * b).sum()) for a, b in zip(gradients, step, strict=True) if a is not None and b is not None)
-            along /= length * norm
+            pairs = ((a, b) for a, b in zip(gradients, step, strict=True) if a is not None and b is not None)
+            along = sum(float((a * b).sum()) for a, b in pairs) / (length * norm)
         parts = {name: float(part[i]) / normaliser for name, part in one.loss.parts.items()}
         found.append(ImageShare(
             place + i, one.batch.ids[i], parts, sum(weights.get(name, 1.0) * value for name, value in parts.items()),
-            len(one.batch.annotations[i]), int(one.loss.positives[i].sum()), _norm(gradients), _by_part(groups, gradients),
-            along,
+            len(one.batch.annotations[i]), int(one.loss.positives[i].sum()), _norm(gradients),
+            _by_part(groups, gradients), along,
         ))  # fmt: skip
     return found
 

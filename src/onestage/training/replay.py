@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 
-from onestage.errors import ModelError, UsageError
+from onestage.errors import DivergedError, ModelError, UsageError
 from onestage.experiments.run import Run
 from onestage.experiments.segments import facts, inexact
 from onestage.models.detector import Detector
 from onestage.records import Batch, ImageId
 from onestage.training.contributions import Contributions, contributions
-from onestage.training.evidence import Action, Evidence, Observer
-from onestage.training.loop import Loop, StepRecord
+from onestage.training.evidence import Action, Evidence
+from onestage.training.loop import RollBack, StepRecord
 from onestage.training.machine import choose_device, environment
 from onestage.training.plan import Plan, make_plan
 from onestage.training.recipe import Recipe
@@ -26,7 +26,7 @@ from onestage.training.state import load_state
 from onestage.training.watcher import Watcher
 
 # Rows of steps.jsonl hold these too; they are the clock's and the machine's, not the step's.
-UNLIKE = ("time", "seconds", "memory")
+UNLIKE = ("time", "seconds", "memory", "disk_free")
 Progress = Callable[[int, int], None]
 
 
@@ -64,7 +64,8 @@ class Replayed:
             image["file"] = str(self.files[image["id"]])
         return {
             "step": self.step, "epoch": self.epoch, "from_step": self.start, "identical": self.identical,
-            "differences": self.differences, "reasons": self.reasons, "row": self.row, "recorded": self.recorded, **told,
+            "differences": self.differences, "reasons": self.reasons, "row": self.row, "recorded": self.recorded,
+            **told,
         }  # fmt: skip
 
 
@@ -90,28 +91,31 @@ def replay(run: Run, step: int, progress: Progress | None = None) -> Replayed:
     saved = load_state(run, at_most=step - 1)
     start = 0 if saved is None else saved.step
     state: Mapping[str, Any] | None = None if saved is None else saved.state
-    witness: _Witness | None = None
-    record: StepRecord | None = None
     for span in spans(run, start, step):
-        session, state, witness = _opened(run, span, state), None, None
-        witness = _Witness(session.loop, step)
+        session = _opened(run, span, state)
+        witness = _Witness(session, step)
         try:
             for record in steps(session, span.last):
                 if progress is not None:
                     progress(record.step - start, step - start)
+        except RollBack:
+            raise UsageError(
+                f"the run went back to an earlier state after step {session.loop.step}, which a replay cannot follow",
+                hint="replay the step that was reported, or one after the next saved state",
+            ) from None
         finally:
             session.train.close()
             session.judge.close()
-        state = session.loop.state()
-    assert record is not None and witness is not None and witness.seen is not None  # noqa: S101,PT018  # a span has steps
-    return _told(run, start, record, recorded, session.plan, witness, segment)
+        state = {"loop": session.loop.state(), "recorder": session.recorder.state()}
+    return _told(start, record, recorded, session.plan, witness, segment)
 
 
 def steps(session: Session, until: int) -> Iterator[StepRecord]:
     """The steps of a session up to and with `until`, judging and saving nothing."""
     while session.loop.step < until:
         epoch, done = divmod(session.loop.step, session.plan.steps_per_epoch)
-        for record in session.stretch(epoch, done):
+        stretch = session.stretch(epoch, done)
+        for record in stretch:
             yield record
             if record.step >= until:
                 return
@@ -150,7 +154,7 @@ def _refuse_undone(run: Run, step: int, recorded: Mapping[str, Any] | None) -> N
 
 
 def _segment_of(run: Run, step: int) -> dict[str, Any]:
-    """What run.json says of the process that did the step, for whatever the segment leaves out the run's environment."""
+    """What run.json says of the process that did the step; the run's environment, where its segment says nothing."""
     info = run.info
     segments = [segment for segment in info.get("segments", []) if segment["from_step"] < step]
     return {**facts(info.get("environment", {})), **(segments[-1] if segments else {})}
@@ -164,46 +168,54 @@ def _opened(run: Run, span: Span, state: Mapping[str, Any] | None) -> Session:
     except UsageError:  # replayed on another machine
         recipe = recipe.changed({"device": None})
     session = Session(run, make_plan(recipe, weights=state is None), Watcher())
+    session.recorder.folder = None  # its reports are written already
     if state is None:
         session.loop.enter(session.legs[0])
     else:
-        inner = state.get("loop", state)
-        session.loop.restore(inner, session.legs[inner["leg"]])
+        session.loop.restore(state["loop"], session.legs[state["loop"]["leg"]])
+        session.recorder.restore(state["recorder"])
     if session.loop.step != span.first:
         raise ModelError(f"run {run.name} has no state to come to step {span.last} from", hint="replay a later step")
     return session
 
 
 class _Witness:
-    """Looks at one step on behalf of the replay and lets the loop's own observer decide."""
+    """Looks at one step for the replay and lets the loop's own observer decide; a stop there ends nothing."""
 
-    def __init__(self, loop: Loop, step: int) -> None:
-        self.loop, self.step, self.inner = loop, step, loop.observer
-        self.seen: Contributions | None = None
+    def __init__(self, session: Session, step: int) -> None:
+        self.loop, self.step, self.inner = session.loop, step, session.loop.observer
+        self.seen = Contributions((), (), {})
         self.batches: list[Batch] = []
-        loop.observer = self
+        session.loop.observer = self
+
+    def before(self, step: int, epoch: int, batch: Batch, detector: Detector) -> Action:
+        if step == self.step:
+            self.batches = [batch]
+        return self._softened(self.inner.before(step, epoch, batch, detector), step)
 
     def examine(self, evidence: Evidence, detector: Detector) -> Action:
         if evidence.step == self.step:
             self.batches = [one.batch for one in evidence.passes]
             self.seen = contributions(evidence, detector, self.loop.engine, self.loop.weights)
-        return self.inner.examine(evidence, detector)
+        return self._softened(self.inner.examine(evidence, detector), evidence.step)
+
+    def _softened(self, action: Action, step: int) -> Action:
+        return "skip" if step == self.step and action != "go" else action
 
     def done(self, evidence: Evidence, seconds: Mapping[str, float]) -> None:
         self.inner.done(evidence, seconds)
 
-    def error(self) -> Any:
+    def error(self) -> DivergedError:
         return self.inner.error()
 
 
 def _told(
-    run: Run, start: int, record: StepRecord, recorded: dict[str, Any] | None, plan: Plan, witness: _Witness,
+    start: int, record: StepRecord, recorded: dict[str, Any] | None, plan: Plan, witness: _Witness,
     segment: Mapping[str, Any],
 ) -> Replayed:  # fmt: skip
     row = record.as_row(0.0)
     now = facts(environment(plan.device, str(plan.recipe.precision), {}))
     differences = [] if recorded is None else differing(recorded, row)
-    assert witness.seen is not None  # noqa: S101  # the caller saw to it
     return Replayed(
         record.step, record.epoch, start, {key: row[key] for key in row if key not in UNLIKE}, recorded, witness.seen,
         witness.batches, plan.detector, tuple(plan.opened.classes),

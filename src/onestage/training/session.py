@@ -6,18 +6,17 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import cv2
 
 from onestage.data.augment import Policy, augmentation, calm, with_fit
 from onestage.data.loader import Loader
-from onestage.errors import DivergedError, ModelError, StorageError
+from onestage.errors import DivergedError, StorageError
 from onestage.evaluation import Evaluation
 from onestage.experiments.run import Run
 from onestage.models.detector import Detector
-from onestage.models.weights import as_safetensors, load_fitting, read_card, read_state
+from onestage.models.weights import as_safetensors, load_fitting, read_state
 from onestage.training.averaging import Averaged
 from onestage.training.interrupts import Stop, stopping
 from onestage.training.judging import Judge
@@ -29,7 +28,7 @@ from onestage.training.plan import Plan
 from onestage.training.ranks import Ranks
 from onestage.training.recorder import Recorder
 from onestage.training.stages import Leg, legs
-from onestage.training.state import load_state, save_state, told_loss
+from onestage.training.state import finish_best, load_state, save_state, told_loss
 from onestage.training.watcher import Watcher
 
 # Saving states may take this share of the time at most, however often the recipe asks for it (0 seconds: always).
@@ -133,7 +132,7 @@ class Session:
         self.recorder.restore(state["recorder"], counts)
         self.best, self.judged_at, self.seconds = state["best"], int(state["judged"]), dict(state["seconds"])
         self.since_judged = [row for row in self.run.steps if self.judged_at < row["step"] <= self.loop.step]
-        self._keep_best()  # the process may have died between the state and the weights
+        finish_best(self.run, self.best)  # the process may have died between the state and the weights
         if self.best is not None:
             self.run.update(best=self.best)
 
@@ -240,17 +239,9 @@ class Session:
         self.run.append_result(row)
         self.lookout.evaluated(row, confusion)
         self._save_state()
-        if best:
-            self._keep_best()
+        finish_best(self.run, self.best)
         self.run.update(best=self.best, seconds=self.seconds)
         self.watcher.evaluated(row, best)
-
-    def _keep_best(self) -> None:
-        """Make the last weights the best, where they are those that the state calls the best, and the best are not."""
-        step = None if self.best is None else self.best["step"]
-        last, best = (self.run.weights_dir / f"{name}.safetensors" for name in ("last", "best"))
-        if step is not None and _step_of(last) == step != _step_of(best):
-            self.run.write_file("weights/best.safetensors", last.read_bytes())
 
     def _judged(self) -> Detector:
         return self.plan.detector if self.averaged is None else self.averaged.detector
@@ -287,14 +278,6 @@ class Session:
 
     def _total(self) -> float:
         return time.perf_counter() - self.start
-
-
-def _step_of(weights: Path) -> int | None:
-    """After which step the weights were taken; None where there are none that say so."""
-    try:
-        return read_card(weights).get("step") if weights.is_file() else None
-    except ModelError:
-        return None
 
 
 def _try_to_say(run: Run, error: BaseException) -> None:

@@ -16,6 +16,7 @@ import torch
 from onestage.errors import ModelError, RecipeError, StorageError
 from onestage.experiments.lock import held, holder
 from onestage.experiments.run import Run
+from onestage.models.weights import read_card
 
 LAST, LOCK = "state/last.pt", "state/lock"
 # The card stands at the end of the file, where torch.load passes over it.
@@ -44,7 +45,7 @@ def save_state(run: Run, state: Mapping[str, Any], *, step: int, recipe: Mapping
         with temporary.open("wb") as file:
             hashing = _Hashing(file)
             try:
-                torch.save(dict(state), hashing)
+                torch.save(dict(state), hashing)  # type: ignore[arg-type]  # all that it calls is write
             except RuntimeError as error:  # how torch passes on that the disk is full
                 raise hashing.refused or error from error
             card = {"step": step, "recipe": digest(recipe), "bytes": hashing.bytes, "checksum": hashing.hexdigest()}
@@ -89,6 +90,16 @@ def load_state(run: Run, *, at_most: int | None = None) -> Saved | None:
 def saved_steps(run: Run) -> list[int]:
     """After which steps there are states, newest first; what their cards say, unchecked."""
     return sorted({card["step"] for path in _newest_first(run) if (card := _card(path)) is not None}, reverse=True)
+
+
+def finish_best(run: Run, best: Mapping[str, Any] | None) -> None:
+    """Make the last weights the best, where the state calls those of their step the `best` and the best are others.
+
+    The state is saved before best.safetensors is replaced, so that a process that dies between the two loses nothing.
+    """
+    last, kept = (run.weights_dir / f"{name}.safetensors" for name in ("last", "best"))
+    if best is not None and _step_of(last) == best["step"] != _step_of(kept):
+        run.write_file("weights/best.safetensors", last.read_bytes())
 
 
 def refuse_edited_recipe(run: Run, saved: Saved) -> None:
@@ -151,6 +162,14 @@ def told_loss(error: StorageError, run: Run, step: int) -> StorageError:
     return told
 
 
+def _step_of(weights: Path) -> int | None:
+    """After which step the weights were taken; None where there are none that say so."""
+    try:
+        return read_card(weights).get("step") if weights.is_file() else None
+    except ModelError:
+        return None
+
+
 class _Hashing:
     """A file that is written to, with a running checksum."""
 
@@ -180,12 +199,13 @@ def _card(path: Path) -> dict[str, Any] | None:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - _CARD_BYTES))
-            found, mark, text = file.read().rpartition(_MARK)
+            _, mark, text = file.read().rpartition(_MARK)
         card = json.loads(text) if mark else None
     except (OSError, ValueError):
         return None
-    whole = isinstance(card, dict) and all(isinstance(card.get(key), int) for key in ("step", "bytes"))
-    return card if whole and isinstance(card.get("checksum"), str) else None
+    if not isinstance(card, dict) or not isinstance(card.get("checksum"), str):
+        return None
+    return card if all(isinstance(card.get(key), int) for key in ("step", "bytes")) else None
 
 
 def _content(path: Path) -> dict[str, Any]:
