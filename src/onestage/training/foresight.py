@@ -78,7 +78,7 @@ def _nothing(leg: Leg, place: str, key: str) -> Iterator[Finding]:
     first, last = leg.first_step + low[0] + 1, leg.first_step + min(low[-1] + stride, leg.steps)
     count = round(len(low) * leg.steps / max(len(lrs), 1))
     worth = sorted(lrs[step] for step in low)
-    shown = f"{worth[0]:.0e}" if worth[0] * 10 > worth[-1] else f"{worth[0]:.0e} to {worth[-1]:.0e}"
+    shown = f"{worth[0]:.0e}" if worth[0] * 2 > worth[-1] else f"{worth[0]:.0e} to {worth[-1]:.0e}"
     yield _finding(
         "lr-at-nothing",
         f"{place}lr is {shown} from step {first} to {last}, {count} of its {leg.steps} steps; {leg.optimiser.name} "

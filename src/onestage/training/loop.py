@@ -97,7 +97,7 @@ class Loop:
 
     def epoch(self, epoch: int, batches: Iterator[Batch], images: int) -> Iterator[StepRecord]:
         """Do a step on every batch, `images` over all processes; a record after each, with the time waited for data."""
-        set_training(self.detector, self.frozen)
+        set_training(self.detector, self.frozen, self.norms)
         before = time.perf_counter()
         for batch in batches:
             waited = time.perf_counter() - before

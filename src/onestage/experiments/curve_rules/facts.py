@@ -88,12 +88,13 @@ class Facts:
         epochs, batch = int(number(recipe.get("epochs")) or 0), int(number(recipe.get("batch")) or 0)
         per_epoch = max(images // batch, 1) if images and batch else 0
         every = int(number(_mapping(recipe.get("validation")).get("every")) or 0)
-        augmentation, schedule = _mapping(recipe.get("augmentation")), _mapping(recipe.get("schedule"))
+        augmentation, stages = _mapping(recipe.get("augmentation")), recipe.get("stages") or ()
         rest = number(augmentation.get("rest")) or 0.0
-        stages = recipe.get("stages") or ()
+        first = _mapping(stages[0] if stages else recipe)  # stages hold complete optimisers and schedules of their own
+        schedule = _mapping(first.get("schedule"))
         found: dict[str, Any] = {
             "classes": len(classes), "class_names": tuple(map(str, classes)), **_loss_of(recipe),
-            "optimiser": str(_mapping(recipe.get("optimiser")).get("name") or "adamw"), "epochs": epochs,
+            "optimiser": str(_mapping(first.get("optimiser")).get("name") or "adamw"), "epochs": epochs,
             "batch": batch, "images": images, "steps_per_epoch": per_epoch, "steps": per_epoch * epochs,
             "warmup": _steps(schedule.get("warmup"), per_epoch), "clip": number(recipe.get("clip")) or 0.0,
             "metric": str(_mapping(recipe.get("validation")).get("metric") or "mAP50-95"),
