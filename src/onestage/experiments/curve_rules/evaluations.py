@@ -223,7 +223,7 @@ class ValidationNotFinite(Rule):
             "one image is enough: the score may be right, but overfitting cannot be seen, and exp or 16 bits "
             "overflow on it",
             "judge with precision=fp32 once; if it stays, look for empty or inverted boxes in the validation "
-            "set (doctor)",
+            "set (onestage data show)",
             {"parts": seen.broken, "evaluations": self.count},
         ))  # fmt: skip
 

@@ -96,7 +96,7 @@ class Facts:
             "classes": len(classes), "class_names": tuple(map(str, classes)), **_loss_of(recipe),
             "optimiser": str(_mapping(first.get("optimiser")).get("name") or "adamw"), "epochs": epochs,
             "batch": batch, "images": images, "steps_per_epoch": per_epoch, "steps": per_epoch * epochs,
-            "warmup": _steps(schedule.get("warmup"), per_epoch), "clip": number(recipe.get("clip")) or 0.0,
+            "warmup": _steps(schedule.get("warmup"), per_epoch), "clip": _clip(recipe, stages),
             "metric": str(_mapping(recipe.get("validation")).get("metric") or "mAP50-95"),
             "evaluations": -(-epochs // every) if every else 0, "legs": _legs(stages, per_epoch),
             "calm_epoch": round(epochs * (1 - rest)) if rest and epochs else None,
@@ -133,6 +133,13 @@ def _legs(stages: Sequence[Any], per_epoch: int) -> tuple[int, ...]:
     """First steps of the stages after the first, where each says its epochs."""
     lengths = [_steps(stage.get("epochs"), 1) for stage in stages if isinstance(stage, Mapping)]
     return tuple(sum(lengths[:i]) * per_epoch for i in range(1, len(lengths)))
+
+
+def _clip(recipe: Mapping[str, Any], stages: Sequence[Any]) -> float:
+    """The largest gradient norm; 0 where there is none, or stages do not agree."""
+    clip = float(number(recipe.get("clip")) or 0)
+    others = {_mapping(stage).get("clip") for stage in stages} - {None, clip}
+    return 0.0 if others else clip
 
 
 def _steps(value: Any, per_epoch: int) -> int:

@@ -159,6 +159,7 @@ class NothingMoves(Rule):
         self.spent = 0.0
         self.before: float | None = None
         self.update: float | None = None
+        self.low = 0
 
     def step(self, seen: Seen) -> list[Finding] | None:
         """Add up the rates; every twenty steps compare with what is left of the stage."""
@@ -174,11 +175,15 @@ class NothingMoves(Rule):
         end = min((first for first in starts[1:] if first >= seen.step), default=self.facts.steps)
         left = end - seen.step
         rising = before is None or seen.lr > before
-        if seen.step - start <= max(self.facts.warmup, SPAN) or rising or left < 50 or left <= LEFT * (end - start):
+        if seen.step - start <= max(self.facts.warmup, SPAN) or left < 50 or left <= LEFT * (end - start):
             return None
-        reason = self._reason(seen.lr, left)
+        reason = None if rising else self._reason(seen.lr, left)
         if reason is None:
+            self.low = 0
             self.cured()
+            return None
+        self.low += 1
+        if self.low < min(max(self.facts.steps // 100, 2), 5):  # a rate drawn at random is low now and then
             return None
         return self.says(Says(
             "", seen.step, f"the learning rate is {seen.lr:.3g} with {left} steps left: {reason}",

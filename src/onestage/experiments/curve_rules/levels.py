@@ -84,8 +84,7 @@ class EmptyLevel(Chapter):
             str(level), step,
             f"level {level + 1} of {last + 1}{which.get(level, '')} has had no positive for {quiet} steps: {reason}",
             "its heads learn only to say no, and objects of its sizes are left to levels whose priors fit them badly",
-            "compare the sizes of the boxes with the priors (data stats, data anchors): fit the anchors, or "
-            "change size",
+            "compare the sizes of the boxes with those of the priors (train --dry-run): fit the priors, or change size",
             {"level": level, "steps": quiet, "positives_per_level": list(self.totals)},
         ))  # fmt: skip
 
@@ -132,9 +131,9 @@ class EmptyBatches(Rule):
         return self.says(Says(
             "", seen.step, f"no prior was positive in the last {self.without} steps, {why}",
             "the box loss is 0 and the class loss teaches that there is nothing anywhere",
-            "check that the annotations are found and fall inside the images (doctor), and the matching threshold"
+            "check that annotations fall inside the images (onestage data show), and the matching threshold"
             if self.truths
-            else "check that the annotations are found and survive the augmentation (doctor, --dry-run)",
+            else "check that annotations are found (onestage data show) and survive the augmentation (train --dry-run)",
             {"steps": self.without, "truths": self.truths},
         ))  # fmt: skip
 
