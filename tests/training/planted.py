@@ -262,3 +262,13 @@ class Rooted(Planted):
 
     def box_loss(self, offsets, box, prior):
         return torch.sqrt(offsets[0].abs())
+
+
+class RootedBody(Planted):
+    """A square root within the model, of channel 0, which is 0 exactly where an image is black."""
+
+    def forward(self, images):
+        return super().forward(torch.sqrt(self.linear.weight[0, 0] * 0.0 + images.float()))
+
+    def box_loss(self, offsets, box, prior):
+        return offsets.abs().sum()

@@ -8,11 +8,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from planted import GOOD, SIZE, PerPositive, Rooted, Unbounded, Unclamped, batch, bench, good, lite
+from planted import GOOD, SIZE, PerPositive, Rooted, RootedBody, Unbounded, Unclamped, batch, bench, good, lite
 
 from onestage.models import MODELS
 from onestage.training.recipe import Guard
 from onestage.training.recorder.culprit import Cause
+from onestage.training.recorder.recorder import gravest
 
 
 def culprit(run) -> Cause:
@@ -28,7 +29,7 @@ WRONG_BOXES = {
     "zero height": ((10.0, 20.0, 40.0, 20.0), "height 0", "ln(h / prior h) with h = 0 is ln(0) = -inf"),
     "inverted": (INVERTED, "x1 is greater than x2", "with w = -20 is ln of a negative number: nan"),
     "nan": ((10.0, math.nan, 30.0, 40.0), "not a finite number", "not finite"),
-    "inf": ((10.0, 10.0, math.inf, 40.0), "not a finite number", "not finite"),
+    "inf": ((math.inf, 10.0, math.inf, 40.0), "not a finite number", "not finite"),
 }
 
 
@@ -164,6 +165,17 @@ def test_a_derivative_that_is_not_finite_is_named_with_prior_and_function():
     assert "sqrt at 0" in cause.formula
     assert "SqrtBackward0" in cause.formula
     assert "linear.weight" in cause.names
+
+
+def test_a_derivative_of_the_model_that_is_not_finite_is_named_with_parameter_and_function():
+    run = bench(RootedBody())
+    one = batch(*good(2))
+    one.images[1, :, 0, 0] = 0
+    assert run(one) == "stop"
+    cause = culprit(run)
+    assert (cause.code, cause.sure, cause.prior) == ("nan-gradient", "certain", None)
+    assert cause.names == ("linear.weight",)
+    assert "first in SqrtBackward0" in cause.what
 
 
 def test_a_detector_that_tells_nothing_is_no_crash():
@@ -307,12 +319,35 @@ def test_one_image_that_makes_the_loss_is_named_with_its_heaviest_prior():
 
 def test_the_guard_says_what_is_done_and_how_often():
     for word in ("skip", "rollback"):
-        run = bench(Unclamped(), guard=Guard(nan=word, most=2))
-        decisions = [run(batch(GOOD, (GOOD[0], ZERO)), update=False) for _ in range(3)]
+        run = bench(Rooted(), guard=Guard(nan=word, most=2))
+        decisions = [run(batch(*good(2)), update=False) for _ in range(3)]
         assert decisions == [word, word, "stop"]
         assert "guard.most is 2" in str(run.recorder.error())
     run = bench(guard=Guard(spike="stop"))
     assert run(batch(GOOD, (*GOOD, (0.0, 0, 1e6, 1e6))), update=False) == "stop"
+
+
+def test_wrong_data_are_skipped_where_a_rollback_would_come_to_them_again():
+    run = bench(Unclamped(), guard=Guard(nan="rollback"))
+    assert run(batch(GOOD, (GOOD[0], ZERO)), update=False) == "skip"
+    assert "same batch again" in run.recorder.incidents[0].diagnosis.notes[0]
+
+
+def test_odd_images_are_told_of_ten_times_at_most():
+    run = bench(Unclamped())
+    for step in range(15):
+        one = batch(GOOD, seed=step)
+        one = type(one)(np.zeros_like(one.images), one.annotations, one.transforms, [f"black{step}"], one.seeds)
+        assert run(one, update=False) == "go"
+    assert len(run.recorder.incidents) == 10
+
+
+def test_several_processes_follow_the_gravest_and_write_their_own_reports(tmp_path):
+    assert gravest(["go", "rollback", "skip"]) == "rollback"
+    assert gravest(["go", "stop"]) == "stop"
+    run = bench(Unclamped(), folder=tmp_path, rank=1)
+    run(batch(GOOD, (GOOD[0], ZERO)))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000001-rank1.json", "step-000001-rank1.md"]
 
 
 def test_counts_and_spikes_go_on_from_their_state():

@@ -77,10 +77,10 @@ def _boxes(table: BoxTable, batch: Batch) -> list[Fault]:
 
 def _box_fault(table: BoxTable, index: int, finite: bool, size: tuple[int, int]) -> Fault | None:
     image, row = table.owner(index)
-    width, height = (float(side) for side in table.boxes[index, 2:] - table.boxes[index, :2])
     if not finite:
         formula = "what is computed from its corners is not finite"
         return Fault("broken-box", image, row, "a corner is not a finite number", formula=formula)
+    width, height = (float(side) for side in table.boxes[index, 2:] - table.boxes[index, :2])
     ignored = bool(table.ignored[index])
     for name, side, (low, high) in (("width", width, ["x1", "x2"]), ("height", height, ["y1", "y2"])):
         letter = name[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from onestage.models.detector import Raw
 from onestage.training.recorder.culprit import Cause, Scene
 from onestage.training.recorder.formulas import describe
+from onestage.training.recorder.rerun import autocast, undisturbed, would_wait_for_others
 from onestage.training.recorder.weight_checks import listed, not_finite
 
 # What is wrong with the derivative of a function, by the name autograd gives it.
@@ -48,10 +49,7 @@ def blown_gradient(scene: Scene) -> Cause:
             image, prior = (int(v) for v in where[0])
             cause = describe(scene, cause, part, image, prior)
             return _in_the_loss(cause, watch.function, len(where))
-    if not names:
-        return replace(cause, what="the norm of the gradient overflows, though each gradient is finite", sure="likely")
-    what = f"the loss is finite, but not the gradient of {listed(names)}; the loss's own derivatives are finite"
-    return replace(cause, what=what, consequence=cause.consequence)
+    return _in_the_model(scene, cause)
 
 
 def _in_the_loss(cause: Cause, function: str | None, count: int) -> Cause:
@@ -67,6 +65,52 @@ def _in_the_loss(cause: Cause, function: str | None, count: int) -> Cause:
         formula=f"{formula} (in {function})",
         remedy="add a small number under the root, logarithm or quotient of the loss",
     )  # fmt: skip
+
+
+def _in_the_model(scene: Scene, cause: Cause) -> Cause:
+    """The cause where the loss's own derivatives are finite: what the backward pass through the model says."""
+    scale = scene.evidence.scale or 1.0
+    found = _backward(scene, scene.precision, scale)
+    if not cause.names and not found.names:
+        return replace(cause, what="the norm of the gradient overflows, though each gradient is finite")
+    names = cause.names or tuple(found.names)
+    where = f" (first in {found.function})" if found.function else ""
+    if scene.precision != "fp32" and found.names and not _backward(scene, "fp32", 1.0).names:
+        return replace(
+            cause, code="amp-overflow", names=names, sure="certain", remedy="precision=bf16 or precision=fp32",
+            what=f"{scene.precision} overflows in the backward pass{where}, loss scale {scale:g}; in fp32 it is finite",
+            consequence="the scaler skips such steps, and finds no scale at which there is none",
+        )  # fmt: skip
+    what = f"the loss and its own derivatives are finite, but not the gradient of {listed(names)}{where}"
+    return replace(cause, what=what, names=names, sure="certain" if found.names else "likely")
+
+
+class Found(NamedTuple):
+    """The parameters whose gradient is not finite, and the function of the backward pass that made it so."""
+
+    names: list[str]
+    function: str | None
+
+
+def _backward(scene: Scene, precision: str, scale: float) -> Found:
+    """Forward and backward once more, watched; no `.grad`, buffer or random state is touched."""
+    if would_wait_for_others(scene.detector):
+        return Found([], None)
+    named = [(name, p) for name, p in scene.detector.named_parameters() if p.requires_grad]
+    for one in scene.evidence.passes:
+        device = one.raw.offsets.device
+        with undisturbed(scene.detector), torch.enable_grad():
+            with autocast(device.type, precision):
+                raw = Raw(*scene.detector(torch.from_numpy(one.batch.images).to(device)))
+            raw = Raw(raw.offsets.float(), raw.logits.float())
+            total = scene.detector.loss(raw, one.truths).total(scene.weights) * scale
+            with Watch(total) as watch:
+                gradients = torch.autograd.grad(total, [p for _, p in named], allow_unused=True)
+        pairs = zip(named, gradients, strict=True)
+        names = not_finite((name, gradient) for (name, _), gradient in pairs if gradient is not None)
+        if names:
+            return Found(names, watch.function)
+    return Found([], None)
 
 
 class Watch:

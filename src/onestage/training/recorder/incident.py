@@ -42,6 +42,7 @@ class Incident:
     run: str = "RUN"
     folder: Path | None = None
     mixed: bool = False
+    rank: int = 0
     seconds: float = 0.0
 
     @property
@@ -77,7 +78,7 @@ class Incident:
         rest = [f"consequence: {self.culprit.consequence}"] if self.culprit.consequence else []
         rest += [f"{cause.code}: {cause.sentence()}" for cause in self.diagnosis.causes[1:]]
         rest += [_MIXED] if self.mixed and self.culprit.row is not None else []
-        rest += [f"not looked at: {note}" for note in self.diagnosis.notes]
+        rest += [f"note: {note}" for note in self.diagnosis.notes]
         rest += [f"report: {self.path}"] if self.folder else []
         message = f"{self.headline()}: {self.culprit.sentence()}"
         return DivergedError(message, problems=rest, hint=self.culprit.remedy or None)
@@ -90,7 +91,7 @@ class Incident:
     @property
     def stem(self) -> str:
         """The name of its files, without the ending."""
-        return f"step-{self.step:06d}"
+        return f"step-{self.step:06d}{f'-rank{self.rank}' if self.rank else ''}"
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, as JSON can hold it."""
@@ -126,7 +127,7 @@ class Incident:
             lines += ["", "## Also found", ""]
             lines += [f"- {other.code} ({other.sure}): {other.sentence()}" for other in self.diagnosis.causes[1:]]
         if self.diagnosis.notes:
-            lines += ["", "## Not looked at", "", *(f"- {note}" for note in self.diagnosis.notes)]
+            lines += ["", "## Notes", "", *(f"- {note}" for note in self.diagnosis.notes)]
         lines += ["", "## The images of the batch", "", *self._image_table()]
         lines += ["", f"## The {len(self.before[-_SHOWN_STEPS:])} steps before", "", *self._step_table()]
         return "\n".join([*lines, "", f"What these columns mean: {DOCS}", ""])

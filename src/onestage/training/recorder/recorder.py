@@ -29,6 +29,10 @@ OVERFLOWS = 10
 STATISTICS_EVERY = 50
 # A loss so many times the usual is a spike however few steps there are to compare with.
 SURGE = 1000.0
+# Causes that lie in the batch: to go back and come to it again would be of no use.
+IN_THE_DATA = {"broken-box", "label-out-of-range", "non-finite-pixel", "wrong-shape", "no-positives", "outsize-box"}
+# Odd batches that stop nothing are told of so many times.
+MOST_ODD = 10
 # A run writes at most so many reports that did not stop it.
 MOST_REPORTS = 100
 
@@ -39,6 +43,7 @@ class Recorder:
     `folder` is where reports go (the run's `recorder/`; None: nowhere), `run` its name for the replay line. `file_of`
     gives the file of an image id, `classes` names labels, `weights` scale the parts of the loss, `precision` is that
     of the forward pass. `spikes` replaces the watch on loss, gradient and positives. `mixed`: samples are mosaics.
+    `rank` is the number of this process where there are several.
 
     Nothing it does changes weights, gradients, statistics or random states. Each process watches its own images:
     where there are several, the loop must take the gravest of their decisions (`gravest`).
@@ -56,11 +61,12 @@ class Recorder:
         precision: str = "fp32",
         spikes: Spikes | None = None,
         mixed: bool = False,
+        rank: int = 0,
     ) -> None:
         self.guard = guard or Guard()
         self.folder, self.run, self.file_of = folder, run, file_of
         self.classes, self.weights, self.precision = tuple(classes), dict(weights or {}), precision
-        self.mixed = mixed
+        self.mixed, self.rank = mixed, rank
         self.spikes = spikes or Spikes(self.guard.sigmas)
         self.ring = Ring(self.guard.steps)
         self.incidents: list[Incident] = []
@@ -81,11 +87,7 @@ class Recorder:
         evidence = Evidence(step, epoch, [], math.nan, {}, {}, [], len(batch), {}, None, _size(batch))
         scene = self._scene(evidence, detector, faults, [batch])
         entry = self.ring.add(evidence, [batch], [BoxTable.of(batch.annotations)])
-        entry.decision = self._policy(self.guard.nan)
-        return self._take(Incident(
-            step, epoch, "batch", diagnose(scene, "batch"), entry.decision, entry, scene.history, files_of(scene),
-            run=self.run, folder=self.folder, mixed=self.mixed,
-        ))  # fmt: skip
+        return self._incident(scene, entry, "batch")
 
     def examine(self, evidence: Evidence, detector: Detector) -> Decision:
         """What becomes of a step: "go", or by the guard's word "skip", "stop" or "rollback"."""
@@ -99,7 +101,7 @@ class Recorder:
             kind = "spike" if spikes else ("odd-batch" if self._new(faults, evidence) else None)
         if kind is None:
             return "go"
-        return self._incident(evidence, detector, faults, kind, spikes, entry)
+        return self._incident(self._scene(evidence, detector, faults), entry, kind, spikes)
 
     def done(self, evidence: Evidence, seconds: Mapping[str, float]) -> None:
         """Take in what only shows after the step: its update norm and how long it took."""
@@ -173,10 +175,10 @@ class Recorder:
         return [Spike("loss", evidence.loss, usual, math.inf)] if evidence.loss > SURGE * usual else []
 
     def _new(self, faults: Sequence[Fault], evidence: Evidence) -> bool:
-        """Whether a fault that is not severe is told for the first time; each image is told of once."""
+        """Whether a fault that is not severe is told for the first time: of each image once, and of MOST_ODD in all."""
         told = {(fault.code, evidence.passes[fault.part].batch.ids[fault.image]) for fault in faults}
-        new = not told <= self._told
-        self._told |= told
+        new = not told <= self._told and len(self._told) < MOST_ODD
+        self._told |= told if new else set()
         return new
 
     def _scene(
@@ -187,18 +189,17 @@ class Recorder:
             evidence, detector, faults, history, self.weights, self.precision, self.file_of, self.classes, batches
         )
 
-    def _incident(
-        self, evidence: Evidence, detector: Detector, faults: Sequence[Fault], kind: Kind, spikes: Sequence[Spike],
-        entry: Entry,
-    ) -> Decision:  # fmt: skip
+    def _incident(self, scene: Scene, entry: Entry, kind: Kind, spikes: Sequence[Spike] = ()) -> Decision:
         start = time.perf_counter()
-        scene = self._scene(evidence, detector, faults)
         diagnosis = diagnose(scene, kind)
-        decision = self._policy(self.guard.spike if kind in ("spike", "odd-batch") else self.guard.nan)
-        entry.decision = decision
+        word = self.guard.spike if kind in ("spike", "odd-batch") else self.guard.nan
+        if word == "rollback" and diagnosis.culprit.code in IN_THE_DATA:
+            diagnosis.notes.append("no rollback: it would come to the same batch again, which is skipped instead")
+            word = "skip"
+        entry.decision = self._policy(word)
         return self._take(Incident(
-            evidence.step, evidence.epoch, kind, diagnosis, decision, entry, scene.history, files_of(scene),
-            spikes, self.run, self.folder, self.mixed, time.perf_counter() - start,
+            entry.step, entry.epoch, kind, diagnosis, entry.decision, entry, scene.history, files_of(scene), spikes,
+            self.run, self.folder, self.mixed, self.rank, time.perf_counter() - start,
         ))  # fmt: skip
 
     def _policy(self, word: str) -> Decision:

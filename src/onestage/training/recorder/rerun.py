@@ -31,7 +31,7 @@ def overflow(scene: Scene) -> Cause | None:
     for part, one in scene.passes():
         if bool(torch.isfinite(one.raw.offsets).all()) and bool(torch.isfinite(one.raw.logits).all()):
             continue
-        if _would_wait_for_others(scene.detector):
+        if would_wait_for_others(scene.detector):
             return None
         images = torch.from_numpy(one.batch.images).to(one.raw.offsets.device)
         broke = first_not_finite(scene.detector, images, scene.precision)
@@ -132,7 +132,7 @@ def _first_image(offsets: Tensor, logits: Tensor) -> int | None:
     return int(wrong.nonzero()[0]) if int(wrong.sum()) == 1 and len(wrong) > 1 else None
 
 
-def _would_wait_for_others(detector: nn.Module) -> bool:
+def would_wait_for_others(detector: nn.Module) -> bool:
     """Whether a forward pass would wait for other processes: synchronised norms of several ranks."""
     several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
     return several and any(isinstance(module, nn.SyncBatchNorm) for module in detector.modules())

@@ -160,9 +160,9 @@ def extremes(tables: Sequence[BoxTable], ids: Sequence[ImageId]) -> dict[str, Ex
     if not len(boxes):
         return {}
     counts = np.concatenate([table.counts for table in tables])
-    sides = boxes[:, 2:] - boxes[:, :2]
-    short, long = sides.min(1), sides.max(1)
     with np.errstate(all="ignore"):
+        sides = boxes[:, 2:] - boxes[:, :2]
+        short, long = sides.min(1), sides.max(1)
         aspect = np.where(short > 0, long / short, 0)
     found = {}
     for name, values, index in (
