@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -30,6 +31,8 @@ from onestage.training.trial import Trial, try_leg
 BUDGET = 24.0
 # The least a forecast may be out by, on a machine that does nothing else; more where less than a whole step was tried.
 LEAST_SPREAD, SCALED_SPREAD = 0.1, 0.25
+# Processes that want to run for each processor, from which a forecast is called one of a busy machine.
+BUSY = 0.8
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def estimate(plan: Plan, budget: float = BUDGET, progress: Callable[[str], None]
     Nothing of the plan changes. `progress` is told in words what is being tried. Raises DataError where an image cannot
     be read, DivergedError where the loss of a first step is not a finite number.
     """
-    base, here = resident(), machine_memory()
+    base, here, others = resident(), machine_memory(), _other_work()
     has = memory_for(plan.device)
     with training_loader(plan, workers=0, prefetch=1) as loader:
         progress("loading the first batches")
@@ -100,7 +103,7 @@ def estimate(plan: Plan, budget: float = BUDGET, progress: Callable[[str], None]
         findings += host_findings(sum(share.total for share in host), here)
     return Estimate(
         times, seconds, (seconds * (1 - spread[0]), seconds * (1 + spread[1])), memory, peak, has, host, disk, free,
-        tuple(_notes(plan, trials)), tuple(findings),
+        (*_notes(plan, trials), *others), tuple(findings),
     )  # fmt: skip
 
 
@@ -211,3 +214,12 @@ def _notes(plan: Plan, trials: Sequence[Trial]) -> list[str]:
     if plan.recipe.workers:
         notes.append("loading was measured in one process and divided by the workers; theirs is not in the memory")
     return list(dict.fromkeys(notes))
+
+
+def _other_work() -> list[str]:
+    """A note where the machine has more to do than it has processors, before anything was tried."""
+    cores = os.cpu_count() or 1
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load <= BUSY * cores:
+        return []
+    return [f"the machine is busy with other work (load {load:.1f} on {cores} processors): alone it would be faster"]

@@ -27,6 +27,8 @@ from onestage.training.stages import Leg
 SAFE = 0.7
 # Images of the first step, from which the others are planned, and how many steps are timed at most.
 FIRST, TIMED = 2, 6
+# Whole steps are tried where so much of one is within the time: better than to extrapolate the rest.
+NEARLY = 0.6
 # What a step was seen to take at its peak as a share of what it keeps, before a step of that size was tried.
 OVERHEAD = 1.6
 # What the allocator's holes add within some dozens of steps, which the few of a trial do not show.
@@ -135,7 +137,7 @@ def _enlarge(
     by_time = int(budget / 4 / max(seconds / tried, 1e-6))  # four steps: one counted, two or more timed, one to judge
     free = memory.limit if memory.free is None else memory.free
     by_memory = int((SAFE * free - trial.fixed) / max(OVERHEAD * kept / tried, 1.0))
-    if by_time >= whole and by_memory >= micro:
+    if by_time >= NEARLY * whole and by_memory >= micro:
         trial.images, trial.pieces = whole, pieces
     else:
         trial.images = max(min(micro, by_time, by_memory), min(tried, micro))
