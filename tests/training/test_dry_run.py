@@ -81,6 +81,19 @@ def test_the_calm_policy_where_the_rest_begins_at_once(data: Path) -> None:
     assert (usual != calm).any()
 
 
+def test_with_changing_sizes_the_first_batch_has_its_first_size(data: Path) -> None:
+    keys: dict[str, Any] = {"size": 64, "multiscale.low": 0.5, "multiscale.high": 2.0}
+    shapes = set()
+    for seed in range(4):
+        plan = planned(data, seed=seed, **keys)
+        batch = first_batch(plan)
+        shapes.add(batch.images.shape[1:3])
+        assert batch.assigned is not None
+        assert all(sum(mine.per_level) for mine in batch.assigned if len(mine.truths))
+        assert plan.detector.size == (64, 64)
+    assert len(shapes) > 1
+
+
 def test_rows_count_what_the_priors_answer_for(found: DryRun) -> None:
     rows = found.first_batch.rows()
     assert len(rows) == 4
@@ -168,6 +181,24 @@ def test_fewer_images_are_tried_where_memory_is_short(data: Path) -> None:
         trial = try_leg(plan, plan.legs[0], loader, Memory(4 * 10**7, None, "a test"), 2.0)
     assert trial.images == 2
     assert trial.step_seconds(8, 1, min) > 3 * (min(trial.seconds) - trial.update)
+
+
+def test_a_busy_machine_is_told_and_widens_the_range(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = Trial(planned(data).legs[0], 4, 1, 0, 0, 0, 0, 1.0, 10, 0.1, [4.0, 4.2, 4.4], [1.0, 1.1, 1.2])
+    assert trial.alone_seconds(4, 1) == 1.1
+    assert trial.step_seconds(4, 1, max) == 4.4
+    monkeypatch.setattr(estimating, "try_leg", lambda *words: trial)
+    found = estimate(planned(data), budget=1)
+    assert any("other work" in note and "1.1 s alone" in note for note in found.notes)
+    assert found.seconds_range[0] < 0.3 * found.seconds
+
+
+def test_beyond_the_trial_memory_and_time_grow_with_the_images(data: Path) -> None:
+    trial = Trial(planned(data).legs[0], 4, 1, 0, 100, 0, 0, 10.0, 200, 1.0, [5.0])
+    assert trial.growing(4) == pytest.approx(1.12 * 100)
+    assert trial.growing(8) == pytest.approx(1.12 * 100 + 1.55 * 40)
+    assert trial.growing(2) == pytest.approx(1.12 * 50)
+    assert trial.step_seconds(8, 1, min) == 9.0
 
 
 def made_up(plan: Plan, per_image: float) -> Trial:

@@ -129,7 +129,9 @@ def _images(
             gradients = (None,) * len(groups.parameters)
         along = None
         if norm and math.isfinite(norm) and length:
-            along = sum(float((a * b).sum()) for a, b in zip(gradients, step, strict=True) if a is not None and b is not None)
+            along = sum(
+                float((a * b).sum()) for a, b in zip(gradients, step, strict=True) if a is not None and b is not None
+            )
             along /= length * norm
         parts = {name: float(part[i]) / normaliser for name, part in one.loss.parts.items()}
         found.append(ImageShare(

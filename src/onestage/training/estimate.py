@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -31,8 +30,8 @@ from onestage.training.trial import Trial, try_leg
 BUDGET = 24.0
 # The least a forecast may be out by, on a machine that does nothing else; more where less than a whole step was tried.
 LEAST_SPREAD, SCALED_SPREAD = 0.1, 0.25
-# Processes that want to run for each processor, from which a forecast is called one of a busy machine.
-BUSY = 0.8
+# Steps that would take so much less time without other work on the machine are told of.
+BUSY = 0.75
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def estimate(plan: Plan, budget: float = BUDGET, progress: Callable[[str], None]
     Nothing of the plan changes. `progress` is told in words what is being tried. Raises DataError where an image cannot
     be read, DivergedError where the loss of a first step is not a finite number.
     """
-    base, here, others = resident(), machine_memory(), _other_work()
+    base, here = resident(), machine_memory()
     has = memory_for(plan.device)
     with training_loader(plan, workers=0, prefetch=1) as loader:
         progress("loading the first batches")
@@ -103,7 +102,7 @@ def estimate(plan: Plan, budget: float = BUDGET, progress: Callable[[str], None]
         findings += host_findings(sum(share.total for share in host), here)
     return Estimate(
         times, seconds, (seconds * (1 - spread[0]), seconds * (1 + spread[1])), memory, peak, has, host, disk, free,
-        (*_notes(plan, trials), *others), tuple(findings),
+        tuple(_notes(plan, trials)), tuple(findings),
     )  # fmt: skip
 
 
@@ -184,7 +183,8 @@ def _times(
         waits += max(warm * area - one, 0.0) * trial.leg.steps
         scaled = trial.images < images
         spread = SCALED_SPREAD if scaled else LEAST_SPREAD
-        least, most = (trial.step_seconds(images, min(recipe.accumulate, images), of) * area for of in (min, max))
+        pieces = min(recipe.accumulate, images)
+        least, most = trial.alone_seconds(images, pieces) * area, trial.step_seconds(images, pieces, max) * area
         total += one * trial.leg.steps
         low += max(spread * one, one - least) * trial.leg.steps
         high += max(spread * one, most - one) * trial.leg.steps
@@ -207,6 +207,11 @@ def _notes(plan: Plan, trials: Sequence[Trial]) -> list[str]:
                 f"steps were tried with {trial.images} of {images} images and extrapolated linearly, to save time or "
                 "memory"
             )
+        wall, alone = trial.step_seconds(images, trial.pieces, median), trial.alone_seconds(images, trial.pieces)
+        if alone < BUSY * wall:
+            notes.append(
+                f"other work keeps this machine busy: a step takes {wall:.2g} s, and would take about {alone:.2g} s alone"
+            )
         if not trial.peak:
             notes.append("this system does not tell the peak of memory: working memory is a guess")
     if areas(plan) != (1.0, 1.0):
@@ -214,12 +219,3 @@ def _notes(plan: Plan, trials: Sequence[Trial]) -> list[str]:
     if plan.recipe.workers:
         notes.append("loading was measured in one process and divided by the workers; theirs is not in the memory")
     return list(dict.fromkeys(notes))
-
-
-def _other_work() -> list[str]:
-    """A note where the machine has more to do than it has processors, before anything was tried."""
-    cores = os.cpu_count() or 1
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    if load <= BUSY * cores:
-        return []
-    return [f"the machine is busy with other work (load {load:.1f} on {cores} processors): alone it would be faster"]
