@@ -210,7 +210,7 @@ def _notes(plan: Plan, trials: Sequence[Trial]) -> list[str]:
         wall, alone = trial.step_seconds(images, trial.pieces, median), trial.alone_seconds(images, trial.pieces)
         if alone < BUSY * wall:
             notes.append(
-                f"other work keeps this machine busy: a step takes {wall:.2g} s, alone it would take about {alone:.2g} s"
+                f"other work keeps this machine busy: a step takes {wall:.2g} s, alone it would take {alone:.2g} s"
             )
         if not trial.peak:
             notes.append("this system does not tell the peak of memory: working memory is a guess")
