@@ -30,6 +30,8 @@ from onestage.training.trial import Trial, try_leg
 BUDGET = 24.0
 # The least a forecast may be out by, on a machine that does nothing else; more where less than a whole step was tried.
 LEAST_SPREAD, SCALED_SPREAD = 0.1, 0.25
+# Steps that would take so much less time without other work on the machine are told of.
+BUSY = 0.75
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,8 @@ def _times(
         waits += max(warm * area - one, 0.0) * trial.leg.steps
         scaled = trial.images < images
         spread = SCALED_SPREAD if scaled else LEAST_SPREAD
-        least, most = (trial.step_seconds(images, min(recipe.accumulate, images), of) * area for of in (min, max))
+        pieces = min(recipe.accumulate, images)
+        least, most = trial.alone_seconds(images, pieces) * area, trial.step_seconds(images, pieces, max) * area
         total += one * trial.leg.steps
         low += max(spread * one, one - least) * trial.leg.steps
         high += max(spread * one, most - one) * trial.leg.steps
@@ -203,6 +206,11 @@ def _notes(plan: Plan, trials: Sequence[Trial]) -> list[str]:
             notes.append(
                 f"steps were tried with {trial.images} of {images} images and extrapolated linearly, to save time or "
                 "memory"
+            )
+        wall, alone = trial.step_seconds(images, trial.pieces, median), trial.alone_seconds(images, trial.pieces)
+        if alone < BUSY * wall:
+            notes.append(
+                f"other work keeps this machine busy: a step takes {wall:.2g} s, alone it would take {alone:.2g} s"
             )
         if not trial.peak:
             notes.append("this system does not tell the peak of memory: working memory is a guess")

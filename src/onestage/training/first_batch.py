@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from onestage.data.augment import Policy, augmentation, calm, with_fit
 from onestage.data.loader import Loader
 from onestage.models.detector import Detector, Truth
 from onestage.records import Annotations, Batch
+from onestage.training.multiscale import Sizes
 from onestage.training.plan import Plan
 
 
@@ -76,13 +78,18 @@ def first_batch(plan: Plan) -> FirstBatch:
 
     Raises DataError naming the file where an image cannot be read.
     """
+    size = Sizes.of(plan.recipe, plan.detector.size).at(0)
+    detector = plan.detector
+    if size != detector.size:
+        detector = deepcopy(detector)
+        detector.resized(size)
     with training_loader(plan, workers=0, prefetch=0, cache=False) as loader:
-        batch = next(loader.epoch(0))
+        batch = next(loader.epoch(0, size_of=lambda number: size))
     files = {image.id: image.path.name for image in plan.opened.train.images}
     pixels = np.clip(batch.images, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
     return FirstBatch(
         np.ascontiguousarray(pixels), tuple(files[image_id] for image_id in batch.ids), tuple(batch.annotations),
-        assigned_of(plan.detector, batch), tuple(plan.opened.classes), plan.recipe.augmentation.policy,
+        assigned_of(detector, batch), tuple(plan.opened.classes), plan.recipe.augmentation.policy,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from onestage.data.loader import GIB
+from onestage.training.multiscale import Sizes
 from onestage.training.plan import Plan
 from onestage.training.trial import Trial
 
@@ -36,13 +37,10 @@ class Share:
 
 def areas(plan: Plan) -> tuple[float, float]:
     """Pixels of an input as a share of those at the recipe's size, by multi-scale: on average, and at most."""
-    scales = plan.recipe.multiscale
-    width, _ = plan.detector.size
-    if scales.low == scales.high:
-        return 1.0, 1.0
-    shares = [side / width for side in range(scales.step, math.ceil(width * scales.high) + 1, scales.step)]
-    within = [share**2 for share in shares if scales.low - 1e-9 <= share <= scales.high + 1e-9] or [1.0]
-    return sum(within) / len(within), max(within)
+    width, height = plan.detector.size
+    sizes = Sizes.of(plan.recipe, plan.detector.size).possible
+    shares = [one[0] * one[1] / (width * height) for one in sizes] or [1.0]
+    return sum(shares) / len(shares), max(shares)
 
 
 def cached(plan: Plan) -> tuple[float, int]:

@@ -27,8 +27,10 @@ from onestage.training.stages import Leg
 SAFE = 0.7
 # Images of the first step, from which the others are planned, and how many steps are timed at most.
 FIRST, TIMED = 2, 6
-# What a step was seen to take at its peak as a share of what it keeps, before a step of that size was tried.
-OVERHEAD = 1.6
+# Whole steps are tried where so much of one is within the time: better than to extrapolate the rest.
+NEARLY = 0.6
+# What a step was seen to take at its peak as a share of what it keeps, for images beyond those tried.
+OVERHEAD = 1.55
 # What the allocator's holes add within some dozens of steps, which the few of a trial do not show.
 HOLES = 1.12
 
@@ -39,7 +41,8 @@ class Trial:
 
     `kept` is what the forward pass keeps for the backward pass, for one image. `peak` is the highest memory above that
     of the process at the start, the weights of the copy taken off; 0 where the system cannot tell. `seconds` are of
-    whole steps, `update` those of the optimiser and the averaging within.
+    whole steps, `update` those of the optimiser and the averaging within; `alone` are what the steps would have taken
+    had the processors done nothing else, none where that cannot be known.
     """
 
     leg: Leg
@@ -53,10 +56,18 @@ class Trial:
     peak: int
     update: float
     seconds: list[float] = field(default_factory=list)
+    alone: list[float] = field(default_factory=list)
 
     def step_seconds(self, images: int, pieces: int, of: Callable[[list[float]], float]) -> float:
         """Seconds of a step of so many images: `of` picks from those measured; what exceeds the trial is linear."""
-        measured = of(self.seconds)
+        return self._whole(of(self.seconds), images, pieces)
+
+    def alone_seconds(self, images: int, pieces: int) -> float:
+        """The same as far as the processors had time for nothing else; the quickest step where that is less."""
+        return self._whole(min([*self.seconds, sorted(self.alone)[len(self.alone) // 2]] if self.alone
+                               else self.seconds), images, pieces)  # fmt: skip
+
+    def _whole(self, measured: float, images: int, pieces: int) -> float:
         if (images, pieces) == (self.images, self.pieces):
             return measured
         return max(measured - self.update, 0.0) * images / self.images + self.update
@@ -72,10 +83,14 @@ class Trial:
         return self.gradients + self.optimiser + self.averaged
 
     def growing(self, images: float) -> float:
-        """Bytes that a micro-batch of so many images takes at the peak, linear in them."""
+        """Bytes that a micro-batch of so many images takes at the peak, linear in those beyond the trial."""
         kept = self.kept * self.micro
-        ours = max(HOLES * (self.peak - self.fixed), kept) if self.peak else OVERHEAD * kept
-        return ours * images / self.micro
+        if not self.peak:
+            return OVERHEAD * self.kept * images
+        ours = max(HOLES * (self.peak - self.fixed), kept)
+        if images <= self.micro:
+            return ours * images / self.micro
+        return ours + OVERHEAD * self.kept * (images - self.micro)
 
 
 def try_leg(plan: Plan, leg: Leg, loader: Loader, memory: Memory, budget: float) -> Trial:
@@ -105,7 +120,10 @@ def try_leg(plan: Plan, leg: Leg, loader: Loader, memory: Memory, budget: float)
     trial.kept = kept / trial.images if trial.pieces == 1 else kept_first / min(FIRST, whole)
     until = time.perf_counter() + budget / 2
     while len(trial.seconds) < 2 or (len(trial.seconds) < TIMED and time.perf_counter() < until):
-        trial.seconds.append(_step(loop, next(batches), trial.images))
+        batch, begun = next(batches), time.process_time()
+        trial.seconds.append(_step(loop, batch, trial.images))
+        if plan.device == "cpu":
+            trial.alone.append((time.process_time() - begun) / torch.get_num_threads())
     batches.close()
     trial.pieces = loop.accumulate  # more where memory ran out
     trial.update = _update_seconds(loop)
@@ -135,7 +153,7 @@ def _enlarge(
     by_time = int(budget / 4 / max(seconds / tried, 1e-6))  # four steps: one counted, two or more timed, one to judge
     free = memory.limit if memory.free is None else memory.free
     by_memory = int((SAFE * free - trial.fixed) / max(OVERHEAD * kept / tried, 1.0))
-    if by_time >= whole and by_memory >= micro:
+    if by_time >= NEARLY * whole and by_memory >= micro:
         trial.images, trial.pieces = whole, pieces
     else:
         trial.images = max(min(micro, by_time, by_memory), min(tried, micro))
