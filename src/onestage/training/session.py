@@ -195,6 +195,8 @@ class Session:
         self.seconds["train"] += record.seconds["step"]
         if len(self.legs) > 1:
             record.extra["stage"] = self.loop.leg.index
+        if self.sizes.changing:
+            record.extra["size"] = list(self.plan.detector.size)
         self.lookout.complete(record)
         row = record.as_row(self._total())
         self.since_judged.append(row)

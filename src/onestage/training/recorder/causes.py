@@ -29,7 +29,7 @@ CROWD, SHARE, ABOVE = 3.0, 0.5, 5.0
 # Other truths of the batch that are wrong too are listed up to so many.
 _MOST_FAULTS = 20
 _REMEDIES = {
-    "broken-box": "correct or drop the box in the annotation file (`onestage data check` lists such rows)",
+    "broken-box": "correct or drop the box in the annotation file (a dry run of `onestage train` lists such rows)",
     "outsize-box": "correct the box in the annotation file: its unit or its image may be another",
     "label-out-of-range": "check the class list: labels count from 0, without background; `classes` must name them all",
     "non-finite-pixel": "read the image again; look for a division in its preparation (uint8 images cannot hold nan)",
