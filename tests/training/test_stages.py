@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +16,7 @@ from onestage.errors import RecipeError
 from onestage.training.keys import flat, parse_assignments, read_recipe
 from onestage.training.plan import laid_out
 from onestage.training.recipe import Recipe, build
+from onestage.training.schedule import SCHEDULE_KEYS
 from onestage.training.stages import Stage, legs
 
 # Diary 004, an ablation of freezing: 20 epochs of the heads with Adam 1e-3, then 20 of everything, a new Adam 1e-5.
@@ -181,3 +184,15 @@ def test_a_run_of_the_first_release_goes_on_as_it_began() -> None:
     assert leg.share(100) == pytest.approx(0.3333 + 0.6667 * 101 / 500)
     cosine = {"name": "cosine", "warmup": 12, "start": 0.001, "final": 0.02, "milestones": None, "factor": None}
     assert legs(Recipe.recorded({**kept, "schedule": cosine}), 517)[0].schedule.warmup == "12 steps"
+
+
+def test_the_recipes_of_the_page_are_recipes() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "schedules.md").read_text(encoding="utf-8")
+    blocks = [flat(yaml.safe_load(block)) for block in re.findall(r"```yaml\n(.*?)```", page, re.S)]
+    assert len(blocks) == 2
+    rates, staged = (build({"data": "x", "epochs": None, **block}) for block in blocks)
+    assert rates.optimiser.rates["backbone.blocks.0*"] == 0.01
+    assert [leg.freeze for leg in legs(staged, 10)] == [("all-but-heads",), ("stem",)]
+    assert legs(staged, 10)[0].schedule.warmup == "10 steps"
+    for name in SCHEDULE_KEYS:
+        assert f"| `{name}`" in page

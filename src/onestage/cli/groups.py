@@ -1,4 +1,4 @@
-"""What a run will train, before it does: a table of parameter groups per stage, and what is wrong with its rates."""
+"""What a run will train, before it does: the table of parameter groups, and what is foreseen."""
 
 from __future__ import annotations
 

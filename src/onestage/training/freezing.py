@@ -1,4 +1,4 @@
-"""What is frozen: from words to parameters, norms that keep their statistics, and the proof that nothing moved."""
+"""What is frozen: words to parameters, norms that keep their statistics, proof that nothing moved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A recipe's keys: from files and command lines to dotted names and back, and what is wrong with them in words."""
+"""A recipe's keys: files and command lines to dotted names and back, and what is wrong in words."""
 
 from __future__ import annotations
 

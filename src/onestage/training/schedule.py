@@ -1,4 +1,4 @@
-"""Learning rates by step: warm-up and schedules, darknet's policies among them; which optimiser follows them."""
+"""Learning rates by step: warm-up and schedules, darknet's policies among them; the optimiser's keys."""
 
 from __future__ import annotations
 

@@ -90,11 +90,12 @@ class Facts:
         every = int(number(_mapping(recipe.get("validation")).get("every")) or 0)
         augmentation, stages = _mapping(recipe.get("augmentation")), recipe.get("stages") or ()
         rest = number(augmentation.get("rest")) or 0.0
-        first = _mapping(stages[0] if stages else recipe)  # stages hold complete optimisers and schedules of their own
-        schedule = _mapping(first.get("schedule"))
+        first = _mapping(stages[0]) if stages else {}  # what a stage sets itself goes before the recipe's
+        schedule = {**_mapping(recipe.get("schedule")), **_mapping(first.get("schedule"))}
+        optimiser = {**_mapping(recipe.get("optimiser")), **_mapping(first.get("optimiser"))}
         found: dict[str, Any] = {
             "classes": len(classes), "class_names": tuple(map(str, classes)), **_loss_of(recipe),
-            "optimiser": str(_mapping(first.get("optimiser")).get("name") or "adamw"), "epochs": epochs,
+            "optimiser": str(optimiser.get("name") or "adamw"), "epochs": epochs,
             "batch": batch, "images": images, "steps_per_epoch": per_epoch, "steps": per_epoch * epochs,
             "warmup": _steps(schedule.get("warmup"), per_epoch), "clip": _clip(recipe, stages),
             "metric": str(_mapping(recipe.get("validation")).get("metric") or "mAP50-95"),
