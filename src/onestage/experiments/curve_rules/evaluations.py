@@ -1,4 +1,4 @@
-"""Rules about evaluations: overfitting, a validation that is too good, plateaus, exchanged classes, losses of nan."""
+"""Rules about evaluations: overfitting, too good a validation, plateaus, exchanged classes, nan."""
 
 from __future__ import annotations
 
