@@ -33,7 +33,13 @@ def healthy(steps: int = STEPS, seed: int = 0, kind: str = "ssd", noise: float =
     start = {"ssd": {"cls": 5.0, "box": 3.0}, "yolo": {"obj": 212.0, "cls": 14.0, "box": 9.0}}[kind]
     end = {"ssd": {"cls": 1.3, "box": 0.6}, "yolo": {"obj": 1.8, "cls": 0.6, "box": 0.7}}[kind]
     shares = {"ssd": [0.5, 0.3, 0.15, 0.04, 0.01, 0.0], "yolo": [0.935, 0.06, 0.005]}[kind]
-    facts = replace(facts, steps=steps, epochs=-(-steps // PER_EPOCH), calm_epoch=round(0.85 * steps / PER_EPOCH))
+    facts = replace(
+        facts,
+        steps=steps,
+        epochs=-(-steps // PER_EPOCH),
+        calm_epoch=round(0.85 * steps / PER_EPOCH),
+        evaluations=max(steps // 80, 1),
+    )
     rows: list[Row] = []
     for step in range(1, steps + 1):
         share = (0.02 + 0.98 * (1 + np.cos(np.pi * step / steps)) / 2) * min(1.0, step / facts.warmup)

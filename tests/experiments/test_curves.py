@@ -109,7 +109,7 @@ def no_learning(i: int, row: Row) -> None:
     row["metrics/mAP50"] = row["metrics/mAP50-95"] = 0.0
 
 
-def plateau(since: int, train_falls: float) -> Planted:
+def plateau(since: int, train_falls: float, constant: bool = True) -> Planted:
     """A score that stands from evaluation `since` on, in a run that is planned to go on for twice as long."""
 
     def change(i: int, row: Row) -> None:
@@ -118,7 +118,9 @@ def plateau(since: int, train_falls: float) -> Planted:
             row[f"train/{part}"] = 2.0 * train_falls**i
             row[f"val/{part}"] = 2.5 * train_falls**i
 
-    return judged(change, epochs=80, evaluations=12)
+    return changed(
+        lambda step, row: row.update(lr={"heads": 1e-3}), change, epochs=80, evaluations=12, constant=constant
+    )
 
 
 PLANTED: dict[str, list[Callable[[], Planted]]] = {
@@ -239,7 +241,7 @@ NEAR_MISSES: dict[str, list[Callable[[], Planted]]] = {
         lambda: scores([0.2, 0.4, 0.5, 0.51, 0.52], val=3.5, risen=1.2),
         lambda: scores([0.2, 0.4, 0.5, 0.3, 0.49, 0.5]),
     ],
-    "plateau": [lambda: plateau(3, 0.95), lambda: plateau(8, 1.0)],
+    "plateau": [lambda: plateau(3, 0.95), lambda: plateau(8, 1.0), lambda: plateau(3, 1.0, constant=False)],
     "zero-score": [lambda: judged(lambda i, row: no_learning(i, row) if i < 2 else None)],
     "val-not-finite": [lambda: judged(lambda i, row: row.update({"val/cls": "nan"}) if i == 3 else None)],
     "classes-exchanged": [
@@ -385,7 +387,7 @@ def test_the_chance_level_is_what_a_constant_softmax_can_reach() -> None:
     shares = np.concatenate([[ratio], counts / counts.sum()]) / (1 + ratio)
     rng = np.random.default_rng(0)
     best = -(1 + ratio) * (shares * np.log(shares)).sum()
-    assert chance.mined(ratio, counts) == pytest.approx(best)
+    assert chance.mined(ratio, counts.tolist()) == pytest.approx(best)
     for other in rng.dirichlet(np.ones(4), 50):
         assert -(1 + ratio) * (shares * np.log(other)).sum() >= best
 

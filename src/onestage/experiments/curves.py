@@ -1,4 +1,4 @@
-"""Watches a training curve: what the rules find in its steps and evaluations, as they come or from a folder."""
+"""Watches a training curve: what the rules find in its rows, as they come or from a folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spikes in a training curve: how far a step lies above the steps before it, robustly, one step at a time."""
+"""Spikes in a training curve: how far a step lies above those before it, robustly, as they come."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules about evaluations: overfitting, a validation that is too good, plateaus, exchanged classes, losses of nan."""
+"""Rules about evaluations: overfitting, too good a validation, plateaus, exchanged classes, nan."""
 
 from __future__ import annotations
 
@@ -136,9 +136,17 @@ class Plateau(Rule):
         self.best_epoch = 0
         self.since = 0
         self.train: dict[str, float] = {}
+        self.lr = self.highest = self.before = 0.0
+
+    def step(self, seen: Seen) -> list[Finding] | None:
+        """Keep the learning rate: a score that stands before the rate falls is as it should be."""
+        if seen.lr is not None:
+            self.lr = seen.lr
+            self.highest = max(self.highest, seen.lr)
+        return None
 
     def evaluated(self, seen: Evaluated) -> list[Finding] | None:
-        """Count evaluations without a better score worth the name."""
+        """Count evaluations without a better score worth the name, since the rate last fell at once."""
         planned, epochs = self.facts.evaluations, self.facts.epochs
         if seen.score is None or not planned or not epochs:
             return None
@@ -146,18 +154,20 @@ class Plateau(Rule):
             self.best, self.best_epoch, self.train, self.since = seen.score, seen.epoch, dict(seen.train), 0
             self.cured()
             return None
-        self.since += 1
+        self.since = 0 if self.lr < self.before / 1.5 else self.since + 1
+        self.before = self.lr
         left = 1 - seen.epoch / epochs
         fell = between(seen.train, self.train)
         moving = fell is None or not LEVEL < fell < 1 / LEVEL
-        if self.since < max(5, 0.4 * planned) or left < 0.3 or moving:
+        to_come = not self.facts.constant and self.lr > 0.1 * self.highest
+        if self.since < max(5, 0.4 * planned) or left < 0.3 or moving or to_come:
             return None
         return self.says(Says(
             "", seen.step,
             f"{self.facts.metric} has stood at {self.best:.3f} since epoch {self.best_epoch} ({self.since} "
             "evaluations), the training loss too",
             f"the remaining {100 * left:.0f} % of the run will change little at this learning rate",
-            "let the learning rate fall now (schedule.milestones, fewer epochs), or end the run",
+            "let the learning rate fall now (schedule.name=cosine or step) or end the run",
             {"best": self.best, "best_epoch": self.best_epoch, "evaluations": self.since, "left": left},
         ))  # fmt: skip
 

@@ -22,9 +22,10 @@ class Facts:
     `class_counts`: boxes per class in training. `class_loss`: "softmax-ohem" (with `ratio` negatives per positive) or
     "focal" (with `priors` of an image, `gamma`, `alpha`); any other gives its `chance` and `start` level per positive.
     `class_part`: that part's name in the rows. `warmup` in steps. `calm_epoch`: from which augmentation is calm,
-    0-based. `legs`: first steps (0-based) of the later stages. `level_shares`: share of the truths that each level
-    should get by size. `anchored`: whether a truth goes to the level of its best anchor (YOLO). `fresh`: heads start
-    from random weights. `memory_limit`: bytes there are.
+    0-based. `constant`: the learning rate stays once it has warmed up. `legs`: first steps (0-based) of the later
+    stages. `level_shares`: share of the truths that each level should get by size. `anchored`: whether a truth goes to
+    the level of its best anchor (YOLO). `fresh`: heads start from random weights. `memory_limit`: bytes there are.
+    `weight_norm`: norm of the weights that are trained.
     """
 
     class_counts: tuple[float, ...] = ()
@@ -48,6 +49,7 @@ class Facts:
     metric: str = "mAP50-95"
     evaluations: int = 0
     calm_epoch: int | None = None
+    constant: bool = False
     legs: tuple[int, ...] = ()
     frozen: tuple[str, ...] = ()
     level_shares: tuple[float, ...] = ()
@@ -100,6 +102,7 @@ class Facts:
             "warmup": _steps(schedule.get("warmup"), per_epoch), "clip": _clip(recipe, stages),
             "metric": str(_mapping(recipe.get("validation")).get("metric") or "mAP50-95"),
             "evaluations": -(-epochs // every) if every else 0, "legs": _legs(stages, per_epoch),
+            "constant": schedule.get("name") == "constant" and not stages,
             "calm_epoch": round(epochs * (1 - rest)) if rest and epochs else None,
             "frozen": tuple(map(str, recipe.get("freeze") or ())), "fresh": recipe.get("weights") in FRESH,
         }  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a rule is: looks at one row after another, raises a finding once, keeps its state as plain data."""
+"""What a rule is: looks at row after row, raises a finding once, keeps its state as plain data."""
 
 from __future__ import annotations
 
