@@ -61,7 +61,7 @@ class PriorShare:
 
 @dataclass(frozen=True)
 class Contributions:
-    """All of it: images in the order of the batch, the heaviest priors, the gradient's norm by part of the network."""
+    """All of it: images in the order of the batch, the heaviest priors, the gradient's norm by part before clipping."""
 
     images: tuple[ImageShare, ...]
     priors: tuple[PriorShare, ...]
@@ -91,7 +91,10 @@ def contributions(
         images += _images(one, detector, engine, weights, normaliser, groups, evidence.grad_norm, place)
         kept.put_back()
     heaviest = sorted(priors, key=lambda prior: -_order(prior.loss))[:TOP]
-    return Contributions(tuple(images), tuple(heaviest), _by_part(groups, [p.grad for p in groups.parameters]))
+    step = [p.grad for p in groups.parameters]
+    clipped = _norm(step) / evidence.grad_norm if evidence.grad_norm else 1.0
+    by_part = {name: norm / clipped for name, norm in _by_part(groups, step).items()} if clipped else {}
+    return Contributions(tuple(images), tuple(heaviest), by_part)
 
 
 @dataclass(frozen=True)

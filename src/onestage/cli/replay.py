@@ -1,0 +1,110 @@
+"""`onestage replay`: one step of a run again, exactly, and what each of its images did."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from onestage.cli.verb import Json, verb
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from onestage.cli.terminal import Terminal
+    from onestage.report.batch_sheet import SheetImage
+    from onestage.training.replay import Replayed
+
+EXAMPLES = (
+    ("replay ssd-lite0-trees-001 --step 123", "a table, and a page with the images in the run's folder"),
+    ("replay ssd-lite0-trees-001 --step 123 --json | jq '.images[0].file'", "for programs: the heaviest is not always first"),
+)  # fmt: skip
+AFTER = (
+    "The step is done again from the nearest saved state before it, or from the start of the run, and compared with "
+    "what steps.jsonl says of it. Nothing of the run changes; recorder/replay-000123/ is added to its folder. On other "
+    "hardware or with other threads the numbers may differ in their last digits, which is then told."
+)
+
+RunName = Annotated[str, typer.Argument(metavar="RUN", show_default=False)]
+Step = Annotated[int, typer.Option("--step", metavar="K", help="The step, counted from 1.", show_default=False)]
+# So many images and priors stand in the terminal's tables; the page has all.
+IMAGES_SHOWN, PRIORS_SHOWN = 16, 5
+
+
+@verb(EXAMPLES, (), AFTER)
+def replay(run: RunName, step: Step, as_json: Json = False) -> None:
+    """Do one step of a run again, bit for bit, and show what each image did in it."""
+    from onestage.cli.terminal import Terminal
+    from onestage.experiments.run import Run
+
+    terminal = Terminal(as_json)
+    opened = Run.open(run)
+    with terminal.waiting("loading torch"):
+        from onestage.report.replayed import write_replay
+        from onestage.training import replay as replaying
+    with _bar(terminal, step) as progress:
+        done = replaying.replay(opened, step, progress)
+    folder = opened.folder / "recorder" / f"replay-{step:06d}"
+    facts = done.as_dict()
+    page = write_replay(folder, facts, pictures(done), done.classes, opened.name)
+    _show(terminal, facts, page)
+    terminal.result({**facts, "page": str(page)})
+
+
+@contextlib.contextmanager
+def _bar(terminal: Terminal, step: int) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar over the steps on the way, where there is a terminal."""
+    if not terminal.live:
+        yield None
+        return
+    from rich.progress import MofNCompleteColumn, Progress
+
+    bar = Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=terminal.console, transient=True)
+    task = bar.add_task(f"on the way to step {step}", total=None)
+    with bar:
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def pictures(done: Replayed) -> list[SheetImage]:
+    """The batch's images as they are drawn: augmented, with truths and the priors that answer for them."""
+    import numpy as np
+
+    from onestage.report.batch_sheet import SheetImage
+    from onestage.training.first_batch import assigned_of
+
+    found = []
+    for batch in done.batches:
+        assigned = assigned_of(done.detector, batch)
+        pixels = np.clip(batch.images, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
+        for i, image_id in enumerate(batch.ids):
+            found.append(SheetImage(
+                np.ascontiguousarray(pixels[i]), done.files[image_id].name, batch.annotations[i],
+                None if assigned is None else assigned[i],
+            ))  # fmt: skip
+    return found
+
+
+def _show(terminal: Terminal, told: dict[str, Any], page: Path) -> None:
+    from onestage.report.replayed import image_rows, number, prior_rows, verdict
+
+    row = told["row"]
+    losses = ", ".join(f"{name} {number(value)}" for name, value in row["raw"].items())
+    start = f"the state after step {told['from_step']}" if told["from_step"] else "the start of the run"
+    terminal.say(f"step {told['step']}, epoch {told['epoch'] + 1}, done again from {start}")
+    terminal.say(verdict(told), style="green" if told["identical"] else "yellow")
+    for line in told["differences"][:8]:
+        terminal.say(f"  {line}")
+    terminal.say(f"loss {number(row['loss'])} ({losses}), gradient {number(row['grad_norm'])}, "
+                 f"{row['positives']} positives in {row['images']} images")  # fmt: skip
+    terminal.say()
+    columns, rows = image_rows(told, IMAGES_SHOWN)
+    if rows:
+        terminal.table(columns, rows, title="What each image did, the largest gradient first")
+        terminal.say()
+        terminal.table(*prior_rows(told, PRIORS_SHOWN), left=4, title="The priors with the largest loss")
+        terminal.say()
+        parts = ", ".join(f"{name} {number(norm)}" for name, norm in told["by_part"].items())
+        terminal.facts([("gradient by part", parts)])
+    terminal.facts([("page", str(page))])
