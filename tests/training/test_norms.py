@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from two_processes import Pair
 
-from onestage.training.norms import SynchronisedNorm, norms_of, synchronise
+from onestage import models
+from onestage.training.norms import SynchronisedNorm, norms_of, separate, synchronise
 from onestage.training.ranks import Ranks
 
 

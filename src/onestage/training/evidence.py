@@ -12,6 +12,7 @@ from onestage.models.detector import Detector, Loss, Raw, Truth
 from onestage.records import Batch
 
 Action = Literal["go", "skip", "stop", "rollback"]
+NO_IMAGE = "every image's own loss is finite: the weights or gradients overflowed"
 
 
 @dataclass
@@ -92,6 +93,6 @@ class Finite:
         what = "the loss" if seen.grad_norm is None else "the gradient"
         return DivergedError(
             f"{what} is not a finite number at step {seen.step} (epoch {seen.epoch + 1})",
-            problems=problems or ["every image's own loss is finite: the weights or gradients overflowed"],
+            problems=problems or [NO_IMAGE],
             hint="a lower optimiser.lr, a longer schedule.warmup, or precision=fp32",
         )

@@ -12,17 +12,21 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from onestage.errors import DivergedError
 from onestage.models.detector import Detector
 from onestage.records import Batch
 from onestage.training.averaging import Averaged
-from onestage.training.evidence import Action, Evidence, Finite, Observer
+from onestage.training.evidence import NO_IMAGE, Action, Evidence, Finite, Observer
 from onestage.training.machine import is_out_of_memory, memory_in_use
 from onestage.training.momenta import recall, remembered
+from onestage.training.norms import synchronise
 from onestage.training.optimiser import build_optimiser, freeze, set_learning_rates, set_training
 from onestage.training.ranks import Ranks
 from onestage.training.stages import Leg
 from onestage.training.step import Differentiator, Keepsake, Totals
 
+# What may become of a step, the gravest last: the gravest that any process asks for is done by all.
+_ACTIONS: tuple[Action, ...] = ("go", "skip", "rollback", "stop")
 # Every so many steps the norm of the update, the norms of the parts' gradients and the memory in use are recorded.
 DETAILS = 10
 
@@ -82,7 +86,10 @@ class Loop:
         self.observer: Observer = observer or Finite()
         self.weights, self.norms = dict(weights), norms
         self.accumulate = self.asked = accumulate
-        self.differentiator = Differentiator(engine, detector, self.ranks, self.weights)
+        self.meets = norms == "synchronised" and not self.ranks.alone
+        if self.meets:
+            synchronise(detector, engine.device.type)
+        self.differentiator = Differentiator(engine, detector, self.ranks, self.weights, self.meets)
         self.keepsake = Keepsake(detector)
         self.lr_factor = 1.0
         self.step = 0
@@ -114,11 +121,13 @@ class Loop:
         self.keepsake.take()
         smaller, extra = self.accumulate, {}
         detailed = (self.step + 1) % DETAILS == 0
-        action = self.observer.before(self.step + 1, epoch, batch, self.detector)
+        own = self.observer.before(self.step + 1, epoch, batch, self.detector)
+        action = self._agreed(own)
         if action == "go":
             evidence = self._evidence(epoch, batch, images, rates)
             extra = self._details() if detailed else {}
-            action = self.observer.examine(evidence, self.detector)
+            own = self.observer.examine(evidence, self.detector)
+            action = self._agreed(own)
         else:
             evidence = self._blank(epoch, images, rates)
         if action == "go":
@@ -126,7 +135,7 @@ class Loop:
         else:
             self._leave_out()
             extra["skipped"] = True
-            self._obey(action)
+            self._obey(action, own)
         self.step += 1
         self.inside = False
         seconds = {"data": waited, "step": time.perf_counter() - start}
@@ -135,11 +144,15 @@ class Loop:
             extra["accumulate"] = self.accumulate
         return _record(evidence, seconds, extra, list(batch.ids))
 
-    def _obey(self, action: Action) -> None:
-        """Leave the loop where the observer says so; the weights are those before the step."""
+    def _agreed(self, own: Action) -> Action:
+        """The gravest of what the observers of all processes say."""
+        return _ACTIONS[int(self.ranks.largest(_ACTIONS.index(own)))]
+
+    def _obey(self, action: Action, own: Action) -> None:
+        """Leave the loop where the observers say so; the weights are those before the step."""
         if action == "stop":
             self.inside = False
-            raise self.observer.error()
+            raise self._error(own)
         if action == "rollback":
             raise RollBack
 
@@ -156,7 +169,7 @@ class Loop:
                 totals = self.differentiator.take(self.wrapped, batch, self.accumulate, images, evidence.passes)
                 break
             except (RuntimeError, MemoryError) as error:
-                if not self._can_halve(error, len(batch)):
+                if not self._can_halve(error, images // self.ranks.count):
                     raise
             evidence.passes.clear()
             self.keepsake.put_back()
@@ -171,7 +184,18 @@ class Loop:
     def _can_halve(self, error: Exception, images: int) -> bool:
         """Whether memory ran out and smaller micro-batches may help; norms that learn need two images each."""
         least = 1 if all(not norm.training for norm in _norms(self.detector)) else 2
-        return is_out_of_memory(error) and self.ranks.count == 1 and images // self.accumulate > least
+        pieces = self.accumulate * 2
+        return is_out_of_memory(error) and not self.meets and self.accumulate < images and images // pieces >= least - 1
+
+    def _error(self, own: Action) -> DivergedError:
+        """Why the processes stop, with what each of them has to say of its own images."""
+        if self.ranks.alone:
+            return self.observer.error()
+        errors = [error for error in self.ranks.gather(self.observer.error() if own == "stop" else None) if error]
+        problems = dict.fromkeys(problem for error in errors for problem in error.problems)
+        if len(problems) > 1:
+            problems.pop(NO_IMAGE, None)
+        return DivergedError(errors[0].message, problems=list(problems), hint=errors[0].hint)
 
     def _fill(self, evidence: Evidence, totals: Totals) -> None:
         evidence.raw = totals.raw()

@@ -100,6 +100,15 @@ class Ranks:
         """Whether any process says so."""
         return bool(self.sums([float(flag)])[0])
 
+    def largest(self, value: float) -> float:
+        """The largest of what the processes say."""
+        if self.alone:
+            return value
+        said = torch.tensor([float(value)], dtype=torch.float64)
+        with _lost(self.rank):
+            dist.all_reduce(said, dist.ReduceOp.MAX)
+        return float(said)
+
     def sum_in_place(self, tensors: Iterable[Tensor]) -> None:
         """Replace each tensor by its sum over all processes: gradients, in pieces of about `PIECE` numbers."""
         if self.alone:
@@ -119,6 +128,15 @@ class Ranks:
         with _lost(self.rank):
             dist.all_gather_object(things, thing)
         return things
+
+    def gather_first(self, thing: T) -> list[T]:
+        """What each process gave, by rank, known to the first alone; the others get an empty list."""
+        if self.alone:
+            return [thing]
+        things: list[Any] | None = [None] * self.count if self.is_first else None
+        with _lost(self.rank):
+            dist.gather_object(thing, things, 0)
+        return things or []
 
     def broadcast(self, thing: T) -> T:
         """What the first process gave."""

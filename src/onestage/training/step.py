@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from onestage.models.detector import Detector, Loss, Raw, Truth
 from onestage.records import Batch
 from onestage.training.evidence import Pass
+from onestage.training.machine import is_out_of_memory
 from onestage.training.ranks import Ranks
 
 
@@ -53,10 +54,17 @@ class Differentiator:
     taken in one piece, that is how it is computed; else each micro-batch is divided by the number of images of the
     whole batch, and the gradients are rescaled once the true denominator is known. The loss is computed in float32
     outside of autocast.
+
+    The gradients are summed over all processes once, after the last micro-batch, in an order that does not depend on
+    what went before, so that a resumed run takes the same sums to the bit (torch's DistributedDataParallel does not:
+    it lays its buckets anew after its first step). `meets` says that the processes meet within a pass, in norms.
     """
 
-    def __init__(self, engine: Fabric, detector: Detector, ranks: Ranks, weights: Mapping[str, float]) -> None:
+    def __init__(
+        self, engine: Fabric, detector: Detector, ranks: Ranks, weights: Mapping[str, float], meets: bool = False
+    ) -> None:
         self.engine, self.detector, self.ranks, self.weights = engine, detector, ranks, dict(weights)
+        self.meets = meets
 
     def take(
         self, wrapped: nn.Module, batch: Batch, pieces: int, images: int, passes: list[Pass]
@@ -65,31 +73,39 @@ class Differentiator:
 
         Each micro-batch is appended to `passes` as soon as its loss is known. fp16's loss scale stays in the gradients.
         """
+        pieces = min(pieces, images // self.ranks.count)  # alike in all processes, however many images each has
         parts, whole = cut(batch, pieces), pieces == 1
         for i, part in enumerate(parts):
-            last = i == len(parts) - 1
-            with self._together(wrapped, last):
+            with self._memory_of_all():
                 loss = self._forward(wrapped, part, passes)
-                if last:
-                    totals = self.totals(passes)
-                    if not totals.finite:
-                        return totals
-                elif not _finite(loss):
-                    continue
-                if whole:
-                    denominator = None if self.ranks.count == 1 else totals.normaliser / self.ranks.count
-                else:
-                    denominator = float(images)
-                self.engine.backward(loss.total(self.weights, denominator))
+            if i == len(parts) - 1:
+                totals = self.totals(passes)
+                if not totals.finite:
+                    return totals
+            denominator = None if whole and self.ranks.alone else totals.normaliser if whole else float(images)
+            with self._memory_of_all():
+                if self.meets or _finite(loss):
+                    self.engine.backward(loss.total(self.weights, denominator))
         if not whole:
-            self._rescale(images * self.ranks.count / totals.normaliser)
+            self._rescale(images / totals.normaliser)
+        self.ranks.sum_in_place(p.grad for p in self.detector.parameters() if p.grad is not None)
         return totals
 
-    def _together(self, wrapped: nn.Module, last: bool) -> contextlib.AbstractContextManager[None]:
-        """Processes exchange gradients in the last micro-batch's backward pass alone."""
-        if last or self.ranks.count == 1:
-            return contextlib.nullcontext()
-        return self.engine.no_backward_sync(wrapped)  # type: ignore[arg-type]
+    @contextlib.contextmanager
+    def _memory_of_all(self) -> Iterator[None]:
+        """Where memory runs out in one process, it has run out in all: they must do the step again together."""
+        if self.ranks.alone or self.meets:
+            yield
+            return
+        failure: Exception | None = None
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            failure = error
+        if self.ranks.any(failure is not None):
+            raise failure or MemoryError("out of memory in another process of the run")
 
     def _forward(self, wrapped: nn.Module, part: Batch, passes: list[Pass]) -> Loss:
         device = self.engine.device
