@@ -80,7 +80,7 @@ def show_estimate(terminal: Terminal, found: Estimate) -> None:
     rows = [(s.name, _seconds(s.each), _count(s), _seconds(s.total)) for s in found.time if s.total]
     rows.append(("in all", "", "", clock(found.seconds)))
     terminal.table(("time", "each", "times", "total"), rows)
-    terminal.say(f"likely from {clock(low)} to {clock(high)}, if the machine stays as busy as it is now", style="dim")
+    terminal.say(f"likely from {clock(low)}, with nothing else running, to {clock(high)}, as busy as now", style="dim")
     terminal.say()
     rows = [(s.name, in_bytes(s.each) if s.each else "", _count(s), in_bytes(s.total)) for s in found.memory if s.total]
     rows.append(("in all, at the peak", "", "", in_bytes(found.peak)))

@@ -149,8 +149,9 @@ def _draw_truths(canvas: Image, one: SheetImage, scale: float, classes: Sequence
         cv2.rectangle(canvas, *corners, _DARK, 4)
         cv2.rectangle(canvas, *corners, _WHITE, 2)
     size = _SMALL if len(truths) < _CROWD else 0.36
+    plain = len(classes) == 1 and len(truths) >= _CROWD  # a crowd of one class needs no tags
     for row in map(int, largest_first[::-1]):  # the small ones' tags first: they have the least room elsewhere
-        if ignored[row]:
+        if ignored[row] or (plain and row not in left_out):
             continue
         label = int(truths.labels[row])
         colour = _WRONG if row in left_out else colours.rgb(colours.of_class(label))
