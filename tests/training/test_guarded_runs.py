@@ -131,9 +131,7 @@ def test_a_policy_that_mirrors_pictures_alone_is_refused(
         return sample._replace(image=np.ascontiguousarray(sample.image[:, ::-1]))
 
     monkeypatch.setattr(Zoom, "__call__", mirrored)
-    with pytest.raises(
-        RecipeError, match=r"augmentation\.policy: the augmentation moves the picture without"
-    ):
+    with pytest.raises(RecipeError, match=r"augmentation\.policy: the augmentation moves the picture without"):
         fit({**TINY, "data": str(data)}, root=tmp_path)
     assert not list(tmp_path.glob("*"))
 

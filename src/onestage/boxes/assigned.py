@@ -1,4 +1,4 @@
-"""Which priors answer for the truths of one image: counts by level, truths without any, how well they fit."""
+"""Which priors answer for the truths of one image: counts by level, truths without any, overlaps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`onestage train … --dry-run`: what a run would be and take, and its first batch as a picture; nothing is trained."""
+"""`onestage train … --dry-run`: what a run would be and take, and its first batch as a picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stretches of a run, one per process: where each ran, what was changed before it, whether it is exact."""
+"""The stretches of a run, one per process: where each ran, what changed, whether it is exact."""
 
 from __future__ import annotations
 

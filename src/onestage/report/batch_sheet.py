@@ -1,4 +1,4 @@
-"""A batch as training sees it on one sheet: truths, the priors that answer for them, and what is left out."""
+"""A batch as training sees it on one sheet: truths, their priors, and what is left out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the machine has: memory left by the system and by control groups, this process's share, room on disk."""
+"""What the machine has: memory left by the system and control groups, room on disk."""
 
 from __future__ import annotations
 

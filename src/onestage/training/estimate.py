@@ -1,4 +1,4 @@
-"""What a run will take: seconds, memory and disk, from steps tried on this machine; and what will not fit."""
+"""What a run will take: seconds, memory and disk, from steps tried here; what will not fit."""
 
 from __future__ import annotations
 

@@ -14,8 +14,9 @@ from onestage.experiments.curves import Facts, Watch
 from onestage.experiments.run import Run
 from onestage.models.detector import Detector
 from onestage.records import Finding
-from onestage.training.loop import DETAILS, StepRecord
+from onestage.training.loop import DETAILS
 from onestage.training.plan import Plan
+from onestage.training.step_record import StepRecord
 
 # Every so many steps the frozen weights are compared with what they were.
 STILL = 100

@@ -1,11 +1,10 @@
-"""The loop: steps of one run, from batch to moved weights; pure of files but for what it is given to call."""
+"""The loop: steps of one run, from batch to moved weights; pure of files."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -24,6 +23,7 @@ from onestage.training.optimiser import build_optimiser, freeze, set_learning_ra
 from onestage.training.ranks import Ranks
 from onestage.training.stages import Leg
 from onestage.training.step import Differentiator, Keepsake, Totals
+from onestage.training.step_record import StepRecord, overflowed, record_of
 
 # What may become of a step, the gravest last: the gravest that any process asks for is done by all.
 _ACTIONS: tuple[Action, ...] = ("go", "skip", "rollback", "stop")
@@ -33,36 +33,6 @@ DETAILS = 10
 
 class RollBack(Exception):  # noqa: N818  # no error: a decision of the guard
     """The guard asks to go back to the last saved state."""
-
-
-@dataclass
-class StepRecord:
-    """What one optimiser step did; `seconds` splits waiting for data from computing, `extra` is what few rows have."""
-
-    step: int
-    epoch: int
-    loss: float
-    raw: dict[str, float]
-    weighted: dict[str, float]
-    positives: int
-    positives_per_level: list[int]
-    lr: dict[str, float]
-    grad_norm: float
-    images: int
-    seconds: dict[str, float]
-    truths: int = 0
-    ids: list[Any] = field(default_factory=list)
-    extra: dict[str, Any] = field(default_factory=dict)
-
-    def as_row(self, since_start: float) -> dict[str, Any]:
-        """The line of steps.jsonl."""
-        seconds = {key: round(value, 4) for key, value in self.seconds.items()}
-        return {
-            "step": self.step, "epoch": self.epoch, "time": round(since_start, 3), "loss": self.loss,
-            "raw": self.raw, "weighted": self.weighted, "positives": self.positives,
-            "positives_per_level": self.positives_per_level, "lr": self.lr, "grad_norm": self.grad_norm,
-            "images": self.images, "truths": self.truths, **self.extra, "seconds": seconds,
-        }  # fmt: skip
 
 
 class Loop:
@@ -142,7 +112,7 @@ class Loop:
         self.observer.done(evidence, seconds)
         if self.accumulate != smaller:
             extra["accumulate"] = self.accumulate
-        return _record(evidence, seconds, extra, list(batch.ids))
+        return record_of(evidence, seconds, extra, list(batch.ids))
 
     def _agreed(self, own: Action) -> Action:
         """The gravest of what the observers of all processes say."""
@@ -212,7 +182,7 @@ class Loop:
 
     def _move(self, evidence: Evidence, detailed: bool) -> None:
         """Let the optimiser step; where a gradient overflowed under fp16, lower the loss scale instead."""
-        if _overflowed(evidence):
+        if overflowed(evidence):
             self._scaler().update()
             return
         before = [p.detach().clone() for p in self.trained] if detailed else []
@@ -270,26 +240,6 @@ class Loop:
         if (scaler := self._scaler()) is not None and state["scaler"]:
             scaler.load_state_dict(state["scaler"])
         self.inside = False
-
-
-def _record(evidence: Evidence, seconds: dict[str, float], extra: dict[str, Any], ids: list[Any]) -> StepRecord:
-    if evidence.scale is not None:
-        extra["scale"] = evidence.scale
-        if _overflowed(evidence):
-            extra["overflow"] = True
-    if evidence.update_norm is not None:
-        extra["update_norm"] = evidence.update_norm
-    return StepRecord(
-        evidence.step, evidence.epoch, evidence.loss, evidence.raw, evidence.weighted,
-        sum(evidence.positives_per_level), evidence.positives_per_level, evidence.lr,
-        math.nan if evidence.grad_norm is None else evidence.grad_norm, evidence.images, seconds,
-        sum(len(truth) for one in evidence.passes for truth in one.batch.annotations), ids, extra,
-    )  # fmt: skip
-
-
-def _overflowed(evidence: Evidence) -> bool:
-    """Whether a gradient was too large for fp16 at the present loss scale, which is ordinary now and then."""
-    return evidence.scale is not None and evidence.grad_norm is not None and not math.isfinite(evidence.grad_norm)
 
 
 def _norms(detector: Detector) -> list[nn.Module]:

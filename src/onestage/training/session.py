@@ -21,7 +21,7 @@ from onestage.training.averaging import Averaged
 from onestage.training.interrupts import Stop, stopping
 from onestage.training.judging import Judge
 from onestage.training.lookout import Lookout
-from onestage.training.loop import Loop, RollBack, StepRecord
+from onestage.training.loop import Loop, RollBack
 from onestage.training.machine import engine
 from onestage.training.multiscale import Sizes
 from onestage.training.plan import Plan
@@ -29,6 +29,7 @@ from onestage.training.ranks import Ranks
 from onestage.training.recorder import Recorder
 from onestage.training.stages import Leg, legs
 from onestage.training.state import finish_best, load_state, save_state, told_loss
+from onestage.training.step_record import StepRecord
 from onestage.training.watcher import Watcher
 
 # Saving states may take this share of the time at most, however often the recipe asks for it (0 seconds: always).

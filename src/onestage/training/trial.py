@@ -1,4 +1,4 @@
-"""Real training steps on a copy of the detector: their seconds, and the memory that each part of them takes."""
+"""Real training steps on a copy of the detector: their seconds and their memory."""
 
 from __future__ import annotations
 

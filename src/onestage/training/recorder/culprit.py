@@ -1,4 +1,4 @@
-"""A cause as the diagnosis finds it: what, where, which formula, what follows, what helps, and how sure that is."""
+"""A cause as the diagnosis finds it: what, where, which formula, what follows, what helps."""
 
 from __future__ import annotations
 

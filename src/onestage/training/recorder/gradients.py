@@ -1,4 +1,4 @@
-"""A finite loss with a gradient that is not: which prior, which function of the backward pass, which parameters."""
+"""A finite loss with a gradient that is not: which prior, which function, which parameters."""
 
 from __future__ import annotations
 

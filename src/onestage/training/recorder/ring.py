@@ -1,4 +1,4 @@
-"""The last steps in memory: images, seeds, loss of each image, positives, extreme truths, norms, memory."""
+"""The last steps in memory: images, seeds, losses, positives, extreme truths, norms."""
 
 from __future__ import annotations
 
