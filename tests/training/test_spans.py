@@ -13,7 +13,8 @@ from onestage.training.spans import as_written, in_steps, spelled
     ("written", "steps"),
     [
         (500, 500), (0, 0), (1, 1), (500.0, 500), ("500 steps", 500), ("1 step", 1), ("3 epochs", 150), ("1 epoch", 50),
-        ("0.5 epochs", 25), ("10 %", 100), ("12.5%", 125), ("33.39 %", 334), ("100 %", 1000), (0.1, 100), (2 / 3, 667), (" 7 steps ", 7),
+        ("0.5 epochs", 25), ("10 %", 100), ("12.5%", 125), ("33.39 %", 334), ("100 %", 1000), (0.1, 100), (2 / 3, 667),
+        (" 7 steps ", 7),
     ],
 )  # fmt: skip
 def test_a_span_in_steps(written: object, steps: int) -> None:
