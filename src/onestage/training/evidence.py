@@ -31,7 +31,8 @@ class Evidence:
 
     `step` is the number the step will have (from 1). `loss`, `raw` and `weighted` are over the whole batch and all
     processes, `passes` those of this process. `grad_norm` is None where the loss was not finite and no gradient was
-    taken. `scale` is the loss scale of fp16. `update_norm` is set after the step, every tenth.
+    taken. `scale` is the loss scale of fp16. `grad_norms` are those of the parts that learn, before clipping;
+    they are taken every tenth step, as is `update_norm`, which is set after it. `stage` is the leg's index.
     """
 
     step: int
@@ -47,6 +48,8 @@ class Evidence:
     size: tuple[int, int]
     scale: float | None = None
     update_norm: float | None = None
+    grad_norms: dict[str, float] | None = None
+    stage: int = 0
 
 
 class Observer(Protocol):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 
-import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -98,18 +96,3 @@ def set_training(detector: Detector, frozen: Sequence[nn.Module], norms: str = "
 def batch_norms(module: nn.Module) -> Iterator[nn.Module]:
     """The norms that keep running statistics, synchronised ones included."""
     return (inner for inner in module.modules() if isinstance(inner, _BatchNorm))
-
-
-def frozen_digest(detector: Detector, frozen: Sequence[nn.Module]) -> str:
-    """A short hash of everything that must not move: frozen parameters, and buffers of the frozen modules.
-
-    Equal before and after a stage if and only if (but for chance, 2^-64) every bit stayed. Reads each byte once: some
-    0.1 s for 100 MB.
-    """
-    inside = {id(buffer) for module in frozen for buffer in module.buffers()}
-    digest = hashlib.blake2b(digest_size=8)
-    for name, tensor in (*detector.named_parameters(), *detector.named_buffers()):
-        if id(tensor) in inside or (isinstance(tensor, nn.Parameter) and not tensor.requires_grad):
-            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from onestage.experiments.curves import Facts, Watch
 from onestage.experiments.run import Run
-from onestage.models.detector import Detector
-from onestage.records import Finding
+from onestage.models.detector import Detector, Truth
+from onestage.records import Annotations, Finding
 from onestage.training.loop import DETAILS
 from onestage.training.plan import Plan
 from onestage.training.step_record import StepRecord
@@ -59,9 +59,11 @@ class Lookout:
         )
         self.facts = Facts.of(
             plan.recipe.as_dict(), run.info, class_counts=tuple(map(float, counts)),
-            steps=plan.steps, steps_per_epoch=plan.steps_per_epoch, images=len(plan.opened.train),
+            priors=_priors(plan.detector), steps=plan.steps, steps_per_epoch=plan.steps_per_epoch,
+            images=len(plan.opened.train),
         )  # fmt: skip
         self.watch = Watch(self.facts)
+        self.foreseen = {finding.code for finding in plan.foresight}
         self.still: Still | None = None
 
     def enter(self, detector: Detector, frozen: Sequence[nn.Module]) -> None:
@@ -88,6 +90,7 @@ class Lookout:
         self._keep([finding])
 
     def _keep(self, findings: Sequence[Finding]) -> None:
+        findings = [finding for finding in findings if finding.code not in self.foreseen]
         if not findings:
             return
         known = self.run.findings
@@ -103,3 +106,9 @@ class Lookout:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a state of `state`."""
         self.watch = Watch.from_dict(self.facts, state)
+
+
+def _priors(detector: Detector) -> int:
+    """How many priors an image has."""
+    nothing = Truth.of(Annotations.empty(), next(detector.parameters()).device)
+    return len(detector.assign([nothing]).boxes)

@@ -89,13 +89,12 @@ class Loop:
             self.detector.resized(size)
         rates = set_learning_rates(self.optimiser, self.leg.share(self.step) * self.lr_factor)
         self.keepsake.take()
-        smaller, extra = self.accumulate, {}
+        smaller, extra = self.accumulate, dict[str, Any]()
         detailed = (self.step + 1) % DETAILS == 0
         own = self.observer.before(self.step + 1, epoch, batch, self.detector)
         action = self._agreed(own)
         if action == "go":
-            evidence = self._evidence(epoch, batch, images, rates)
-            extra = self._details() if detailed else {}
+            evidence = self._evidence(epoch, batch, images, rates, detailed)
             own = self.observer.examine(evidence, self.detector)
             action = self._agreed(own)
         else:
@@ -110,6 +109,8 @@ class Loop:
         self.inside = False
         seconds = {"data": waited, "step": time.perf_counter() - start}
         self.observer.done(evidence, seconds)
+        if detailed:
+            extra["memory"] = memory_in_use(self.engine.device)
         if self.accumulate != smaller:
             extra["accumulate"] = self.accumulate
         return record_of(evidence, seconds, extra, list(batch.ids))
@@ -128,9 +129,13 @@ class Loop:
 
     def _blank(self, epoch: int, images: int, rates: dict[str, float]) -> Evidence:
         size, scale = self.detector.size, self._scale()
-        return Evidence(self.step + 1, epoch, [], math.nan, {}, {}, [], images, rates, None, size, scale)
+        return Evidence(
+            self.step + 1, epoch, [], math.nan, {}, {}, [], images, rates, None, size, scale, stage=self.leg.index
+        )
 
-    def _evidence(self, epoch: int, batch: Batch, images: int, rates: dict[str, float]) -> Evidence:
+    def _evidence(
+        self, epoch: int, batch: Batch, images: int, rates: dict[str, float], detailed: bool
+    ) -> Evidence:  # fmt: skip
         """Take the gradient, in smaller micro-batches where memory runs out, and gather what it shows."""
         while True:
             evidence = self._blank(epoch, images, rates)
@@ -148,14 +153,17 @@ class Loop:
                 torch.cuda.empty_cache()
         self._fill(evidence, totals)
         if totals.finite:
+            if (scaler := self._scaler()) is not None:
+                scaler.unscale_(self.optimiser.optimizer)  # Fabric's own refuses fused optimisers, torch's does not
+            evidence.grad_norms = self._norms_of_parts() if detailed else None
             evidence.grad_norm = self._clip()
         return evidence
 
     def _can_halve(self, error: Exception, images: int) -> bool:
         """Whether memory ran out and smaller micro-batches may help; norms that learn need two images each."""
         least = 1 if all(not norm.training for norm in _norms(self.detector)) else 2
-        pieces = self.accumulate * 2
-        return is_out_of_memory(error) and not self.meets and self.accumulate < images and images // pieces >= least - 1
+        smallest = images // min(2 * self.accumulate, images)
+        return is_out_of_memory(error) and not self.meets and self.accumulate < images and smallest >= least
 
     def _error(self, own: Action) -> DivergedError:
         """Why the processes stop, with what each of them has to say of its own images."""
@@ -175,8 +183,6 @@ class Loop:
 
     def _clip(self) -> float:
         """Norm of all gradients, before they are cut to the leg's `clip`."""
-        if (scaler := self._scaler()) is not None:
-            scaler.unscale_(self.optimiser.optimizer)  # Fabric's own way refuses fused optimisers, torch's does not
         parameters = [p for p in self.detector.parameters() if p.grad is not None]
         return float(nn.utils.clip_grad_norm_(parameters, self.leg.clip or math.inf))
 
@@ -199,13 +205,13 @@ class Loop:
         if (scaler := self._scaler()) is not None and scaler._per_optimizer_states:
             scaler.update()
 
-    def _details(self) -> dict[str, Any]:
-        norms = {}
-        for name, part in self.detector.parts().items():
-            gradients = [p.grad for p in part.parameters() if p.grad is not None]
-            if gradients:
-                norms[name] = _norm(gradients)
-        return {"grad_norms": norms, "memory": memory_in_use(self.engine.device)}
+    def _norms_of_parts(self) -> dict[str, float]:
+        """Norm of the gradient of each part that learns."""
+        gradients = {
+            name: [p.grad for p in part.parameters() if p.grad is not None]
+            for name, part in self.detector.parts().items()
+        }
+        return {name: _norm(those) for name, those in gradients.items() if those}
 
     def _scaler(self) -> Any:
         return getattr(self.engine.strategy.precision, "scaler", None)

@@ -15,6 +15,7 @@ from onestage.data.loader import Loader
 from onestage.errors import DivergedError, StorageError
 from onestage.evaluation import Evaluation
 from onestage.experiments.run import Run
+from onestage.experiments.spikes import Spikes
 from onestage.models.detector import Detector
 from onestage.models.weights import as_safetensors, load_fitting, read_state
 from onestage.training.averaging import Averaged
@@ -53,10 +54,13 @@ class Session:
         cv2.setNumThreads(1)
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
         self.averaged = Averaged(plan.detector, recipe.ema) if recipe.ema else None
+        self.lookout = Lookout(run, plan, watcher.found)
+        facts = self.lookout.facts
         files = {image.id: image.path for image in plan.opened.train.images}
         self.recorder = Recorder(
             recipe.guard, folder=run.folder / "recorder", run=run.name, file_of=files.get, classes=plan.opened.classes,
             weights=recipe.loss, precision=str(recipe.precision),
+            spikes=Spikes(recipe.guard.sigmas, warmup=facts.warmup, calm_epoch=facts.calm_epoch),
         )  # fmt: skip
         self.sizes = Sizes.of(recipe, plan.detector.size)
         self.legs = legs(recipe, plan.steps_per_epoch)
@@ -73,7 +77,6 @@ class Session:
             drop_last=len(plan.opened.train) >= recipe.batch, workers=recipe.workers, cache=recipe.cache,
         )  # fmt: skip
         self.judge = Judge(plan, self._judging)
-        self.lookout = Lookout(run, plan, watcher.found)
         self.seconds = {"data": 0.0, "train": 0.0, "eval": 0.0, "total": 0.0}
         self.best: dict[str, Any] | None = None
         self.judged_at = 0  # the step of the last judgement

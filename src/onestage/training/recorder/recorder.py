@@ -165,7 +165,7 @@ class Recorder:
         row = {
             "step": evidence.step, "epoch": evidence.epoch, "loss": evidence.loss, "grad_norm": evidence.grad_norm,
             "positives": sum(evidence.positives_per_level), "images": evidence.images, "lr": evidence.lr,
-            "size": list(evidence.size),
+            "size": list(evidence.size), "stage": evidence.stage,
         }  # fmt: skip
         found = self.spikes.look(row)
         if found or evidence.loss <= SURGE:
