@@ -32,6 +32,7 @@ def show_plan(terminal: Terminal, keys: Mapping[str, Any], picture: str | None) 
     from onestage.training.recipe import build
 
     build(keys)  # a misspelt key is told before torch is loaded
+    _refuse_many_processes()
     path = None if picture == NO_PICTURE else _picture_path(picture)
     with terminal.waiting("loading torch"):
         from onestage.training.dry_run import dry_run
@@ -55,6 +56,17 @@ def show_plan(terminal: Terminal, keys: Mapping[str, Any], picture: str | None) 
     _show_batch(terminal, found.first_batch, path)
     _show_findings(terminal, found.findings)
     terminal.result({**found.as_dict(), "picture": None if path is None else str(path)})
+
+
+def _refuse_many_processes() -> None:
+    from onestage.training.launch import placed
+
+    place = placed()
+    if place is not None and place.count > 1:
+        raise UsageError(
+            f"--dry-run tries a run in one process; {place.launcher} started {place.count}",
+            hint=f"the same command without {place.launcher}",
+        )
 
 
 def _introduce(terminal: Terminal, plan: Plan) -> None:
