@@ -128,6 +128,8 @@ def _count(share: Share) -> str:
 
 def _show_batch(terminal: Terminal, batch: FirstBatch, path: Path | None) -> None:
     """What the first batch brings: truths, positives by level, what no prior answers for."""
+    from onestage.boxes.assigned import POOR_FIT
+
     rows = batch.rows()
     truths = sum(row["truths"] for row in rows)
     words = f"{len(rows)} images, {truths} truths after augmentation ({batch.policy})"
@@ -137,6 +139,8 @@ def _show_batch(terminal: Terminal, batch: FirstBatch, path: Path | None) -> Non
         left_out = sum(len(row["unanswered"]) for row in rows)
         told = f"{sum(levels)} priors answer for them, by level {', '.join(map(str, levels))}"
         facts.append(("", told + (f"; {left_out} truths have none" if left_out else "")))
+        if poor := sum(row["poorly_fitted"] for row in rows):
+            facts.append(("", f"{poor} truths have an IoU below {POOR_FIT} with every prior: too small or too long"))
     else:
         facts.append(("", "this model does not say which priors it assigns"))
     if path is not None:
