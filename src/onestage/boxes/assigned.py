@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from onestage.boxes.geometry import area, iou
 from onestage.records import BoolArray, FloatArray, IntArray
 
-
 # Below this IoU with every prior a truth is learnt from a prior that looks mostly elsewhere.
 POOR_FIT = 0.3
 
