@@ -157,6 +157,17 @@ def test_what_is_refused_and_that_nothing_is_written(data: Path, tmp_path: Path)
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_dry_run_tells_what_training_would_do_and_writes_its_picture_alone(data: Path, tmp_path: Path) -> None:
+    detector = Detector("ssd-lite0", pretrained=False, size=96)
+    found = detector.dry_run(data, picture=tmp_path / "first.png", optimiser={"lr": 2e-3}, **QUICK)
+    assert found.plan.recipe.optimiser.lr == 2e-3
+    assert found.estimate.seconds > 0
+    assert len(found.first_batch.names) == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["first.png"]
+    with pytest.raises(RecipeError, match="epocs"):
+        detector.dry_run(data, epocs=3)
+
+
 def test_a_run_without_weights_says_so(tmp_path: Path) -> None:
     run = Run.create(tmp_path, "young")
     with pytest.raises(ModelError, match="has no weights yet: it is running"):

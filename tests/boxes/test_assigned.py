@@ -36,6 +36,7 @@ def test_a_truth_without_a_prior_is_named_but_not_a_region_to_ignore() -> None:
     mine = assigned([0, -1, -2, -1], [[0, 0, 10, 10], [100, 100, 101, 101], [20, 20, 40, 40]], [False, False, True])
     assert mine.unanswered.tolist() == [1]
     assert mine.best_iou.tolist() == [1.0, 0.0, 1.0]
+    assert mine.poorly_fitted == 1
 
 
 def test_without_truths_there_is_nothing() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import cv2
+import pytest
 from command_line import TINY, Command, onestage
 
 
@@ -53,3 +54,11 @@ def test_what_does_not_go_together_is_refused(here: Command, folder: Path, tmp_p
         assert answer.code == 2, answer.err
         assert told in answer.err
     assert not list(tmp_path.glob("*.png"))
+
+
+def test_one_process_is_enough(here: Command, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("TORCHELASTIC_RUN_ID", "x"), ("WORLD_SIZE", "2"), ("RANK", "0"), ("LOCAL_RANK", "0")):
+        monkeypatch.setenv(name, value)
+    answer = here("train", f"data={folder}", "--dry-run", *TINY)
+    assert answer.code == 2
+    assert "torchrun started 2" in answer.err

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from onestage.boxes.geometry import area, iou
 from onestage.records import BoolArray, FloatArray, IntArray
 
+# Below this IoU with every prior a truth is learnt from a prior that looks mostly elsewhere.
+POOR_FIT = 0.3
+
 
 @dataclass(frozen=True, eq=False)
 class Assigned:
@@ -54,6 +57,11 @@ class Assigned:
         if not len(self.truths) or not len(self.priors):
             return np.zeros(len(self.truths))
         return iou(self.truths, self.priors).max(1)  # type: ignore[no-any-return]
+
+    @property
+    def poorly_fitted(self) -> int:
+        """How many truths that count have an IoU below POOR_FIT with every prior."""
+        return int(((self.best_iou < POOR_FIT) & ~self.ignore).sum())
 
     def priors_of(self, truth: int, most: int | None = None) -> IntArray:
         """Indices of the priors that answer for the truth, the best fitting first, at most `most` of them."""

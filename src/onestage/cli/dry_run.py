@@ -32,6 +32,7 @@ def show_plan(terminal: Terminal, keys: Mapping[str, Any], picture: str | None) 
     from onestage.training.recipe import build
 
     build(keys)  # a misspelt key is told before torch is loaded
+    _refuse_many_processes()
     path = None if picture == NO_PICTURE else _picture_path(picture)
     with terminal.waiting("loading torch"):
         from onestage.training.dry_run import dry_run
@@ -55,6 +56,17 @@ def show_plan(terminal: Terminal, keys: Mapping[str, Any], picture: str | None) 
     _show_batch(terminal, found.first_batch, path)
     _show_findings(terminal, found.findings)
     terminal.result({**found.as_dict(), "picture": None if path is None else str(path)})
+
+
+def _refuse_many_processes() -> None:
+    from onestage.training.launch import placed
+
+    place = placed()
+    if place is not None and place.count > 1:
+        raise UsageError(
+            f"--dry-run tries a run in one process; {place.launcher} started {place.count}",
+            hint=f"the same command without {place.launcher}",
+        )
 
 
 def _introduce(terminal: Terminal, plan: Plan) -> None:
@@ -116,6 +128,8 @@ def _count(share: Share) -> str:
 
 def _show_batch(terminal: Terminal, batch: FirstBatch, path: Path | None) -> None:
     """What the first batch brings: truths, positives by level, what no prior answers for."""
+    from onestage.boxes.assigned import POOR_FIT
+
     rows = batch.rows()
     truths = sum(row["truths"] for row in rows)
     words = f"{len(rows)} images, {truths} truths after augmentation ({batch.policy})"
@@ -125,6 +139,8 @@ def _show_batch(terminal: Terminal, batch: FirstBatch, path: Path | None) -> Non
         left_out = sum(len(row["unanswered"]) for row in rows)
         told = f"{sum(levels)} priors answer for them, by level {', '.join(map(str, levels))}"
         facts.append(("", told + (f"; {left_out} truths have none" if left_out else "")))
+        if poor := sum(row["poorly_fitted"] for row in rows):
+            facts.append(("", f"{poor} truths have an IoU below {POOR_FIT} with every prior: too small or too long"))
     else:
         facts.append(("", "this model does not say which priors it assigns"))
     if path is not None:

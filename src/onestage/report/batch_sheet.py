@@ -222,7 +222,8 @@ def _caption(one: SheetImage) -> list[Words]:
     for level, positives in enumerate(mine.per_level):
         per_level.append((str(positives), _darker(_level_colour(level)) if positives else _GREY))
     best = mine.best_iou[~mine.ignore]
-    fit: Words = [(f"best IoU {best.min():.2f} to {best.max():.2f}" if len(best) else "nothing to find", _PALE)]
+    poor = _WRONG if mine.poorly_fitted else _PALE
+    fit: Words = [(f"best IoU {best.min():.2f} to {best.max():.2f}", poor) if len(best) else ("nothing to find", _PALE)]
     if len(mine.unanswered):
         fit.append((f"{len(mine.unanswered)} without a prior", _WRONG))
     return [*lines, per_level, fit]

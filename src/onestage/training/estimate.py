@@ -207,13 +207,14 @@ def _notes(plan: Plan, trials: Sequence[Trial]) -> list[str]:
                 f"steps were tried with {trial.images} of {images} images and extrapolated linearly, to save time or "
                 "memory"
             )
-        wall, alone = trial.step_seconds(images, trial.pieces, median), trial.alone_seconds(images, trial.pieces)
-        if alone < BUSY * wall:
-            notes.append(
-                f"other work keeps this machine busy: a step takes {wall:.2g} s, alone it would take {alone:.2g} s"
-            )
         if not trial.peak:
             notes.append("this system does not tell the peak of memory: working memory is a guess")
+    longest = max(trials, key=lambda trial: trial.leg.steps)
+    wall, alone = longest.step_seconds(images, longest.pieces, median), longest.alone_seconds(images, longest.pieces)
+    if alone < BUSY * wall:
+        notes.append(
+            f"other work keeps this machine busy: a step takes {wall:.2g} s, alone it would take {alone:.2g} s"
+        )
     if areas(plan) != (1.0, 1.0):
         notes.append("multi-scale: seconds for the mean area of the input, memory for the largest")
     if plan.recipe.workers:

@@ -48,6 +48,7 @@ class FirstBatch:
             row |= {
                 "positives_per_level": mine.per_level,
                 "unanswered": [[round(float(v), 1) for v in mine.truths[t]] for t in mine.unanswered],
+                "poorly_fitted": mine.poorly_fitted,
                 "best_iou": {"least": round(float(best.min()), 3), "median": round(float(np.median(best)), 3)}
                 if len(best)
                 else None,

@@ -18,7 +18,8 @@ ROOM = 0.9
 
 def memory_findings(plan: Plan, trials: Sequence[Trial], peak: float, has: Memory) -> list[Finding]:
     """What is said where the peak is above what there is, and how many micro-batches would fit."""
-    room = has.limit if has.free is None else min(has.free + (resident() if plan.device == "cpu" else 0), has.limit)
+    own = resident() if plan.device == "cpu" else trials[0].weights  # there already, and part of the peak
+    room = has.limit if has.free is None else min(has.free + own, has.limit)
     if peak <= room:
         return []
     too_much = peak > has.limit

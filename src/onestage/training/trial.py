@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from statistics import median
 from typing import Any
 
 import torch
@@ -60,17 +61,17 @@ class Trial:
 
     def step_seconds(self, images: int, pieces: int, of: Callable[[list[float]], float]) -> float:
         """Seconds of a step of so many images: `of` picks from those measured; what exceeds the trial is linear."""
-        return self._whole(of(self.seconds), images, pieces)
-
-    def alone_seconds(self, images: int, pieces: int) -> float:
-        """The same as far as the processors had time for nothing else; the quickest step where that is less."""
-        return self._whole(min([*self.seconds, sorted(self.alone)[len(self.alone) // 2]] if self.alone
-                               else self.seconds), images, pieces)  # fmt: skip
-
-    def _whole(self, measured: float, images: int, pieces: int) -> float:
+        measured = of(self.seconds)
         if (images, pieces) == (self.images, self.pieces):
             return measured
         return max(measured - self.update, 0.0) * images / self.images + self.update
+
+    def alone_seconds(self, images: int, pieces: int) -> float:
+        """The same without other work on the machine, by processor time; the quickest step where that is not known."""
+        quickest = self.step_seconds(images, pieces, min)
+        if not self.alone:
+            return quickest
+        return min(quickest, self.step_seconds(images, pieces, median) * median(self.alone) / median(self.seconds))
 
     @property
     def micro(self) -> int:
