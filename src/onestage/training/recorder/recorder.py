@@ -15,7 +15,7 @@ from onestage.models.detector import Detector
 from onestage.records import Batch, Finding, ImageId
 from onestage.training.evidence import Evidence
 from onestage.training.recipe import Guard
-from onestage.training.recorder.batch_checks import Fault, check_batch
+from onestage.training.recorder.batch_checks import Fault, check_batch, check_before
 from onestage.training.recorder.causes import Kind, diagnose
 from onestage.training.recorder.culprit import Scene
 from onestage.training.recorder.incident import Incident, files_of
@@ -80,8 +80,7 @@ class Recorder:
         Only labels and shapes count here, which would raise an error in the loss rather than make it nan; all else
         waits for `examine`, where the step tells what came of it.
         """
-        found = check_batch(batch, detector.classes, detector.size)
-        faults = [fault for fault in found if fault.code in ("label-out-of-range", "wrong-shape")]
+        faults = check_before(batch, detector.classes, detector.size)
         if not faults:
             return "go"
         evidence = Evidence(step, epoch, [], math.nan, {}, {}, [], len(batch), {}, None, _size(batch))
@@ -113,7 +112,9 @@ class Recorder:
     def error(self) -> DivergedError:
         """The failure of the last incident, to be raised where `examine` said "stop"."""
         if not self.incidents:
-            return DivergedError("the run was stopped, and no step is known to have gone wrong")
+            return DivergedError(
+                "another process of the run met a step that went wrong", hint="see its report in recorder/"
+            )
         error = self.incidents[-1].error()
         spent = self.counts["skip"] + self.counts["rollback"]
         if spent < self.guard.most:
@@ -148,9 +149,9 @@ class Recorder:
 
     def _kind(self, evidence: Evidence, detector: Detector, faults: Sequence[Fault]) -> Kind | None:
         """What went wrong for sure, if anything."""
-        if not math.isfinite(evidence.loss):
+        if evidence.grad_norm is None or not math.isfinite(evidence.loss):
             return "nan-loss"
-        if evidence.grad_norm is None or not math.isfinite(evidence.grad_norm):
+        if not math.isfinite(evidence.grad_norm):
             if evidence.scale is None:
                 return "nan-gradient"
             self.counts["overflows"] += 1
