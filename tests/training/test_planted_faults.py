@@ -13,7 +13,7 @@ from planted import GOOD, SIZE, PerPositive, Rooted, RootedBody, Unbounded, Uncl
 from onestage.models import MODELS
 from onestage.training.recipe import Guard
 from onestage.training.recorder.culprit import Cause
-from onestage.training.recorder.recorder import gravest
+from onestage.training.recorder.recorder import gravest, spikes_for
 
 
 def culprit(run) -> Cause:
@@ -348,6 +348,15 @@ def test_several_processes_follow_the_gravest_and_write_their_own_reports(tmp_pa
     run = bench(Unclamped(), folder=tmp_path, rank=1)
     run(batch(GOOD, (GOOD[0], ZERO)))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000001-rank1.json", "step-000001-rank1.md"]
+
+
+def test_the_watch_on_spikes_knows_the_run():
+    from onestage.training.recipe import build
+    from onestage.training.stages import legs
+
+    recipe = build({"data": "x", "epochs": 20, "schedule.warmup": 30, "guard.sigmas": 6, "augmentation.rest": 0.25})
+    spikes = spikes_for(recipe, legs(recipe, 10)[0])
+    assert (spikes.sigmas, spikes.warmup, spikes.calm_epoch) == (6, 30, 15)
 
 
 def test_counts_and_spikes_go_on_from_their_state():

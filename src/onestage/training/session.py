@@ -26,7 +26,7 @@ from onestage.training.machine import engine
 from onestage.training.multiscale import Sizes
 from onestage.training.plan import Plan
 from onestage.training.ranks import Ranks
-from onestage.training.recorder import Recorder
+from onestage.training.recorder import Recorder, spikes_for
 from onestage.training.stages import Leg, legs
 from onestage.training.state import finish_best, load_state, save_state, told_loss
 from onestage.training.step_record import StepRecord
@@ -57,6 +57,8 @@ class Session:
         self.recorder = Recorder(
             recipe.guard, folder=run.folder / "recorder", run=run.name, file_of=files.get, classes=plan.opened.classes,
             weights=recipe.loss, precision=str(recipe.precision),
+            spikes=spikes_for(recipe, legs(recipe, plan.steps_per_epoch)[0]),
+            mixed=recipe.augmentation.policy == "mosaic", rank=self.ranks.rank,
         )  # fmt: skip
         self.sizes = Sizes.of(recipe, plan.detector.size)
         self.legs = legs(recipe, plan.steps_per_epoch)

@@ -14,13 +14,15 @@ from onestage.experiments.spikes import Spike, Spikes
 from onestage.models.detector import Detector
 from onestage.records import Batch, Finding, ImageId
 from onestage.training.evidence import Evidence
-from onestage.training.recipe import Guard
+from onestage.training.recipe import Guard, Recipe
 from onestage.training.recorder.batch_checks import Fault, check_batch, check_before
 from onestage.training.recorder.causes import Kind, diagnose
 from onestage.training.recorder.culprit import Scene
 from onestage.training.recorder.incident import Incident, files_of
 from onestage.training.recorder.ring import BoxTable, Entry, Ring
 from onestage.training.recorder.weight_checks import poisoned_statistics
+from onestage.training.spans import in_steps
+from onestage.training.stages import Leg
 
 Decision = Literal["go", "skip", "stop", "rollback"]
 # fp16: so many gradients in a row that are not finite are more than the scaler looking for its scale.
@@ -224,6 +226,13 @@ class Recorder:
             except (OSError, OnestageError, ValueError) as error:
                 incident.diagnosis.notes.append(f"the report could not be written: {error}")
         return incident.decision  # type: ignore[return-value]
+
+
+def spikes_for(recipe: Recipe, first: Leg) -> Spikes:
+    """The watch on spikes for a run: it knows the warm-up of the `first` leg and when augmentation becomes calm."""
+    rest, epochs = recipe.augmentation.rest, int(recipe.epochs or 0)
+    calm = round(epochs * (1 - rest)) if rest and epochs else None
+    return Spikes(recipe.guard.sigmas, warmup=in_steps(first.schedule.warmup or 0, first.steps), calm_epoch=calm)
 
 
 def gravest(decisions: Sequence[Decision]) -> Decision:
