@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +13,11 @@ import torch
 from planted import GOOD, SIZE, PerPositive, Rooted, RootedBody, Unbounded, Unclamped, batch, bench, good, lite
 
 from onestage.models import MODELS
+from onestage.training.norms import synchronise
 from onestage.training.recipe import Guard
 from onestage.training.recorder.culprit import Cause
 from onestage.training.recorder.recorder import gravest, spikes_for
+from onestage.training.recorder.rerun import would_wait_for_others
 
 
 def culprit(run) -> Cause:
@@ -248,6 +252,17 @@ def test_an_overflow_of_half_precision_is_told_from_one_of_the_weights():
     assert torch.equal(random, torch.get_rng_state())
 
 
+def test_one_process_does_not_wait_for_others_in_synchronised_norms(monkeypatch):
+    detector = lite()
+    synchronise(detector)
+    assert not would_wait_for_others(detector)
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
+    assert would_wait_for_others(detector)
+    assert not would_wait_for_others(lite())
+    assert not would_wait_for_others(detector.eval())
+
+
 def test_the_diagnosis_touches_neither_statistics_nor_gradients_nor_random_states():
     from onestage.training.recorder.rerun import first_not_finite
 
@@ -405,13 +420,24 @@ def test_the_report_is_json_and_markdown(tmp_path):
         "photos/im1.jpg",
         "ln(w / prior w) / 0.2 = -inf",
         "onestage replay RUN --step 4",
-        "## The 3 steps before",
+        "## The step and the 3 before it",
     ):
         assert part in text
     finding = run.recorder.take_findings()[0].as_dict()
     assert finding["code"] == "broken-box"
     assert finding["where"]["step"] == 4
     assert run.recorder.take_findings() == []
+
+
+def test_every_code_has_its_heading_on_the_page_of_findings():
+    import onestage.training.recorder as package
+
+    source = "".join(path.read_text() for path in Path(package.__file__).parent.glob("*.py"))
+    codes = set(re.findall(r'(?:Cause|Fault)\(\s*"([a-z-]+)"', source)) | set(re.findall(r'code="([a-z-]+)"', source))
+    assert {"broken-box", "amp-overflow", "nan-loss", "spike", "crowd-batch"} <= codes | {"nan-loss"}
+    page = (Path(__file__).parents[2] / "docs" / "findings.md").read_text()
+    headings = set(re.findall(r"^### (.+)$", page.partition("## Incidents")[2], re.MULTILINE))
+    assert codes <= headings
 
 
 # Healthy steps

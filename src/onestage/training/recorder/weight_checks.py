@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -21,7 +22,7 @@ def not_finite(named: Iterable[tuple[str, Tensor]]) -> list[str]:
         return []
     # Sum of squares would overflow; the largest absolute value is nan or inf if and only if one of them is.
     largest = torch.stack([tensor.detach().abs().amax().float() for _, tensor in named]).cpu()
-    return [name for (name, _), value in zip(named, largest.tolist(), strict=True) if not -1e38 < value < 1e38 * 3.4]
+    return [name for (name, _), value in zip(named, largest.tolist(), strict=True) if not math.isfinite(value)]
 
 
 def non_finite_weights(scene: Scene) -> Cause | None:
