@@ -175,7 +175,8 @@ class Recorder:
             return found
         before = [one.loss for one in self.ring.entries if one.step < evidence.step and math.isfinite(one.loss)]
         usual = statistics.median(before) if before else math.inf
-        return [Spike("loss", evidence.loss, usual, math.inf)] if evidence.loss > SURGE * usual else []
+        stays = bool(before) and before[-1] > SURGE * usual  # told of when it came
+        return [Spike("loss", evidence.loss, usual, math.inf)] if evidence.loss > SURGE * usual and not stays else []
 
     def _new(self, faults: Sequence[Fault], evidence: Evidence) -> bool:
         """Whether a fault that is not severe is told for the first time: of each image once, and of MOST_ODD in all."""

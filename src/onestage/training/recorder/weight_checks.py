@@ -34,7 +34,7 @@ def non_finite_weights(scene: Scene) -> Cause | None:
         return None
     kinds = " and ".join(kind for kind, found in (("weights", parameters), ("buffers", buffers)) if found)
     return Cause(
-        "non-finite-weight", f"{kinds} were not finite before the step: {listed(names)}", "certain",
+        "non-finite-weight", f"{kinds} were not finite before the step: {listed(names)}{_how(scene)}", "certain",
         consequence="every prediction that passes through them is nan, whatever the images",
         remedy="go on from a state that was saved before (guard.nan=rollback does), or check the weights file",
         names=tuple(names),
