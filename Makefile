@@ -44,6 +44,7 @@ bench: $(VENV)/.dev ## speed beside named peers: loader, judge, training step (s
 	$(RUN) $(BIN)/python benchmarks/loader.py
 	$(RUN) $(BIN)/python benchmarks/evaluation.py
 	$(RUN) $(BIN)/python benchmarks/ssd_step.py
+	$(RUN) $(BIN)/python benchmarks/recorder.py
 
 clean: ## remove what was built; runs/ and fetched data stay
 	rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

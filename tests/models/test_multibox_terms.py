@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from onestage.boxes.matching import BACKGROUND, IGNORED
-from onestage.models.detector import Truth
-from onestage.models.multibox import MultiboxOptions
+from onestage.models.detector import Raw, Truth
+from onestage.models.multibox import MultiboxOptions, prior_losses
 from onestage.models.multibox_terms import multibox_terms
 
 PRIOR = torch.tensor([20.0, 30.0, 40.0, 10.0])
@@ -51,6 +51,24 @@ def test_background_and_ignored_priors_have_no_box():
     assert "w" not in background
     assert "-ln p(background)" in background
     assert set(terms_of((10, 25, 30, 45), row=IGNORED)) == {"prior cx", "prior cy", "prior w", "prior h"}
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("row", [0, BACKGROUND])
+def test_class_terms_are_those_of_the_loss_with_smoothing_too(row, smoothing):
+    raw = Raw(torch.zeros(1, 1, 4), torch.tensor([[[0.5, -1.0, 2.0]]]))
+    box = (0.0, 25, 40, 35) if row == 0 else (500.0, 500, 510, 510)
+    truth = Truth(torch.tensor([box]), torch.tensor([1]), torch.tensor([False]))
+    for options in (
+        MultiboxOptions(label_smoothing=smoothing),
+        MultiboxOptions(class_loss="focal", label_smoothing=smoothing),
+    ):
+        losses, match = prior_losses(raw, [truth], PRIOR[None], options)
+        assert int(match) == row
+        terms = multibox_terms(raw.offsets[0, 0], raw.logits[0, 0], PRIOR, truth, row, options)
+        focal = [value for key, value in terms.items() if "focal term" in key]
+        last = list(terms.values())[-1]  # of the softmax: with the smoothing
+        assert (sum(focal) if focal else last) == pytest.approx(float(losses["cls"]), rel=1e-5)
 
 
 @pytest.mark.parametrize("options", [L1, GIOU])

@@ -29,7 +29,9 @@ def multibox_terms(
     if row >= 0:
         terms |= _box_terms(offsets, prior, truth.boxes[row].detach().double().cpu(), options)
     if row != IGNORED:
-        terms |= _softmax(logits, label) if options.class_loss == "softmax-ohem" else _focal(logits, label, options)
+        terms |= (
+            _softmax(logits, label, options) if options.class_loss == "softmax-ohem" else _focal(logits, label, options)
+        )
     return terms
 
 
@@ -75,39 +77,50 @@ def _overlap(offsets: Tensor, box: Tensor, prior: Tensor, options: MultiboxOptio
     }  # fmt: skip
 
 
-def _softmax(logits: Tensor, label: int | None) -> dict[str, float]:
+def _softmax(logits: Tensor, label: int | None, options: MultiboxOptions) -> dict[str, float]:
     log_p = F.log_softmax(logits, -1)
     terms = {"logit of background": float(logits[0]), "ln sum exp(logits)": float(torch.logsumexp(logits, -1))}
-    if label is None:
-        return {**terms, "-ln p(background)": -float(log_p[0])}
-    if not 0 <= label < len(logits) - 1:
-        return {**terms, f"-ln p(class {label})": math.nan}
-    return {
-        **terms,
-        f"logit of class {label}": float(logits[label + 1]),
-        f"-ln p(class {label})": -float(log_p[label + 1]),
-    }
+    column, name = (0, "background") if label is None else (label + 1, f"class {label}")
+    if not 0 <= column < len(logits):
+        return {**terms, f"-ln p({name})": math.nan}
+    if label is not None:
+        terms[f"logit of {name}"] = float(logits[column])
+    terms[f"-ln p({name})"] = -float(log_p[column])
+    if smoothing := options.label_smoothing:
+        terms["mean of -ln p"] = -float(log_p.mean())
+        terms[f"{1 - smoothing:g} -ln p({name}) + {smoothing:g} mean of -ln p"] = (1 - smoothing) * terms[
+            f"-ln p({name})"
+        ] + smoothing * terms["mean of -ln p"]
+    return terms
 
 
 def _focal(logits: Tensor, label: int | None, options: MultiboxOptions) -> dict[str, float]:
     """The term of the truth's class and the sum over the others, which should all be low."""
-    others = torch.arange(len(logits)) != (-1 if label is None else label)
-    wrong = (1 - options.alpha) * torch.sigmoid(logits) ** options.gamma * F.softplus(logits)
+    soft = options.label_smoothing / 2
     terms = {}
     if label is not None:
         known = 0 <= label < len(logits)
         logit = logits[label] if known else torch.tensor(math.nan)
         terms = {
             f"logit of class {label}": float(logit), f"-ln p(class {label})": float(F.softplus(-logit)),
-            f"alpha (1 - p)^{options.gamma:g} -ln p(class {label})": float(
-                options.alpha * torch.sigmoid(-logit) ** options.gamma * F.softplus(-logit)
-            ),
+            f"focal term of class {label}": float(_focal_term(logit, 1 - soft, options)),
         }  # fmt: skip
+    others = torch.arange(len(logits)) != (-1 if label is None else label)
     if others.any():
         rest = logits[others]
         terms["largest logit of another class" if label is not None else "largest logit"] = float(rest.max())
-        terms[f"sum of (1 - alpha) p^{options.gamma:g} -ln(1 - p)"] = float(wrong[others].sum())
+        terms["sum of the other focal terms" if label is not None else "sum of the focal terms"] = float(
+            _focal_term(rest, soft, options).sum()
+        )
     return terms
+
+
+def _focal_term(logits: Tensor, target: float, options: MultiboxOptions) -> Tensor:
+    """alpha |t - p|^gamma of the cross-entropy, with alpha of the target t; see `multibox.focal`."""
+    p = torch.sigmoid(logits)
+    entropy = target * F.softplus(-logits) + (1 - target) * F.softplus(logits)
+    wrong = p + target - 2 * p * target
+    return (options.alpha * target + (1 - options.alpha) * (1 - target)) * wrong**options.gamma * entropy
 
 
 def ln(value: float) -> float:

@@ -15,7 +15,6 @@ from onestage.data.loader import Loader
 from onestage.errors import DivergedError, StorageError
 from onestage.evaluation import Evaluation
 from onestage.experiments.run import Run
-from onestage.experiments.spikes import Spikes
 from onestage.models.detector import Detector
 from onestage.models.weights import as_safetensors, load_fitting, read_state
 from onestage.training.averaging import Averaged
@@ -27,7 +26,7 @@ from onestage.training.machine import engine
 from onestage.training.multiscale import Sizes
 from onestage.training.plan import Plan
 from onestage.training.ranks import Ranks
-from onestage.training.recorder import Recorder
+from onestage.training.recorder import Recorder, spikes_for
 from onestage.training.stages import Leg, legs
 from onestage.training.state import finish_best, load_state, save_state, told_loss
 from onestage.training.step_record import StepRecord
@@ -55,12 +54,12 @@ class Session:
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
         self.averaged = Averaged(plan.detector, recipe.ema) if recipe.ema else None
         self.lookout = Lookout(run, plan, watcher.found)
-        facts = self.lookout.facts
         files = {image.id: image.path for image in plan.opened.train.images}
         self.recorder = Recorder(
             recipe.guard, folder=run.folder / "recorder", run=run.name, file_of=files.get, classes=plan.opened.classes,
             weights=recipe.loss, precision=str(recipe.precision),
-            spikes=Spikes(recipe.guard.sigmas, warmup=facts.warmup, calm_epoch=facts.calm_epoch),
+            spikes=spikes_for(recipe, legs(recipe, plan.steps_per_epoch)[0]),
+            mixed=recipe.augmentation.policy == "mosaic", rank=self.ranks.rank,
         )  # fmt: skip
         self.sizes = Sizes.of(recipe, plan.detector.size)
         self.legs = legs(recipe, plan.steps_per_epoch)

@@ -48,6 +48,13 @@ def check_batch(
     return sorted(faults, key=lambda fault: (not fault.severe, fault.image, fault.row or 0))
 
 
+def check_before(batch: Batch, classes: int, size: tuple[int, int]) -> list[Fault]:
+    """The faults of `check_batch` that would raise an error in the loss rather than make it wrong: labels and shape."""
+    if not len(batch):
+        return check_batch(batch, classes)
+    return [*_shape(batch, size), *_labels(BoxTable.of(batch.annotations), classes)]
+
+
 def _shape(batch: Batch, size: tuple[int, int] | None) -> list[Fault]:
     height, width = batch.images.shape[2:]
     if size is None or (width, height) == tuple(size):

@@ -29,7 +29,10 @@ _DERIVATIVES = {
 
 def blown_gradient(scene: Scene) -> Cause:
     """Why a gradient is not finite: found in the loss itself, or by name of the parameters that got it."""
-    names = not_finite((name, p.grad) for name, p in scene.detector.named_parameters() if p.grad is not None)
+    gradients = [(name, p.grad) for name, p in scene.detector.named_parameters() if p.grad is not None]
+    names = not_finite(gradients)
+    if len(names) == len(gradients):  # clipping by a norm that is not finite spreads it to all
+        names = []
     cause = Cause(
         "nan-gradient", "the loss is finite, its gradient is not", "likely",
         consequence="the optimiser's step would make these weights nan, and the next step every loss",
@@ -42,8 +45,8 @@ def blown_gradient(scene: Scene) -> Cause:
         if not isinstance(total, Tensor) or not total.requires_grad:
             continue
         with Watch(total) as watch:
-            gradients = torch.autograd.grad(total, [offsets, logits], allow_unused=True)
-        wrong = [~torch.isfinite(g).all(-1) for g in gradients if g is not None]
+            derivatives = torch.autograd.grad(total, [offsets, logits], allow_unused=True)
+        wrong = [~torch.isfinite(g).all(-1) for g in derivatives if g is not None]
         where = torch.nonzero(torch.stack(wrong).any(0)) if wrong else torch.zeros(0, 2)
         if len(where):
             image, prior = (int(v) for v in where[0])
@@ -73,7 +76,7 @@ def _in_the_model(scene: Scene, cause: Cause) -> Cause:
     found = _backward(scene, scene.precision, scale)
     if not cause.names and not found.names:
         return replace(cause, what="the norm of the gradient overflows, though each gradient is finite")
-    names = cause.names or tuple(found.names)
+    names = tuple(found.names) or cause.names
     where = f" (first in {found.function})" if found.function else ""
     if scene.precision != "fp32" and found.names and not _backward(scene, "fp32", 1.0).names:
         return replace(

@@ -129,7 +129,7 @@ class Incident:
         if self.diagnosis.notes:
             lines += ["", "## Notes", "", *(f"- {note}" for note in self.diagnosis.notes)]
         lines += ["", "## The images of the batch", "", *self._image_table()]
-        lines += ["", f"## The {len(self.before[-_SHOWN_STEPS:])} steps before", "", *self._step_table()]
+        lines += ["", f"## The step and the {len(self.before[-_SHOWN_STEPS:])} before it", "", *self._step_table()]
         return "\n".join([*lines, "", f"What these columns mean: {DOCS}", ""])
 
     def _image_table(self) -> list[str]:

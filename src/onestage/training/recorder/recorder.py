@@ -14,13 +14,15 @@ from onestage.experiments.spikes import Spike, Spikes
 from onestage.models.detector import Detector
 from onestage.records import Batch, Finding, ImageId
 from onestage.training.evidence import Evidence
-from onestage.training.recipe import Guard
-from onestage.training.recorder.batch_checks import Fault, check_batch
+from onestage.training.recipe import Guard, Recipe
+from onestage.training.recorder.batch_checks import Fault, check_batch, check_before
 from onestage.training.recorder.causes import Kind, diagnose
 from onestage.training.recorder.culprit import Scene
 from onestage.training.recorder.incident import Incident, files_of
 from onestage.training.recorder.ring import BoxTable, Entry, Ring
 from onestage.training.recorder.weight_checks import poisoned_statistics
+from onestage.training.spans import in_steps
+from onestage.training.stages import Leg
 
 Decision = Literal["go", "skip", "stop", "rollback"]
 # fp16: so many gradients in a row that are not finite are more than the scaler looking for its scale.
@@ -80,8 +82,7 @@ class Recorder:
         Only labels and shapes count here, which would raise an error in the loss rather than make it nan; all else
         waits for `examine`, where the step tells what came of it.
         """
-        found = check_batch(batch, detector.classes, detector.size)
-        faults = [fault for fault in found if fault.code in ("label-out-of-range", "wrong-shape")]
+        faults = check_before(batch, detector.classes, detector.size)
         if not faults:
             return "go"
         evidence = Evidence(step, epoch, [], math.nan, {}, {}, [], len(batch), {}, None, _size(batch))
@@ -113,7 +114,9 @@ class Recorder:
     def error(self) -> DivergedError:
         """The failure of the last incident, to be raised where `examine` said "stop"."""
         if not self.incidents:
-            return DivergedError("the run was stopped, and no step is known to have gone wrong")
+            return DivergedError(
+                "another process of the run met a step that went wrong", hint="see its report in recorder/"
+            )
         error = self.incidents[-1].error()
         spent = self.counts["skip"] + self.counts["rollback"]
         if spent < self.guard.most:
@@ -148,9 +151,9 @@ class Recorder:
 
     def _kind(self, evidence: Evidence, detector: Detector, faults: Sequence[Fault]) -> Kind | None:
         """What went wrong for sure, if anything."""
-        if not math.isfinite(evidence.loss):
+        if evidence.grad_norm is None or not math.isfinite(evidence.loss):
             return "nan-loss"
-        if evidence.grad_norm is None or not math.isfinite(evidence.grad_norm):
+        if not math.isfinite(evidence.grad_norm):
             if evidence.scale is None:
                 return "nan-gradient"
             self.counts["overflows"] += 1
@@ -172,7 +175,8 @@ class Recorder:
             return found
         before = [one.loss for one in self.ring.entries if one.step < evidence.step and math.isfinite(one.loss)]
         usual = statistics.median(before) if before else math.inf
-        return [Spike("loss", evidence.loss, usual, math.inf)] if evidence.loss > SURGE * usual else []
+        stays = bool(before) and before[-1] > SURGE * usual  # told of when it came
+        return [Spike("loss", evidence.loss, usual, math.inf)] if evidence.loss > SURGE * usual and not stays else []
 
     def _new(self, faults: Sequence[Fault], evidence: Evidence) -> bool:
         """Whether a fault that is not severe is told for the first time: of each image once, and of MOST_ODD in all."""
@@ -223,6 +227,13 @@ class Recorder:
             except (OSError, OnestageError, ValueError) as error:
                 incident.diagnosis.notes.append(f"the report could not be written: {error}")
         return incident.decision  # type: ignore[return-value]
+
+
+def spikes_for(recipe: Recipe, first: Leg) -> Spikes:
+    """The watch on spikes for a run: it knows the warm-up of the `first` leg and when augmentation becomes calm."""
+    rest, epochs = recipe.augmentation.rest, int(recipe.epochs or 0)
+    calm = round(epochs * (1 - rest)) if rest and epochs else None
+    return Spikes(recipe.guard.sigmas, warmup=in_steps(first.schedule.warmup or 0, first.steps), calm_epoch=calm)
 
 
 def gravest(decisions: Sequence[Decision]) -> Decision:

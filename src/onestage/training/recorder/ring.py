@@ -90,7 +90,7 @@ class Entry:
     def as_row(self) -> dict[str, Any]:
         """The step in one flat line, without its images."""
         return {
-            "step": self.step, "epoch": self.epoch, "loss": self.loss, "images": len(self.ids),
+            "step": self.step, "epoch": self.epoch, "loss": self.loss if self.parts else None, "images": len(self.ids),
             "truths": int(self.truths.sum()), "positives": int(self.positives.sum()),
             "positives_per_level": self.positives.sum(0).tolist(), "grad_norm": self.grad_norm,
             "update_norm": self.update_norm, "lr": max(self.lr.values(), default=0.0), "scale": self.scale,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -21,7 +22,7 @@ def not_finite(named: Iterable[tuple[str, Tensor]]) -> list[str]:
         return []
     # Sum of squares would overflow; the largest absolute value is nan or inf if and only if one of them is.
     largest = torch.stack([tensor.detach().abs().amax().float() for _, tensor in named]).cpu()
-    return [name for (name, _), value in zip(named, largest.tolist(), strict=True) if not -1e38 < value < 1e38 * 3.4]
+    return [name for (name, _), value in zip(named, largest.tolist(), strict=True) if not math.isfinite(value)]
 
 
 def non_finite_weights(scene: Scene) -> Cause | None:
@@ -33,7 +34,7 @@ def non_finite_weights(scene: Scene) -> Cause | None:
         return None
     kinds = " and ".join(kind for kind, found in (("weights", parameters), ("buffers", buffers)) if found)
     return Cause(
-        "non-finite-weight", f"{kinds} were not finite before the step: {listed(names)}", "certain",
+        "non-finite-weight", f"{kinds} were not finite before the step: {listed(names)}{_how(scene)}", "certain",
         consequence="every prediction that passes through them is nan, whatever the images",
         remedy="go on from a state that was saved before (guard.nan=rollback does), or check the weights file",
         names=tuple(names),
