@@ -29,8 +29,10 @@ from typing import Any
 import cv2
 import numpy as np
 
+import onestage
 from onestage.experiments.run import Run
 
+SOURCE = Path(onestage.__file__).resolve().parents[1]
 CLOCKS = {"time", "seconds", "memory", "disk_free"}
 BASE = {
     "model": "ssd-lite0", "weights": "none", "size": 64, "epochs": 4, "batch": 4, "precision": "fp32", "device": "cpu",
@@ -161,8 +163,8 @@ def train(folder: Path, *words: str) -> None:
 
 
 def start(folder: Path, *words: str) -> subprocess.Popen[str]:
-    """`onestage train WORDS` as a process of one thread; its runs go to `folder`."""
-    own = {"ONESTAGE_RUNS": str(folder), "ONESTAGE_OFFLINE": "1", "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
+    """`onestage train WORDS` of this checkout as a process of one thread; its runs go to `folder`."""
+    own = {"PYTHONPATH": str(SOURCE), "ONESTAGE_RUNS": str(folder), "ONESTAGE_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "onestage", "train", *words], env={**os.environ, **own}, cwd=folder, text=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,

@@ -115,7 +115,8 @@ def test_interrupted_then_a_full_disk_then_resumed(tmp_path: Path) -> None:
     assert "could not be written" in full.err
     assert "Traceback" not in full.err
     assert run.info["status"] == "failed"
-    assert [path.name for path in run.state_dir.iterdir()] == ["last.pt"]
+    assert "will be done again" in full.err or "nothing is lost" in full.err
+    assert {path.suffix for path in run.state_dir.iterdir()} == {".pt", ""}
 
     answer = onestage("train", "--resume", "long", "--json", runs=runs)
     assert answer.code == 0, answer.err

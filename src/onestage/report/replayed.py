@@ -16,32 +16,35 @@ from onestage.report.batch_sheet import SheetImage, batch_sheet
 from onestage.report.draw import Image
 from onestage.report.template import fill
 
-# So many images are drawn, those with the largest gradient.
+# So many images are drawn on the sheet, those with the largest gradient.
 DRAWN = 32
 
 
 def write_replay(
     folder: Path, told: Mapping[str, Any], pictures: Sequence[SheetImage], classes: Sequence[str], run: str
 ) -> Path:
-    """Write replay.json, index.html and an image each for the step; the page's path.
+    """Write replay.json, index.html, batch.jpg, and each image as the network saw it; the page's path.
 
     `told` is `Replayed.as_dict()`, `pictures` are the batch's images in its order. The page needs no other file.
     Raises StorageError where a file cannot be written.
     """
     (folder / "images").mkdir(parents=True, exist_ok=True)
     write_bytes(folder / "replay.json", as_json(told).encode())
-    order = sorted(told["images"], key=lambda image: -_rank(image["gradient"]))[:DRAWN]
-    shown = order or [{"place": place} for place in range(len(pictures))]
-    drawn = {}
-    for image in shown:
-        picture = pictures[image["place"]]
-        sheet = batch_sheet([picture], classes, f"{run}, step {told['step']}, image {image['place'] + 1} of the batch")
-        name = f"{image['place'] + 1:03d}-{re.sub(r'[^A-Za-z0-9.-]+', '_', Path(picture.name).stem)[:60]}.jpg"
-        drawn[image["place"]] = jpeg(sheet)
-        write_bytes(folder / "images" / name, drawn[image["place"]])
+    for place, picture in enumerate(pictures):
+        stem = re.sub(r"[^A-Za-z0-9.-]+", "_", Path(picture.name).stem)[:60]
+        write_bytes(folder / "images" / f"{place + 1:03d}-{stem}.png", png(picture.image))
+    order = [image["place"] for image in sorted(told["images"], key=lambda image: -_rank(image["gradient"]))]
+    shown = [pictures[place] for place in (order or range(len(pictures)))[:DRAWN]]
+    sheet = jpeg(batch_sheet(shown, classes, f"{run}, step {told['step']}: the largest gradient first"))
+    write_bytes(folder / "batch.jpg", sheet)
     page = folder / "index.html"
-    write_bytes(page, _page(told, drawn, pictures, run).encode())
+    write_bytes(page, _page(told, sheet, run).encode())
     return page
+
+
+def png(image: Image) -> bytes:
+    """uint8 RGB (H, W, 3) as a PNG file, every pixel kept."""
+    return bytes(cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1])
 
 
 def jpeg(image: Image) -> bytes:
@@ -105,8 +108,7 @@ def _rank(value: float) -> float:
     return value if np.isfinite(value) else np.inf
 
 
-def _page(told: Mapping[str, Any], drawn: Mapping[int, bytes], pictures: Sequence[SheetImage], run: str) -> str:
-    names = {place: Path(pictures[place].name).name for place in drawn}
+def _page(told: Mapping[str, Any], sheet: bytes, run: str) -> str:
     context = {
         "run": run, "step": told["step"], "epoch": told["epoch"] + 1, "start": told["from_step"],
         "verdict": verdict(told), "differences": told["differences"],
@@ -116,7 +118,7 @@ def _page(told: Mapping[str, Any], drawn: Mapping[int, bytes], pictures: Sequenc
             (f"prior {prior['prior']} of image {prior['place'] + 1}", list(prior["terms"].items()))
             for prior in told["priors"][:3] if prior["terms"]
         ],
-        "drawn": [(names[place], base64.b64encode(data).decode()) for place, data in drawn.items()], "number": number,
+        "sheet": base64.b64encode(sheet).decode(), "number": number,
     }  # fmt: skip
     return fill("replay.html.j2", context)
 
