@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from onestage.models.detector import Detector
+from onestage.training.norms import SynchronisedNorm
 from onestage.training.recorder.culprit import Cause, Scene
 
 _HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -135,4 +136,4 @@ def _first_image(offsets: Tensor, logits: Tensor) -> int | None:
 def would_wait_for_others(detector: nn.Module) -> bool:
     """Whether a forward pass would wait for other processes: synchronised norms of several ranks."""
     several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-    return several and any(isinstance(module, nn.SyncBatchNorm) for module in detector.modules())
+    return several and any(isinstance(module, nn.SyncBatchNorm | SynchronisedNorm) for module in detector.modules())
