@@ -59,10 +59,17 @@ def train(
     words: Words = None, resume: Resume = None, dry_run: DryRun = False, picture: Picture = None, as_json: Json = False
 ) -> None:  # fmt: skip
     """Train a detector and judge it: a recipe in, a run folder with weights, scores and report.html out."""
+    from onestage.cli.following import follow
     from onestage.cli.terminal import Terminal
+    from onestage.training.launch import placed
 
     terminal = Terminal(as_json)
     _fit_together(resume, dry_run, picture)
+    place = placed()
+    if place is not None and place.rank > 0:  # one of several processes, of which the first speaks
+        if not dry_run:
+            follow(words, resume, place.rank)
+        return
     if resume is not None:
         _resume(terminal, resume, words)
         return

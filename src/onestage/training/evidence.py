@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -99,3 +99,13 @@ class Finite:
             problems=problems or [NO_IMAGE],
             hint="a lower optimiser.lr, a longer schedule.warmup, or precision=fp32",
         )
+
+
+def one_error(errors: Sequence[DivergedError]) -> DivergedError:
+    """What several processes say of their own images, as one error; there is one at least."""
+    if len(errors) == 1:
+        return errors[0]
+    problems = dict.fromkeys(problem for error in errors for problem in error.problems)
+    if len(problems) > 1:
+        problems.pop(NO_IMAGE, None)
+    return DivergedError(errors[0].message, problems=list(problems), hint=errors[0].hint)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from onestage.errors import DataError, UsageError
+from onestage.experiments.onlooker import Onlooker
 from onestage.experiments.run import Run
 from onestage.experiments.segments import facts, inexact
 from onestage.experiments.truth import write_truth
 from onestage.training.changes import Changes, Progress, changed_recipe, changes
-from onestage.training.machine import environment
-from onestage.training.plan import Plan, ask, make_plan, steps_per_epoch
+from onestage.training.launch import jobs
+from onestage.training.machine import choose_device, environment
+from onestage.training.plan import Plan, ask, plan_together, steps_per_epoch
+from onestage.training.ranks import Ranks, joined
 from onestage.training.recipe import Recipe
+from onestage.training.restarts import begun_by
 from onestage.training.session import Session
 from onestage.training.state import Saved, held_by_us, load_state, refuse_edited_recipe, tidy
 from onestage.training.watcher import Watcher
@@ -30,13 +35,19 @@ def fit(
     with the run's status saying so and the last saved state kept.
     """
     recipe = ask(keys)
-    plan = make_plan(recipe)
-    prefix = prefix or f"{recipe.model}-{Path(recipe.data).expanduser().resolve().name or 'data'}"
-    run = Run.create(root, recipe.name, prefix)
-    with held_by_us(run):
-        run.write_asked(dict(keys))
-        _introduce(run, plan)
-        return Session(run, plan, watcher or Watcher()).go(segment=_place(plan))
+    with joined(choose_device(recipe.device)) as ranks:
+        watcher = watcher if watcher is not None and ranks.is_first else Watcher()
+        known = [text for texts in ranks.gather(jobs()) for text in texts]
+        if (begun := ranks.first(lambda: begun_by(known, keys, root))) is not None:
+            watcher.told([f"this command began run {begun.name} before: going on with it"])
+            return _resume(begun, {}, watcher, ranks)
+        plan = plan_together(recipe, ranks)
+        named = prefix or f"{recipe.model}-{Path(recipe.data).expanduser().resolve().name or 'data'}"
+        with _alone_in(ranks, lambda: Run.create(root, recipe.name, named)) as run:
+            run.write_asked(dict(keys))
+            run.update(jobs=list(dict.fromkeys(known)))
+            ranks.first(lambda: _introduce(run, plan))
+            return Session(run, plan, watcher, ranks).go(segment=_place(plan, ranks))
 
 
 def resume(run: Run, keys: Mapping[str, Any] | None = None, *, watcher: Watcher | None = None) -> Run:
@@ -48,44 +59,77 @@ def resume(run: Run, keys: Mapping[str, Any] | None = None, *, watcher: Watcher 
     Raises UsageError where another process trains the run, RecipeError for changes that cannot be, DataError for data
     that is not what it was, ModelError for states that cannot be read; nothing is changed then.
     """
-    watcher = watcher or Watcher()
-    with held_by_us(run):
-        if not run.recipe:
-            return _begin_again(run, keys or {}, watcher)
-        saved = load_state(run)
-        if saved is not None:
-            refuse_edited_recipe(run, saved)
-        old = Recipe.recorded(run.recipe)
-        progress = _progress(run, old, saved)
-        new = changed_recipe(old, keys or {}, progress)
-        if run.info.get("status") == "finished" and new == old:
+    device = (keys or {}).get("device", run.recipe.get("device"))
+    with joined(choose_device(device)) as ranks:
+        return _resume(run, keys or {}, watcher if watcher is not None and ranks.is_first else Watcher(), ranks)
+
+
+def _resume(run: Run, keys: Mapping[str, Any], watcher: Watcher, ranks: Ranks) -> Run:
+    with _alone_in(ranks, lambda: run) as run:
+        recorded, saved = ranks.first(lambda: _recorded(run))
+        if not recorded:
+            return _begin_again(run, keys, watcher, ranks)
+        old = Recipe.recorded(recorded)
+        progress = ranks.first(lambda: _progress(run, old, saved))
+        new = ranks.first(lambda: changed_recipe(old, keys, progress))
+        if ranks.broadcast(run.info.get("status")) == "finished" and new == old:
             return run
-        plan = make_plan(new, weights=saved is None)
-        _refuse_other_data(run, plan)
+        plan = plan_together(new, ranks, weights=saved is None)
+        ranks.first(lambda: _refuse_other_data(run, plan))
         told = changes(old, plan.recipe, progress)
-        place = _place(plan)
-        reasons = [*inexact(_before(run), place), *told.reasons] if saved is not None else []
-        tidy(run, saved)
-        if saved is None:
-            _introduce(run, plan)
-        elif told.changed:
-            run.write_recipe(plan.recipe.as_dict())
-            run.update(data={"root": str(plan.opened.train.root)}, protocol=list(plan.recipe.validation.protocols))
+        place = _place(plan, ranks)
+        reasons = ranks.first(lambda: [*inexact(_before(run), place), *told.reasons] if saved is not None else [])
+        ranks.first(lambda: _rewrite(run, plan, saved, told))
         segment = {**place, "exact": not reasons, **({"reasons": reasons} if reasons else {}),
                    **({"changes": told.changed} if told.changed else {})}  # fmt: skip
         watcher.told([*(saved.said if saved is not None else ()), *_in_words(told, reasons)])
-        return Session(run, plan, watcher).go(None if saved is None else saved.state, segment)
+        return Session(run, plan, watcher, ranks).go(None if saved is None else saved.state, segment)
 
 
-def _begin_again(run: Run, keys: Mapping[str, Any], watcher: Watcher) -> Run:
+@contextlib.contextmanager
+def _alone_in(ranks: Ranks, find: Callable[[], Run]) -> Iterator[Run]:
+    """The run that the first process finds and holds; the others look on."""
+    with contextlib.ExitStack() as stack:
+
+        def take() -> Run:
+            run = find()
+            stack.enter_context(held_by_us(run))
+            return run
+
+        run = ranks.first(take)
+        yield run if ranks.is_first else Onlooker(run.folder)
+
+
+def _recorded(run: Run) -> tuple[dict[str, Any], Saved | None]:
+    """The run's recipe and last state; nothing where it was ended before it had a recipe."""
+    if not run.recipe:
+        return {}, None
+    saved = load_state(run)
+    if saved is not None:
+        refuse_edited_recipe(run, saved)
+    return run.recipe, saved
+
+
+def _rewrite(run: Run, plan: Plan, saved: Saved | None, told: Changes) -> None:
+    """Bring the run folder to what the run goes on with."""
+    tidy(run, saved)
+    if saved is None:
+        _introduce(run, plan)
+    elif told.changed:
+        run.write_recipe(plan.recipe.as_dict())
+        run.update(data={"root": str(plan.opened.train.root)}, protocol=list(plan.recipe.validation.protocols))
+
+
+def _begin_again(run: Run, keys: Mapping[str, Any], watcher: Watcher, ranks: Ranks) -> Run:
     """Train a run that was killed before it had written its recipe."""
-    if not run.asked:
+    asked = ranks.broadcast(run.asked)
+    if not asked:
         raise UsageError(
             f"run {run.name} was ended before it had written what it is", hint="start it again under another name"
         )
-    plan = make_plan(ask({**run.asked, **keys}))
-    _introduce(run, plan)
-    return Session(run, plan, watcher).go(segment=_place(plan))
+    plan = plan_together(ask({**asked, **keys}), ranks)
+    ranks.first(lambda: _introduce(run, plan))
+    return Session(run, plan, watcher, ranks).go(segment=_place(plan, ranks))
 
 
 def _introduce(run: Run, plan: Plan) -> None:
@@ -103,9 +147,9 @@ def _progress(run: Run, recipe: Recipe, saved: Saved | None) -> Progress:
     return Progress(0 if saved is None else saved.step, steps_per_epoch(images, recipe.batch), best)
 
 
-def _place(plan: Plan) -> dict[str, Any]:
+def _place(plan: Plan, ranks: Ranks) -> dict[str, Any]:
     """Where this process runs, as a segment keeps it."""
-    return facts(environment(plan.device, str(plan.recipe.precision), {}))
+    return facts(environment(plan.device, str(plan.recipe.precision), {}), ranks.count)
 
 
 def _before(run: Run) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
@@ -26,19 +27,24 @@ class Stop:
 
 
 @contextlib.contextmanager
-def stopping(say: Callable[[str], None] | None = None) -> Iterator[Stop]:
+def stopping(say: Callable[[str], None] | None = None, patience: float = 0.0) -> Iterator[Stop]:
     """Signals become a wish to stop while the block runs; a second one raises KeyboardInterrupt wherever it falls.
 
     Stopping between steps keeps the saved state exact; whoever is interrupted in the midst of a step by the second
-    signal must save nothing of it. `say` is told once, in the signal's handler. Handlers are put back when the block
-    ends. Outside of the main thread signals are somebody else's: then nothing happens, and `asked` stays False.
+    signal must save nothing of it. Signals within `patience` seconds of the first are the same wish: a launcher passes
+    on to its processes what the terminal has sent them already. `say` is told once, in the signal's handler. Handlers
+    are put back when the block ends. Outside of the main thread signals are somebody else's: then nothing happens, and
+    `asked` stays False.
     """
-    stop = Stop()
+    stop, since = Stop(), [0.0]
     before: dict[signal.Signals, Callable[[int, FrameType | None], object] | int | None] = {}
 
     def wish(number: int, frame: FrameType | None) -> None:
         if stop.asked:
+            if time.monotonic() - since[0] < patience:
+                return
             raise KeyboardInterrupt
+        since[0] = time.monotonic()
         stop.ask(signal.Signals(number).name)
         if say is not None:
             with contextlib.suppress(RuntimeError):  # the signal fell into a write to the same stream

@@ -15,6 +15,7 @@ from onestage.models.detector import Detector
 from onestage.models.inference import TorchPredictor
 from onestage.records import Detections, ImageId
 from onestage.training.plan import Plan
+from onestage.training.ranks import Ranks
 from onestage.training.validate import Measured, detect_dataset
 
 Found = Mapping[ImageId, Detections]
@@ -24,13 +25,17 @@ SURE = 0.3
 
 
 class Judge:
-    """Detects on the validation images and judges what was found; `progress(done, total)` is told how far it is."""
+    """Detects on the validation images and judges what was found; `progress(done, total)` is told how far it is.
 
-    def __init__(self, plan: Plan, progress: Callable[[int, int], None]) -> None:
-        self.plan, self.progress = plan, progress
+    Each process detects on its own images; the first judges them all, each once.
+    """
+
+    def __init__(self, plan: Plan, progress: Callable[[int, int], None], ranks: Ranks | None = None) -> None:
+        self.plan, self.progress, self.ranks = plan, progress, ranks or Ranks()
         recipe, size = plan.recipe, plan.detector.size
         self.size = size
-        self.loader = Loader(plan.opened.val, size, "none", batch=recipe.batch, shuffle=False, fit=recipe.fit)
+        self.loader = Loader(plan.opened.val, size, "none", batch=recipe.batch, shuffle=False, fit=recipe.fit,
+                             rank=self.ranks.rank, ranks=self.ranks.count)  # fmt: skip
 
     def close(self) -> None:
         """End what the loader keeps running."""
@@ -43,6 +48,9 @@ class Judge:
         """
         answers = self._answers(detector)
         found = self._detect(answers)
+        return self.ranks.first(lambda: self._row(answers, found, steps))
+
+    def _row(self, answers: Measured, found: Found, steps: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], Taken]:
         metrics, row = self._evaluate(found, False, ("voc10", "coco")).metrics, {}
         for kind, column in (("weighted", "train"), ("raw", "train_raw")):
             for name in steps[-1][kind] if steps else ():
@@ -57,10 +65,15 @@ class Judge:
         row |= {f"lr/{name}": rate for name, rate in (steps[-1]["lr"].items() if steps else ())}
         return row, self._taken(found)
 
-    def final(self, detector: Detector, run: Run) -> Evaluation:
-        """Judge by every protocol of the recipe, with intervals; predictions and metrics are kept in the run."""
+    def final(self, detector: Detector, run: Run) -> Evaluation | None:
+        """Judge by every protocol of the recipe, with intervals; predictions and metrics are kept in the run.
+
+        None in all processes but the first.
+        """
         limits = self.plan.recipe.validation
         found = self._detect(self._answers(detector))
+        if not self.ranks.is_first:
+            return None
         run.write_predictions(coco_results(found))
         evaluation = self._evaluate(found, True, limits.protocols)
         run.write_metrics({**evaluation.as_dict(), "iou_nms": limits.iou})
@@ -72,9 +85,22 @@ class Judge:
         return Measured(TorchPredictor(detector, str(self.plan.recipe.precision)))
 
     def _detect(self, answers: Measured) -> Found:
+        """The detections on every image, in the dataset's order, and all losses in `answers`; the first's alone."""
+        part = self.ranks.together(lambda: self._detect_here(answers))
+        if self.ranks.alone:
+            return part
+        shares = self.ranks.gather_first((part, answers.sums, answers.normaliser))
+        answers.add(*((sums, normaliser) for _, sums, normaliser in shares[1:]))
+        return gathered([found for found, _, _ in shares], [image.id for image in self.plan.opened.val.images])
+
+    def _detect_here(self, answers: Measured) -> Found:
         limits, val = self.plan.recipe.validation, self.plan.opened.val
         selection = Selection(limits.score, limits.iou, PRESETS["evaluate"].per_class, PRESETS["evaluate"].per_image)
-        return detect_dataset(answers, val, self.loader, selection, lambda done: self.progress(done, len(val)))
+        return detect_dataset(answers, val, self.loader, selection, self._told(len(val)))
+
+    def _told(self, images: int) -> Callable[[int], None]:
+        """How far all are, as far as this process can know."""
+        return lambda done: self.progress(min(done * self.ranks.count, images), images)
 
     def _evaluate(self, found: Found, intervals: bool, protocols: tuple[str, ...]) -> Evaluation:
         val = self.plan.opened.val
@@ -93,3 +119,11 @@ class Judge:
             true: {said: int(n) for said, n in zip(classes, row, strict=True) if n}
             for true, row in zip(classes, counts.tolist(), strict=True)
         }
+
+
+def gathered(shares: Sequence[Found], ids: Sequence[ImageId]) -> Found:
+    """What several processes found, in the order of `ids`; ValueError unless each image was seen exactly once."""
+    found = {image: detections for share in shares for image, detections in share.items()}
+    if shares and (sum(map(len, shares)) != len(ids) or found.keys() != set(ids)):
+        raise ValueError(f"expected each of {len(ids)} images once, got {[len(share) for share in shares]}")
+    return {image: found[image] for image in ids} if shares else {}

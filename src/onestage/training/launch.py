@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def jobs() -> tuple[str, ...]:
     return tuple(found)
 
 
-def same_job(earlier: tuple[str, ...] | list[str], now: tuple[str, ...] | list[str]) -> bool:
+def same_job(earlier: Sequence[str], now: Sequence[str]) -> bool:
     """Whether a command known as `earlier` was started again as `now`."""
     requeued = int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
     return any(text in earlier for text in now if requeued or not (text.startswith("slurm") and text.endswith(" -")))

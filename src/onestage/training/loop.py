@@ -11,11 +11,10 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from onestage.errors import DivergedError
 from onestage.models.detector import Detector
 from onestage.records import Batch
 from onestage.training.averaging import Averaged
-from onestage.training.evidence import NO_IMAGE, Action, Evidence, Finite, Observer
+from onestage.training.evidence import Action, Evidence, Finite, Observer, one_error
 from onestage.training.machine import is_out_of_memory, memory_in_use
 from onestage.training.momenta import recall, remembered
 from onestage.training.norms import synchronise
@@ -123,7 +122,8 @@ class Loop:
         """Leave the loop where the observers say so; the weights are those before the step."""
         if action == "stop":
             self.inside = False
-            raise self._error(own)
+            said = self.ranks.gather(self.observer.error() if own == "stop" else None)
+            raise one_error([error for error in said if error is not None])
         if action == "rollback":
             raise RollBack
 
@@ -164,16 +164,6 @@ class Loop:
         least = 1 if all(not norm.training for norm in _norms(self.detector)) else 2
         smallest = images // min(2 * self.accumulate, images)
         return is_out_of_memory(error) and not self.meets and self.accumulate < images and smallest >= least
-
-    def _error(self, own: Action) -> DivergedError:
-        """Why the processes stop, with what each of them has to say of its own images."""
-        if self.ranks.alone:
-            return self.observer.error()
-        errors = [error for error in self.ranks.gather(self.observer.error() if own == "stop" else None) if error]
-        problems = dict.fromkeys(problem for error in errors for problem in error.problems)
-        if len(problems) > 1:
-            problems.pop(NO_IMAGE, None)
-        return DivergedError(errors[0].message, problems=list(problems), hint=errors[0].hint)
 
     def _fill(self, evidence: Evidence, totals: Totals) -> None:
         evidence.raw = totals.raw()

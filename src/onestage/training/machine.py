@@ -93,11 +93,14 @@ def engine(device: str, precision: str) -> Fabric:
 
     fp16 is given as a plugin, as Fabric by itself turns it into bfloat16 on a CPU.
     """
-    kind = device.partition(":")[0]
+    kind, _, number = device.partition(":")
+    devices: list[int] | int = 1
+    if kind == "cuda":
+        devices = [int(number) if number else torch.cuda.current_device()]  # each process of a machine has its own
     if precision == "fp32":
-        return Fabric(accelerator=kind, devices=1, precision="32-true")
+        return Fabric(accelerator=kind, devices=devices, precision="32-true")
     mixed = MixedPrecision("16-mixed" if precision == "fp16" else "bf16-mixed", device=kind)
-    return Fabric(accelerator=kind, devices=1, plugins=[mixed])
+    return Fabric(accelerator=kind, devices=devices, plugins=[mixed])
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -14,6 +14,7 @@ from onestage import models
 from onestage.data import samples
 from onestage.data.opening import Opened, open_dataset
 from onestage.data.samples import SAMPLES
+from onestage.errors import DataError
 from onestage.models.detector import Detector
 from onestage.models.weights import Report, quicken_norms, start_from
 from onestage.records import Finding
@@ -21,6 +22,7 @@ from onestage.training.checks import refuse_impossible
 from onestage.training.foresight import foresee
 from onestage.training.groups import GroupRow, groups_table
 from onestage.training.machine import choose_device, choose_precision, keep_freed_memory
+from onestage.training.ranks import Ranks
 from onestage.training.recipe import Recipe, build
 from onestage.training.stages import Leg, legs
 
@@ -76,8 +78,8 @@ def ask(keys: Mapping[str, Any]) -> Recipe:
     return build(keys, defaults=models.defaults(str(name)))
 
 
-def make_plan(recipe: Recipe, weights: bool = True) -> Plan:
-    """Open the data, build the detector, and choose every value the recipe leaves open.
+def make_plan(recipe: Recipe, weights: bool = True, ranks: int = 1) -> Plan:
+    """Open the data, build the detector, and choose every value the recipe leaves open, for `ranks` processes.
 
     Without `weights` the detector is left at random: a resumed run has its own. Raises RecipeError, DataError,
     ModelError for whatever cannot work: a run that starts gets to its end, as far as can be known beforehand.
@@ -87,7 +89,7 @@ def make_plan(recipe: Recipe, weights: bool = True) -> Plan:
     keep_freed_memory()
     torch.manual_seed(recipe.seed)
     detector = models.build(recipe.model, len(opened.classes), recipe.input_size, **recipe.options)
-    refuse_impossible(recipe, detector, len(opened.train), opened.val)
+    refuse_impossible(recipe, detector, len(opened.train), opened.val, ranks)
     report = start_from(detector, recipe.weights if weights else None)
     if recipe.weights is None:
         quicken_norms(detector)
@@ -111,6 +113,33 @@ def make_plan(recipe: Recipe, weights: bool = True) -> Plan:
     }  # fmt: skip
     completed = laid_out(recipe.changed(chosen), per_epoch)
     return Plan(completed, opened, detector, report, device, measured, foresee(completed, per_epoch))
+
+
+def plan_together(recipe: Recipe, ranks: Ranks, weights: bool = True) -> Plan:
+    """`make_plan` for several processes: what is open the first chooses, which also downloads what is missing.
+
+    Raises DataError where the processes do not see the same images and boxes.
+    """
+    made: list[Plan] = []
+
+    def make(what: Recipe) -> Recipe:
+        made.append(make_plan(what, weights, ranks.count))
+        return made[0].recipe
+
+    completed = ranks.first(lambda: make(recipe))
+    ranks.together(lambda: completed if ranks.is_first else make(completed))
+    plan = made[0]
+    plan.recipe = completed
+    seen = ranks.gather([(len(part), part.fingerprint()) for part in (plan.opened.train, plan.opened.val)])
+    problems = [
+        f"rank {rank}: {train[0]} training and {val[0]} validation images"
+        for rank, (train, val) in enumerate(seen) if [train, val] != seen[0]
+    ]  # fmt: skip
+    if problems:
+        first = f"rank 0: {seen[0][0][0]} training and {seen[0][1][0]} validation images"
+        raise DataError("the processes of the run do not see the same data", problems=[first, *problems],
+                        hint="the same folder on every machine, or one they share")  # fmt: skip
+    return plan
 
 
 def laid_out(recipe: Recipe, per_epoch: int) -> Recipe:

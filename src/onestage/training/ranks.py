@@ -13,10 +13,10 @@ import torch
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from torch import Tensor
+from torch import Tensor, nn
 from torch import distributed as dist
 
-from onestage.errors import LostRankError, UsageError
+from onestage.errors import LostRankError, OnestageError, UsageError
 from onestage.training.launch import placed
 
 T = TypeVar("T")
@@ -24,6 +24,7 @@ T = TypeVar("T")
 PATIENCE = timedelta(minutes=30)
 # Gradients are summed in pieces of about so many numbers: few messages, little memory besides.
 PIECE = 4_000_000
+_ELSEWHERE = "told_by_the_first_process"
 
 
 class Ranks:
@@ -158,9 +159,33 @@ class Ranks:
                 result = work()
             except Exception as error:
                 failure = error
-        result, failure = self.broadcast((result, failure))
+        said, elsewhere = self.broadcast((result, failure))
+        if self.is_first:
+            said, elsewhere = result, failure
+        if elsewhere is not None:
+            raise _of_another(elsewhere) if not self.is_first else elsewhere
+        return said  # type: ignore[return-value]
+
+    def together(self, work: Callable[[], T]) -> T:
+        """What `work` gives this process; where it fails in any, all fail: with their own failure, or with that."""
+        if self.alone:
+            return work()
+        result: T | None = None
+        failure: Exception | None = None
+        try:
+            result = work()
+        except LostRankError:
+            raise
+        except Exception as error:
+            failure = error
+        failures = self.gather(failure)
         if failure is not None:
             raise failure
+        for rank, elsewhere in enumerate(failures):
+            if elsewhere is not None:
+                if isinstance(elsewhere, OnestageError):
+                    elsewhere.message = f"rank {rank}: {elsewhere.message}"
+                raise _of_another(elsewhere) if rank == 0 else elsewhere
         return result  # type: ignore[return-value]
 
     def share(self, tensors: Iterable[Tensor]) -> None:
@@ -212,6 +237,31 @@ def _pieces(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
         group.append(tensor)
     if group:
         yield group
+
+
+def tensors_of(module: nn.Module) -> list[Tensor]:
+    """Every parameter and buffer, which must be the same in all processes."""
+    return [*module.parameters(), *module.buffers()]
+
+
+@contextlib.contextmanager
+def joined(device: str = "cpu") -> Iterator[Ranks]:
+    """`Ranks.join`, and parted again when the block ends."""
+    ranks = Ranks.join(device)
+    try:
+        yield ranks
+    finally:
+        ranks.close()
+
+
+def told_elsewhere(error: BaseException) -> bool:
+    """Whether a failure is that of the first process, which tells it."""
+    return bool(getattr(error, _ELSEWHERE, False))
+
+
+def _of_another(error: Exception) -> Exception:
+    setattr(error, _ELSEWHERE, True)
+    return error
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import cv2
+import torch
 
 from onestage.data.augment import Policy, augmentation, calm, with_fit
 from onestage.data.loader import Loader
@@ -25,7 +26,7 @@ from onestage.training.loop import Loop, RollBack
 from onestage.training.machine import engine
 from onestage.training.multiscale import Sizes
 from onestage.training.plan import Plan
-from onestage.training.ranks import Ranks
+from onestage.training.ranks import Ranks, tensors_of
 from onestage.training.recorder import Recorder, spikes_for
 from onestage.training.stages import Leg, legs
 from onestage.training.state import finish_best, load_state, save_state, told_loss
@@ -34,6 +35,8 @@ from onestage.training.watcher import Watcher
 
 # Saving states may take this share of the time at most, however often the recipe asks for it (0 seconds: always).
 SAVING_SHARE = 0.01
+# Signals so many seconds after the first are the launcher's, who passes on what the terminal has sent already.
+PATIENCE = 10.0
 
 
 class Stopped(Exception):  # noqa: N818  # no error: somebody's wish
@@ -49,9 +52,10 @@ class Session:
 
     def __init__(self, run: Run, plan: Plan, watcher: Watcher, ranks: Ranks | None = None) -> None:
         self.run, self.plan, self.watcher, self.ranks = run, plan, watcher, ranks or Ranks()
-        recipe = plan.recipe
+        recipe, first = plan.recipe, self.ranks.is_first
         cv2.setNumThreads(1)
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+        self.ranks.share(tensors_of(plan.detector))
         self.averaged = Averaged(plan.detector, recipe.ema) if recipe.ema else None
         self.lookout = Lookout(run, plan, watcher.found)
         files = {image.id: image.path for image in plan.opened.train.images}
@@ -74,8 +78,9 @@ class Session:
         self.train = Loader(
             plan.opened.train, plan.detector.size, self.policy, batch=recipe.batch, seed=recipe.seed,
             drop_last=len(plan.opened.train) >= recipe.batch, workers=recipe.workers, cache=recipe.cache,
+            rank=self.ranks.rank, ranks=self.ranks.count,
         )  # fmt: skip
-        self.judge = Judge(plan, self._judging)
+        self.judge = Judge(plan, self._judging, self.ranks)
         self.seconds = {"data": 0.0, "train": 0.0, "eval": 0.0, "total": 0.0}
         self.best: dict[str, Any] | None = None
         self.judged_at = 0  # the step of the last judgement
@@ -91,6 +96,8 @@ class Session:
         """
         if state is None:
             self._enter(self.legs[0])
+            if not self.ranks.is_first:
+                torch.manual_seed(self.plan.recipe.seed + self.ranks.rank)
         else:
             self._take_up(state)
         self.start = time.perf_counter() - self.seconds["total"]
@@ -98,7 +105,7 @@ class Session:
         self.run.begin(self.loop.step, **(segment or {}))
         self.watcher.planned(self.run, self.plan, self.loop.step)
         try:
-            with stopping(self.watcher.stopping) as self.stop:
+            with stopping(self.watcher.stopping, 0.0 if self.ranks.alone else PATIENCE) as self.stop:
                 if state is None:
                     self._save_state()
                 self._train()
@@ -110,8 +117,7 @@ class Session:
             self.run.finish("stopped")
             raise
         except DivergedError as error:
-            for finding in self.recorder.take_findings():
-                self.lookout.add(finding)
+            self._hear()
             self.run.finish("diverged", error.message)
             raise
         except StorageError as error:
@@ -123,7 +129,8 @@ class Session:
         finally:
             self.train.close()
             self.judge.close()
-        self.watcher.finished(self.run, evaluation)
+        if evaluation is not None:
+            self.watcher.finished(self.run, evaluation)
         return self.run
 
     def _take_up(self, state: Mapping[str, Any], counts: bool = True) -> None:
@@ -135,8 +142,8 @@ class Session:
         self.recorder.restore(state["recorder"], counts)
         self.best, self.judged_at, self.seconds = state["best"], int(state["judged"]), dict(state["seconds"])
         self.since_judged = [row for row in self.run.steps if self.judged_at < row["step"] <= self.loop.step]
-        finish_best(self.run, self.best)  # the process may have died between the state and the weights
-        if self.best is not None:
+        if self.best is not None and self.ranks.is_first:
+            finish_best(self.run, self.best)  # the process may have died between the state and the weights
             self.run.update(best=self.best)
 
     def _train(self) -> None:
@@ -145,7 +152,7 @@ class Session:
                 return self._epochs()
             except RollBack:
                 factor = self.loop.lr_factor * self.plan.recipe.guard.lr_factor
-                saved = load_state(self.run)
+                saved = self.ranks.first(lambda: load_state(self.run))
                 assert saved is not None  # noqa: S101  # the first is saved before the first step
                 self._take_up(saved.state, counts=False)
                 self.loop.lr_factor = factor
@@ -160,12 +167,11 @@ class Session:
         for epoch in range(first, epochs):
             for record in self.stretch(epoch, done):
                 self._account(record)
-                self._save_when_due()
-                self._stop_when_asked()
+                self._between()
             done = 0
             if epoch + 1 == epochs or (epoch + 1) % every == 0:
                 self._judge(epoch)
-                self._stop_when_asked()
+                self._between()
 
     def stretch(self, epoch: int, done: int = 0) -> Iterator[StepRecord]:
         """The steps of an epoch of which `done` are done already, in its leg, with its augmentation and sizes."""
@@ -179,11 +185,35 @@ class Session:
         batches = self.train.epoch(epoch, start=done, policy=policy, size_of=size_of)
         return self.loop.epoch(epoch, batches, min(recipe.batch, len(self.plan.opened.train)))
 
+    def _between(self) -> None:
+        """Between steps, with all files up to date: hear the recorders, save when due, stop where that is wished.
+
+        What any process wishes is done by all; when the state is due the first decides.
+        """
+        news, stop, due = bool(self.recorder.unread), self.stop.asked, self._is_due()
+        if not self.ranks.alone:
+            due = due and self.ranks.is_first
+            news, stop, due = (bool(said) for said in self.ranks.sums([news, stop, due]))
+        if news:
+            self._hear()
+        if stop or due:
+            self._save_state()
+        if stop:
+            raise Stopped
+
     def _stop_when_asked(self) -> None:
-        """Between steps, with all files up to date: save and stop where that is wished."""
         if self.stop.asked:
             self._save_state()
             raise Stopped
+
+    def _hear(self) -> None:
+        """Take in what the recorders of all processes found; the first writes their reports."""
+        own, reports = self.recorder.take_findings(), self.recorder.incidents
+        for rank, (findings, incidents) in enumerate(self.ranks.gather_first((own, reports[-1:] if own else []))):
+            for finding in findings:
+                self.lookout.add(finding)
+            for incident in incidents if rank else ():
+                incident.write(self.run.folder / "recorder")
 
     def _enter(self, leg: Leg) -> None:
         self.loop.enter(leg)
@@ -200,13 +230,13 @@ class Session:
             record.extra["stage"] = self.loop.leg.index
         if self.sizes.changing:
             record.extra["size"] = list(self.plan.detector.size)
-        self.lookout.complete(record)
+        if self.ranks.is_first:
+            self.lookout.complete(record)
         row = record.as_row(self._total())
         self.since_judged.append(row)
         self.run.append_step(row)
-        for finding in self.recorder.take_findings():
-            self.lookout.add(finding)
-        self.lookout.step(row)
+        if self.ranks.is_first:
+            self.lookout.step(row)
         try:
             self.watcher.stepped(record, self.plan)
         except KeyboardInterrupt:
@@ -218,6 +248,8 @@ class Session:
             self.watcher.judging(done, total)
         except KeyboardInterrupt:
             self.stop.ask()
+        if not self.ranks.alone:  # the others would wait in vain: after the judgement all stop together
+            return
         if not self.final:
             self._stop_when_asked()
         elif self.stop.asked:  # the weights are the best, no longer the last, whose state is saved
@@ -229,6 +261,7 @@ class Session:
         The state is saved before best.safetensors is replaced: it says whether these weights are the best.
         """
         begin = time.perf_counter()
+        self.ranks.share(buffer for buffer in self._judged().buffers())  # norms of their own: the first's are judged
         judged, confusion = self.judge.row(self._judged(), self.since_judged)
         self.seconds["eval"] += time.perf_counter() - begin
         row = {"epoch": epoch + 1, "step": self.loop.step, "time": round(self._total(), 2), **judged}
@@ -238,25 +271,28 @@ class Session:
         best = self.best is None or value > self.best["value"]
         if best:
             self.best = {"epoch": epoch + 1, "step": self.loop.step, "metric": metric, "value": value}
-        recipe = self.plan.recipe
-        weights = as_safetensors(self._judged(), self.plan.opened.classes, recipe.options, recipe.fit, self.loop.step)
-        self.run.write_file("weights/last.safetensors", weights)
-        self.run.append_result(row)
-        self.lookout.evaluated(row, confusion)
+        if self.ranks.is_first:
+            recipe, classes = self.plan.recipe, self.plan.opened.classes
+            weights = as_safetensors(self._judged(), classes, recipe.options, recipe.fit, self.loop.step)
+            self.run.write_file("weights/last.safetensors", weights)
+            self.run.append_result(row)
+            self.lookout.evaluated(row, confusion)
         self._save_state()
-        finish_best(self.run, self.best)
-        self.run.update(best=self.best, seconds=self.seconds)
-        self.watcher.evaluated(row, best)
+        if self.ranks.is_first:
+            finish_best(self.run, self.best)
+            self.run.update(best=self.best, seconds=self.seconds)
+            self.watcher.evaluated(row, best)
 
     def _judged(self) -> Detector:
         return self.plan.detector if self.averaged is None else self.averaged.detector
 
-    def _final(self) -> Evaluation:
-        """Judge the best weights by every protocol."""
+    def _final(self) -> Evaluation | None:
+        """Judge the best weights by every protocol; the first process alone has the evaluation."""
         begin = time.perf_counter()
         self.final = True
         best = self.run.weights_dir / "best.safetensors"
-        load_fitting(self._judged(), read_state(best), best.name)
+        self.ranks.first(lambda: str(load_fitting(self._judged(), read_state(best), best.name)))
+        self.ranks.share(tensors_of(self._judged()))
         evaluation = self.judge.final(self._judged(), self.run)
         self.seconds["eval"] += time.perf_counter() - begin
         self.seconds["total"] = self._total()
@@ -264,11 +300,10 @@ class Session:
         self.run.finish("finished")
         return evaluation
 
-    def _save_when_due(self) -> None:
+    def _is_due(self) -> bool:
         asked = self.plan.recipe.saving.seconds
         wait = max(asked, self.saving / SAVING_SHARE) if asked else 0.0
-        if time.perf_counter() - self.saved >= wait:
-            self._save_state()
+        return time.perf_counter() - self.saved >= wait
 
     def _save_state(self) -> None:
         begin = time.perf_counter()
@@ -277,7 +312,8 @@ class Session:
             "loop": self.loop.state(), "best": self.best, "judged": self.judged_at, "seconds": self.seconds,
             "lookout": self.lookout.state(), "recorder": self.recorder.state(),
         }  # fmt: skip
-        save_state(self.run, state, step=self.loop.step, recipe=self.plan.recipe.as_dict())
+        if self.ranks.is_first:
+            save_state(self.run, state, step=self.loop.step, recipe=self.plan.recipe.as_dict())
         self.saved = time.perf_counter()
         self.saving = self.saved - begin
 

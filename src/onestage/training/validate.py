@@ -38,6 +38,12 @@ class Measured:
         self.normaliser += float(loss.normaliser.sum())
         return self.predictor.decoded(raw)
 
+    def add(self, *shares: tuple[Mapping[str, float], float]) -> None:
+        """Take in the sums and normalisers of other processes."""
+        for sums, normaliser in shares:
+            self.sums = {name: self.sums.get(name, 0.0) + sums.get(name, 0.0) for name in {**self.sums, **sums}}
+            self.normaliser += normaliser
+
     def losses(self, weights: Mapping[str, float]) -> dict[str, float]:
         """The weighted parts of the loss over all images answered, normalised as a training batch's are."""
         return {name: weights.get(name, 1.0) * total / max(self.normaliser, 1.0) for name, total in self.sums.items()}
