@@ -38,11 +38,15 @@ BASE = {
     "model": "ssd-lite0", "weights": "none", "size": 64, "epochs": 4, "batch": 4, "precision": "fp32", "device": "cpu",
     "validation.every": 2, "validation.protocols": "[voc10]", "augmentation.policy": "zoom", "saving.seconds": 0,
 }  # fmt: skip
-# What resuming must also get right: the average, worker processes, micro-batches, states far apart, another optimiser.
+# What resuming must also get right: the average, worker processes, micro-batches, stages, sizes, states far apart.
 VARIANTS: dict[str, dict[str, Any]] = {
     "averaged": {"ema": 0.9},
     "workers": {"ema": 0, "workers": 2},
     "accumulated": {"accumulate": 2, "optimiser.name": "sgd", "optimiser.lr": 0.01},
+    "stages and sizes": {
+        "stages": "[{epochs: 1, freeze: [backbone]}, {epochs: 3, optimiser: {name: sgd, lr: 0.01}}]",
+        "multiscale.low": 0.5, "multiscale.high": 1.5, "multiscale.step": 32, "multiscale.every": 3,
+    },
     "sparse states": {"saving.seconds": 1.0, "cache": False, "augmentation.policy": "mosaic"},
 }
 

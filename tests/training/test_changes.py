@@ -92,7 +92,9 @@ def test_an_average_cannot_be_taken_up_later() -> None:
 
 
 def test_a_run_is_not_shortened_below_what_is_done() -> None:
-    assert change(200, epochs=5).notes[0] == "10 epochs become 5: 400 steps become 200, 200 are done"
+    assert change(200, epochs=5).notes[0] == (
+        "the run takes 5 epochs instead of 10: 200 steps instead of 400, of which 200 are done"
+    )
     assert refused(200, epochs=4) == ("epochs: expected at least 5, for 5 epochs are done; got 4",)
     assert refused(201, epochs=5) == ("epochs: expected at least 6, for epoch 6 is begun; got 5",)
     assert refused(201, epochs=None) == ("epochs: expected a number, for the run has one already",)

@@ -225,7 +225,8 @@ class Run:
     @property
     def earlier_recipes(self) -> list[dict[str, Any]]:
         """What ran before a resume changed the recipe: recipe-1.yaml, -2, …; none where nothing was changed."""
-        return [self._read_yaml(path.name) for path in sorted(self.folder.glob("recipe-*.yaml"))]
+        found = sorted(self.folder.glob("recipe-*.yaml"), key=lambda path: (len(path.name), path.name))
+        return [self._read_yaml(path.name) for path in found]
 
     @property
     def asked(self) -> dict[str, Any]:

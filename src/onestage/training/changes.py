@@ -182,7 +182,10 @@ def _refuse_another_past(old: Recipe, new: Recipe, progress: Progress) -> None:
 def _length(old: Recipe, new: Recipe, progress: Progress) -> Iterator[str]:
     if old.epochs != new.epochs:
         steps = [int(recipe.epochs or 0) * progress.steps_per_epoch for recipe in (old, new)]
-        yield f"{old.epochs} epochs become {new.epochs}: {steps[0]} steps become {steps[1]}, {progress.step} are done"
+        yield (
+            f"the run takes {new.epochs} epochs instead of {old.epochs}: {steps[1]} steps instead of {steps[0]}, of which "
+            f"{progress.step} are done"
+        )
 
 
 def _rates(old: Recipe, new: Recipe, progress: Progress) -> Iterator[str]:

@@ -78,7 +78,9 @@ def _resume(run: Run, keys: Mapping[str, Any], watcher: Watcher, ranks: Ranks) -
         ranks.first(lambda: _refuse_other_data(run, plan))
         told = changes(old, plan.recipe, progress)
         place = _place(plan, ranks)
-        reasons = ranks.first(lambda: [*inexact(_before(run), place), *told.reasons] if saved is not None else [])
+        reasons = ranks.first(
+            lambda: [*inexact(_before(run, saved.step), place), *told.reasons] if saved is not None else []
+        )
         ranks.first(lambda: _rewrite(run, plan, saved, told))
         segment = {**place, "exact": not reasons, **({"reasons": reasons} if reasons else {}),
                    **({"changes": told.changed} if told.changed else {})}  # fmt: skip
@@ -152,10 +154,11 @@ def _place(plan: Plan, ranks: Ranks) -> dict[str, Any]:
     return facts(environment(plan.device, str(plan.recipe.precision), {}), ranks.count)
 
 
-def _before(run: Run) -> dict[str, Any]:
-    """Where the steps up to the state were done; segments of earlier versions did not say, but run.json did."""
+def _before(run: Run, step: int) -> dict[str, Any]:
+    """Where `step` was done, {} before the first; segments of earlier versions did not say, but run.json did."""
     info = run.info
-    return {**facts(info.get("environment", {})), **(info.get("segments") or [{}])[-1]}
+    segments = [segment for segment in info.get("segments", []) if segment["from_step"] < step]
+    return {**facts(info.get("environment", {})), **segments[-1]} if segments else {}
 
 
 def _in_words(told: Changes, reasons: Sequence[str]) -> list[str]:
