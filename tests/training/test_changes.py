@@ -8,14 +8,15 @@ import pytest
 
 from onestage.errors import RecipeError
 from onestage.training.changes import ALLOWED, FREE, REFUSED, Changes, Progress, changed_recipe, changes
+from onestage.training.plan import laid_out
 from onestage.training.recipe import Recipe, known_keys
 
 # A complete recipe as a run folder keeps it: 10 epochs of 40 steps.
-OLD = Recipe.model_validate({
+OLD = laid_out(Recipe.model_validate({
     "data": "/data/photos", "size": [320, 320], "classes": ["cat", "dog"], "epochs": 10, "device": "cpu",
     "precision": "fp32", "freeze": [], "validation": {"every": 1}, "loss": {"cls": 1.0, "box": 1.0},
     "schedule": {"warmup": 40, "final": 0.02},
-})  # fmt: skip
+}), 40)  # fmt: skip
 
 
 def at(step: int) -> Progress:
@@ -25,8 +26,7 @@ def at(step: int) -> Progress:
 def change(step: int = 200, **asked: Any) -> Changes:
     keys = {key.replace("__", "."): value for key, value in asked.items()}
     new = changed_recipe(OLD, keys, at(step))
-    schedule = new.schedule.completed(int(new.epochs or 0) * 40)
-    return changes(OLD, new.model_copy(update={"schedule": schedule}), at(step))
+    return changes(OLD, laid_out(new, 40), at(step))
 
 
 def refused(step: int = 200, **asked: Any) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     ("replay ssd-lite0-trees-001 --step 123", "a table, and a page with the images in the run's folder"),
-    ("replay ssd-lite0-trees-001 --step 123 --json | jq '.images[0].file'", "for programs: the heaviest is not always first"),
+    ("replay ssd-lite0-trees-001 --step 123 --json | jq '.images | max_by(.gradient).file'", "for programs"),
 )  # fmt: skip
 AFTER = (
     "The step is done again from the nearest saved state before it, or from the start of the run, and compared with "

@@ -59,8 +59,8 @@ def image_rows(told: Mapping[str, Any], most: int | None = None) -> tuple[list[s
     columns = ["image", *(f"{part} loss" for part in parts), "loss", "truths", "positives", "gradient", "of the step"]
     names = _names(told)
     rows = [
-        [names[image["place"]], *(number(image["parts"][part]) for part in parts), number(image["loss"]), str(image["truths"]),
-         str(image["positives"]), number(image["gradient"]),
+        [names[image["place"]], *(number(image["parts"][part]) for part in parts), number(image["loss"]),
+         str(image["truths"]), str(image["positives"]), number(image["gradient"]),
          "–" if image["share"] is None else f"{image['share']:.1%}"]
         for image in images
     ]  # fmt: skip

@@ -73,14 +73,14 @@ def changed_recipe(old: Recipe, asked: Mapping[str, Any], progress: Progress) ->
     to do instead. A key asked for with the value it has is no change.
     """
     problems, message = _dead(old, asked), "a run that is resumed cannot change"
-    new = old
+    new, following = old, _following(old, asked)
     try:
-        new = old.changed({**_following(old, asked), **asked})
+        new = old.changed({**following, **asked})
     except RecipeError as error:
         problems += error.problems
         message = "the changes cannot be made"
     touched = _compared(old, new)
-    for key in asked if new is old else touched:
+    for key in asked if new is old else [key for key in touched if key not in following]:
         rule = next((name for name in REFUSED if _belongs(key, (name,))), None)
         if rule is not None:
             reason, instead = REFUSED[rule]
@@ -124,10 +124,11 @@ def _dead(old: Recipe, asked: Mapping[str, Any]) -> list[str]:
 def _following(old: Recipe, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Keys that lose their meaning with what is asked, back to automatic."""
     reset: dict[str, Any] = {}
-    if asked.get("schedule.name", old.schedule.name) != old.schedule.name:
-        kept = ("name", "warmup", "start", "rise", "origin")
-        reset |= {f"schedule.{key}": info.get_default(call_default_factory=True)
-                  for key, info in type(old.schedule).model_fields.items() if key not in kept}  # fmt: skip
+    for group, kept in (("schedule", ("name", "warmup", "start", "rise")), ("optimiser", ("name", "lr", "backbone"))):
+        part = getattr(old, group)
+        if asked.get(f"{group}.name", part.name) != part.name:
+            reset |= {f"{group}.{key}": info.get_default(call_default_factory=True)
+                      for key, info in type(part).model_fields.items() if key not in kept}  # fmt: skip
     if asked.get("augmentation.policy", old.augmentation.policy) != old.augmentation.policy:
         reset["augmentation.options"] = {}
     return {key: value for key, value in reset.items() if key not in asked}
@@ -183,8 +184,8 @@ def _length(old: Recipe, new: Recipe, progress: Progress) -> Iterator[str]:
     if old.epochs != new.epochs:
         steps = [int(recipe.epochs or 0) * progress.steps_per_epoch for recipe in (old, new)]
         yield (
-            f"the run takes {new.epochs} epochs instead of {old.epochs}: {steps[1]} steps instead of {steps[0]}, of which "
-            f"{progress.step} are done"
+            f"the run takes {new.epochs} epochs instead of {old.epochs}: {steps[1]} steps instead of {steps[0]}, "
+            f"of which {progress.step} are done"
         )
 
 
