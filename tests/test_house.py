@@ -211,7 +211,7 @@ def test_commands_in_the_pages_have_known_keys() -> None:
     from onestage.cli.words import split_words
     from onestage.training.recipe import known_keys
 
-    taken = {"train": set(known_keys()), "demo": set(known_keys()), "runs": set(), "report": set()}
+    taken = {"train": set(known_keys()), "demo": set(known_keys()), "runs": set(), "report": set(), "replay": set()}
     taken |= {
         name: {key for key, _, _ in module.KEYS}
         for name, module in zip(("compare", "data", "predict", "val"), (compare, data, predict, val), strict=True)
@@ -221,7 +221,7 @@ def test_commands_in_the_pages_have_known_keys() -> None:
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
         for verb, rest in re.findall(r"^onestage (\w+) (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE):
             line = re.sub(
-                r"--(quick|dry-run|json|no-draw|common|details|explain-protocol|(resume|out|gate|page|picture) \S+)",
+                r"--(quick|dry-run|json|no-draw|common|details|explain-protocol|(resume|out|gate|page|picture|step) \S+)",
                 "",
                 rest.partition(" #")[0],
             )

@@ -1,4 +1,4 @@
-"""What the further processes of a run do: train silently beside the first, and tell their own failures in one line."""
+"""What the further processes of a run do: train silently, and tell their failures in one line."""
 
 from __future__ import annotations
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from onestage.training.spans import Span, in_steps, spelled
@@ -183,6 +182,8 @@ class Schedule(BaseModel):
         if self.name == "multi-step":
             return self._fallen(step, steps)
         if self.name == "random":
+            import numpy as np
+
             return float(np.random.default_rng((seed, step)).random() ** (self.power or 1.0))
         if self.name == "sig":
             centre = in_steps(self.centre or 0, steps)
