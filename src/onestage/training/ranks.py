@@ -15,6 +15,8 @@ from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from torch import Tensor, nn
 from torch import distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from onestage.errors import LostRankError, OnestageError, UsageError
 from onestage.training.launch import placed
@@ -67,7 +69,7 @@ class Ranks:
         os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = environment.main_address, str(environment.main_port)
         backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
         with _lost(rank):
-            dist.init_process_group(backend, rank=rank, world_size=count, timeout=PATIENCE)
+            dist.init_process_group(backend, store=_store(rank, count), rank=rank, world_size=count, timeout=PATIENCE)
         return ranks
 
     @property
@@ -224,6 +226,15 @@ def _environment() -> ClusterEnvironment | None:
         return TorchElasticEnvironment()
     os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(place.here))  # srun sets it only where it was asked for
     return SLURMEnvironment(auto_requeue=False)
+
+
+def _store(rank: int, count: int) -> Store:
+    """Where the processes tell each other their addresses, fresh after every restart.
+
+    torchrun keeps one store through all restarts (torch 2.13), in which the addresses of the dead are found.
+    """
+    store, _, _ = next(iter(rendezvous("env://", rank, count, timeout=PATIENCE)))
+    return PrefixStore(f"onestage/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/{count}", store)
 
 
 def _pieces(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:

@@ -13,7 +13,7 @@ import torch
 
 from onestage.data.augment import Policy, augmentation, calm, with_fit
 from onestage.data.loader import Loader
-from onestage.errors import DivergedError, StorageError
+from onestage.errors import DivergedError, LostRankError, StorageError
 from onestage.evaluation import Evaluation
 from onestage.experiments.run import Run
 from onestage.models.detector import Detector
@@ -104,12 +104,18 @@ class Session:
         self.saved = time.perf_counter()
         self.run.begin(self.loop.step, **(segment or {}))
         self.watcher.planned(self.run, self.plan, self.loop.step)
+        with stopping(self.watcher.stopping, 0.0 if self.ranks.alone else PATIENCE) as self.stop:
+            evaluation = self._to_the_end(state is None)
+        if evaluation is not None:
+            self.watcher.finished(self.run, evaluation)
+        return self.run
+
+    def _to_the_end(self, fresh: bool) -> Evaluation | None:
         try:
-            with stopping(self.watcher.stopping, 0.0 if self.ranks.alone else PATIENCE) as self.stop:
-                if state is None:
-                    self._save_state()
-                self._train()
-                evaluation = self._final()
+            if fresh:
+                self._save_state()
+            self._train()
+            return self._final()
         except Stopped:
             self.run.finish("stopped")
             raise KeyboardInterrupt from None
@@ -120,6 +126,10 @@ class Session:
             self._hear()
             self.run.finish("diverged", error.message)
             raise
+        except LostRankError as error:
+            self.stop.deaf = True  # the launcher is about to end this process too: first it must say why
+            _try_to_say(self.run, error)
+            raise
         except StorageError as error:
             _try_to_say(self.run, error)
             raise told_loss(error, self.run, self.loop.step) from error
@@ -129,9 +139,6 @@ class Session:
         finally:
             self.train.close()
             self.judge.close()
-        if evaluation is not None:
-            self.watcher.finished(self.run, evaluation)
-        return self.run
 
     def _take_up(self, state: Mapping[str, Any], counts: bool = True) -> None:
         """Go on from a saved state; after a rollback the recorder keeps its `counts`."""
