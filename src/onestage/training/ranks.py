@@ -36,8 +36,9 @@ class Ranks:
     called by all processes in the same order. Raises LostRankError where another process has gone.
     """
 
-    def __init__(self, rank: int = 0, count: int = 1, *, local: int = 0, machines: int = 1) -> None:
+    def __init__(self, rank: int = 0, count: int = 1, *, local: int = 0, machines: int = 1, own: bool = True) -> None:
         self.rank, self.count, self.local, self.machines = rank, count, local, machines
+        self._own = own
 
     def __repr__(self) -> str:
         return f"Ranks({self.rank}, {self.count})"
@@ -46,10 +47,14 @@ class Ranks:
     def join(cls, device: str = "cpu") -> Ranks:
         """Meet the processes that torchrun or srun started; one process alone where neither did.
 
+        Where torch.distributed has been set up already, by whoever calls this, its processes are taken as they are.
+
         `device` is the kind that will be computed on: tensors there are exchanged by nccl on CUDA, by gloo else.
         Raises UsageError where the launcher's settings do not add up.
         """
         place, environment = placed(), _environment()
+        if dist.is_available() and dist.is_initialized():
+            return cls(dist.get_rank(), dist.get_world_size(), local=0 if place is None else place.local, own=False)
         if place is None or environment is None:
             return cls()
         count, rank, here = place.count, place.rank, place.here
@@ -210,7 +215,7 @@ class Ranks:
         What holds on to the connections is let go first: torch 2.13 otherwise aborts some processes at their end,
         after all work was done (pytorch issue 190489).
         """
-        if not self.alone and dist.is_initialized():
+        if self._own and not self.alone and dist.is_initialized():
             gc.collect()
             dist.destroy_process_group()
             gc.collect()
