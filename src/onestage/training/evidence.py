@@ -48,6 +48,7 @@ class Evidence:
     size: tuple[int, int]
     scale: float | None = None
     update_norm: float | None = None
+    truths: int = 0
     grad_norms: dict[str, float] | None = None
     stage: int = 0
 

@@ -16,10 +16,14 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass
 class Stop:
-    """Whether the run was asked to stop; look at it between steps. `by` is the signal's name, "" without one."""
+    """Whether the run was asked to stop; look at it between steps. `by` is the signal's name, "" without one.
+
+    `deaf` says that SIGTERM is not to be heard any more, even after the block: a failure is being told.
+    """
 
     asked: bool = False
     by: str = ""
+    deaf: bool = False
 
     def ask(self, by: str = "") -> None:
         """Ask for a stop after the present step, without a signal."""
@@ -57,4 +61,6 @@ def stopping(say: Callable[[str], None] | None = None, patience: float = 0.0) ->
         yield stop
     finally:
         for number, handler in before.items():
+            if stop.deaf and number == signal.SIGTERM:
+                handler = signal.SIG_IGN
             signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -15,6 +15,8 @@ from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from torch import Tensor, nn
 from torch import distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from onestage.errors import LostRankError, OnestageError, UsageError
 from onestage.training.launch import placed
@@ -34,8 +36,9 @@ class Ranks:
     called by all processes in the same order. Raises LostRankError where another process has gone.
     """
 
-    def __init__(self, rank: int = 0, count: int = 1, *, local: int = 0, machines: int = 1) -> None:
+    def __init__(self, rank: int = 0, count: int = 1, *, local: int = 0, machines: int = 1, own: bool = True) -> None:
         self.rank, self.count, self.local, self.machines = rank, count, local, machines
+        self._own = own
 
     def __repr__(self) -> str:
         return f"Ranks({self.rank}, {self.count})"
@@ -44,10 +47,14 @@ class Ranks:
     def join(cls, device: str = "cpu") -> Ranks:
         """Meet the processes that torchrun or srun started; one process alone where neither did.
 
+        Where torch.distributed has been set up already, by whoever calls this, its processes are taken as they are.
+
         `device` is the kind that will be computed on: tensors there are exchanged by nccl on CUDA, by gloo else.
         Raises UsageError where the launcher's settings do not add up.
         """
         place, environment = placed(), _environment()
+        if dist.is_available() and dist.is_initialized():
+            return cls(dist.get_rank(), dist.get_world_size(), local=0 if place is None else place.local, own=False)
         if place is None or environment is None:
             return cls()
         count, rank, here = place.count, place.rank, place.here
@@ -67,7 +74,7 @@ class Ranks:
         os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = environment.main_address, str(environment.main_port)
         backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
         with _lost(rank):
-            dist.init_process_group(backend, rank=rank, world_size=count, timeout=PATIENCE)
+            dist.init_process_group(backend, store=_store(rank, count), rank=rank, world_size=count, timeout=PATIENCE)
         return ranks
 
     @property
@@ -208,7 +215,7 @@ class Ranks:
         What holds on to the connections is let go first: torch 2.13 otherwise aborts some processes at their end,
         after all work was done (pytorch issue 190489).
         """
-        if not self.alone and dist.is_initialized():
+        if self._own and not self.alone and dist.is_initialized():
             gc.collect()
             dist.destroy_process_group()
             gc.collect()
@@ -224,6 +231,15 @@ def _environment() -> ClusterEnvironment | None:
         return TorchElasticEnvironment()
     os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(place.here))  # srun sets it only where it was asked for
     return SLURMEnvironment(auto_requeue=False)
+
+
+def _store(rank: int, count: int) -> Store:
+    """Where the processes tell each other their addresses, fresh after every restart.
+
+    torchrun keeps one store through all restarts (torch 2.13), in which the addresses of the dead are found.
+    """
+    store, _, _ = next(iter(rendezvous("env://", rank, count, timeout=PATIENCE)))
+    return PrefixStore(f"onestage/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/{count}", store)
 
 
 def _pieces(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:

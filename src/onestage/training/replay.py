@@ -105,7 +105,7 @@ def replay(run: Run, step: int, progress: Progress | None = None) -> Replayed:
                 hint="replay the step that was reported, or one after the next saved state",
             ) from None
         finally:
-            session.train.close()
+            session.feed.close()
             session.judge.close()
         state = {"loop": session.loop.state(), "recorder": session.recorder.state()}
     return _told(start, record, recorded, session.plan, witness, segment)

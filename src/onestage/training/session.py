@@ -5,36 +5,32 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import Any
 
 import cv2
 import torch
 
-from onestage.data.augment import Policy, augmentation, calm, with_fit
-from onestage.data.loader import Loader
-from onestage.errors import DivergedError, StorageError
+from onestage.errors import DivergedError, LostRankError, StorageError
 from onestage.evaluation import Evaluation
 from onestage.experiments.run import Run
 from onestage.models.detector import Detector
 from onestage.models.weights import as_safetensors, load_fitting, read_state
 from onestage.training.averaging import Averaged
+from onestage.training.feed import Feed
 from onestage.training.interrupts import Stop, stopping
 from onestage.training.judging import Judge
 from onestage.training.lookout import Lookout
 from onestage.training.loop import Loop, RollBack
 from onestage.training.machine import engine
-from onestage.training.multiscale import Sizes
 from onestage.training.plan import Plan
 from onestage.training.ranks import Ranks, tensors_of
 from onestage.training.recorder import Recorder, spikes_for
+from onestage.training.saving import Saver
 from onestage.training.stages import Leg, legs
-from onestage.training.state import finish_best, load_state, save_state, told_loss
+from onestage.training.state import finish_best, load_state, told_loss, try_to_say
 from onestage.training.step_record import StepRecord
 from onestage.training.watcher import Watcher
 
-# Saving states may take this share of the time at most, however often the recipe asks for it (0 seconds: always).
-SAVING_SHARE = 0.01
 # Signals so many seconds after the first are the launcher's, who passes on what the terminal has sent already.
 PATIENCE = 10.0
 
@@ -52,7 +48,7 @@ class Session:
 
     def __init__(self, run: Run, plan: Plan, watcher: Watcher, ranks: Ranks | None = None) -> None:
         self.run, self.plan, self.watcher, self.ranks = run, plan, watcher, ranks or Ranks()
-        recipe, first = plan.recipe, self.ranks.is_first
+        recipe = plan.recipe
         cv2.setNumThreads(1)
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
         self.ranks.share(tensors_of(plan.detector))
@@ -60,26 +56,18 @@ class Session:
         self.lookout = Lookout(run, plan, watcher.found)
         files = {image.id: image.path for image in plan.opened.train.images}
         self.recorder = Recorder(
-            recipe.guard, folder=run.folder / "recorder", run=run.name, file_of=files.get, classes=plan.opened.classes,
-            weights=recipe.loss, precision=str(recipe.precision),
+            recipe.guard, folder=run.folder / "recorder" if self.ranks.is_first else None, run=run.name,
+            file_of=files.get, classes=plan.opened.classes, weights=recipe.loss, precision=str(recipe.precision),
             spikes=spikes_for(recipe, legs(recipe, plan.steps_per_epoch)[0]),
             mixed=recipe.augmentation.policy == "mosaic", rank=self.ranks.rank,
         )  # fmt: skip
-        self.sizes = Sizes.of(recipe, plan.detector.size)
         self.legs = legs(recipe, plan.steps_per_epoch)
         self.loop = Loop(
             engine(plan.device, str(recipe.precision)), plan.detector, weights=recipe.loss,
             accumulate=recipe.accumulate, averaged=self.averaged, observer=self.recorder, ranks=self.ranks,
             norms=recipe.norms,
         )  # fmt: skip
-        self.policy: Policy = with_fit(
-            augmentation(recipe.augmentation.policy, **recipe.augmentation.options), recipe.fit
-        )
-        self.train = Loader(
-            plan.opened.train, plan.detector.size, self.policy, batch=recipe.batch, seed=recipe.seed,
-            drop_last=len(plan.opened.train) >= recipe.batch, workers=recipe.workers, cache=recipe.cache,
-            rank=self.ranks.rank, ranks=self.ranks.count,
-        )  # fmt: skip
+        self.feed = Feed(plan, self.ranks)
         self.judge = Judge(plan, self._judging, self.ranks)
         self.seconds = {"data": 0.0, "train": 0.0, "eval": 0.0, "total": 0.0}
         self.best: dict[str, Any] | None = None
@@ -87,7 +75,7 @@ class Session:
         self.final = False  # trained to the end: the detector holds the best weights, no longer the last
         self.stop = Stop()
         self.since_judged: list[Mapping[str, Any]] = []  # rows of steps.jsonl
-        self.saving = 0.0  # seconds that the last save took
+        self.saver = Saver(run, recipe, self.ranks)
 
     def go(self, state: Mapping[str, Any] | None = None, segment: Mapping[str, Any] | None = None) -> Run:
         """Train to the end and judge; raises what stopped it, with the run's status saying so.
@@ -101,15 +89,21 @@ class Session:
         else:
             self._take_up(state)
         self.start = time.perf_counter() - self.seconds["total"]
-        self.saved = time.perf_counter()
+        self.saver.start()
         self.run.begin(self.loop.step, **(segment or {}))
         self.watcher.planned(self.run, self.plan, self.loop.step)
+        with stopping(self.watcher.stopping, 0.0 if self.ranks.alone else PATIENCE) as self.stop:
+            evaluation = self._to_the_end(state is None)
+        if evaluation is not None:
+            self.watcher.finished(self.run, evaluation)
+        return self.run
+
+    def _to_the_end(self, fresh: bool) -> Evaluation | None:
         try:
-            with stopping(self.watcher.stopping, 0.0 if self.ranks.alone else PATIENCE) as self.stop:
-                if state is None:
-                    self._save_state()
-                self._train()
-                evaluation = self._final()
+            if fresh:
+                self._save_state()
+            self._train()
+            return self._final()
         except Stopped:
             self.run.finish("stopped")
             raise KeyboardInterrupt from None
@@ -120,18 +114,19 @@ class Session:
             self._hear()
             self.run.finish("diverged", error.message)
             raise
+        except LostRankError as error:
+            self.stop.deaf = True  # the launcher is about to end this process too: first it must say why
+            try_to_say(self.run, error)
+            raise
         except StorageError as error:
-            _try_to_say(self.run, error)
+            try_to_say(self.run, error)
             raise told_loss(error, self.run, self.loop.step) from error
         except BaseException as error:
-            _try_to_say(self.run, error)
+            try_to_say(self.run, error)
             raise
         finally:
-            self.train.close()
+            self.feed.close()
             self.judge.close()
-        if evaluation is not None:
-            self.watcher.finished(self.run, evaluation)
-        return self.run
 
     def _take_up(self, state: Mapping[str, Any], counts: bool = True) -> None:
         """Go on from a saved state; after a rollback the recorder keeps its `counts`."""
@@ -175,24 +170,18 @@ class Session:
 
     def stretch(self, epoch: int, done: int = 0) -> Iterator[StepRecord]:
         """The steps of an epoch of which `done` are done already, in its leg, with its augmentation and sizes."""
-        recipe = self.plan.recipe
         leg = next(leg for leg in self.legs if epoch < leg.first_epoch + leg.epochs)
         if leg is not self.loop.leg:
             self._enter(leg)
-        calm_from = round(int(recipe.epochs or 0) * (1 - recipe.augmentation.rest))
-        policy = calm(self.policy) if epoch >= calm_from and recipe.augmentation.rest else self.policy
-        size_of = partial(self._size, epoch * self.plan.steps_per_epoch) if self.sizes.changing else None
-        batches = self.train.epoch(epoch, start=done, policy=policy, size_of=size_of)
-        return self.loop.epoch(epoch, batches, min(recipe.batch, len(self.plan.opened.train)))
+        return self.loop.epoch(epoch, self.feed.epoch(epoch, done), self.feed.images)
 
     def _between(self) -> None:
         """Between steps, with all files up to date: hear the recorders, save when due, stop where that is wished.
 
         What any process wishes is done by all; when the state is due the first decides.
         """
-        news, stop, due = bool(self.recorder.unread), self.stop.asked, self._is_due()
+        news, stop, due = bool(self.recorder.unread), self.stop.asked, self.saver.is_due()
         if not self.ranks.alone:
-            due = due and self.ranks.is_first
             news, stop, due = (bool(said) for said in self.ranks.sums([news, stop, due]))
         if news:
             self._hear()
@@ -219,16 +208,12 @@ class Session:
         self.loop.enter(leg)
         self.lookout.enter(self.plan.detector, self.loop.frozen)
 
-    def _size(self, before: int, number: int) -> tuple[int, int]:
-        """The input size of a batch of an epoch that begins after `before` steps."""
-        return self.sizes.at(before + number)
-
     def _account(self, record: StepRecord) -> None:
         self.seconds["data"] += record.seconds["data"]
         self.seconds["train"] += record.seconds["step"]
         if len(self.legs) > 1:
             record.extra["stage"] = self.loop.leg.index
-        if self.sizes.changing:
+        if self.feed.sizes.changing:
             record.extra["size"] = list(self.plan.detector.size)
         if self.ranks.is_first:
             self.lookout.complete(record)
@@ -300,30 +285,13 @@ class Session:
         self.run.finish("finished")
         return evaluation
 
-    def _is_due(self) -> bool:
-        asked = self.plan.recipe.saving.seconds
-        wait = max(asked, self.saving / SAVING_SHARE) if asked else 0.0
-        return time.perf_counter() - self.saved >= wait
-
     def _save_state(self) -> None:
-        begin = time.perf_counter()
         self.seconds["total"] = self._total()
         state = {
             "loop": self.loop.state(), "best": self.best, "judged": self.judged_at, "seconds": self.seconds,
             "lookout": self.lookout.state(), "recorder": self.recorder.state(),
         }  # fmt: skip
-        if self.ranks.is_first:
-            save_state(self.run, state, step=self.loop.step, recipe=self.plan.recipe.as_dict())
-        self.saved = time.perf_counter()
-        self.saving = self.saved - begin
+        self.saver.save(self.loop.step, state)
 
     def _total(self) -> float:
         return time.perf_counter() - self.start
-
-
-def _try_to_say(run: Run, error: BaseException) -> None:
-    """Mark the run as failed where the disk still takes it; the first error is what the user must see."""
-    try:
-        run.finish("failed", getattr(error, "message", None) or f"{type(error).__name__}: {error}"[:300])
-    except StorageError:
-        error.add_note("run.json could not be updated either")

@@ -170,6 +170,14 @@ def _step_of(weights: Path) -> int | None:
         return None
 
 
+def try_to_say(run: Run, error: BaseException) -> None:
+    """Mark the run as failed where the disk still takes it; the first error is what the user must see."""
+    try:
+        run.finish("failed", getattr(error, "message", None) or f"{type(error).__name__}: {error}"[:300])
+    except StorageError:
+        error.add_note("run.json could not be updated either")
+
+
 class _Hashing:
     """A file that is written to, with a running checksum."""
 

@@ -30,6 +30,7 @@ class Totals:
     normaliser: float
     positives: list[int]
     images: int
+    truths: int
     finite: bool
 
     def raw(self) -> dict[str, float]:
@@ -126,7 +127,7 @@ class Differentiator:
             torch.cat([
                 torch.stack([one.loss.parts[name].sum() for name in names]).double(),
                 one.loss.normaliser.sum().double()[None], one.loss.positives.sum(0).double(),
-                torch.tensor([float(len(one.batch))], dtype=torch.float64, device=one.loss.normaliser.device),
+                _counted(one),
             ])
             for one in passes
         ]  # fmt: skip
@@ -134,12 +135,18 @@ class Differentiator:
         parts = dict(zip(names, summed, strict=False))
         finite = all(value == value and abs(value) != float("inf") for value in summed)
         rest = summed[len(names) :]
-        positives = [int(value) if value == value else 0 for value in rest[1:-1]]
-        return Totals(parts, max(rest[0], 1.0), positives, int(rest[-1]), finite)
+        positives = [int(value) if value == value else 0 for value in rest[1:-2]]
+        return Totals(parts, max(rest[0], 1.0), positives, int(rest[-2]), int(rest[-1]), finite)
 
     def _rescale(self, factor: float) -> None:
         gradients = [p.grad for p in self.detector.parameters() if p.grad is not None]
         torch._foreach_mul_(gradients, factor)
+
+
+def _counted(one: Pass) -> Tensor:
+    """Images and truths of a micro-batch."""
+    truths = sum(len(truth) for truth in one.batch.annotations)
+    return torch.tensor([len(one.batch), truths], dtype=torch.float64, device=one.loss.normaliser.device)
 
 
 def _finite(loss: Loss) -> bool:

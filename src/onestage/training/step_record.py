@@ -53,7 +53,7 @@ def record_of(evidence: Evidence, seconds: dict[str, float], extra: dict[str, An
         evidence.step, evidence.epoch, evidence.loss, evidence.raw, evidence.weighted,
         sum(evidence.positives_per_level), evidence.positives_per_level, evidence.lr,
         math.nan if evidence.grad_norm is None else evidence.grad_norm, evidence.images, seconds,
-        sum(len(truth) for one in evidence.passes for truth in one.batch.annotations), ids, extra,
+        evidence.truths, ids, extra,
     )  # fmt: skip
 
 
