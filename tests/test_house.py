@@ -211,7 +211,8 @@ def test_commands_in_the_pages_have_known_keys() -> None:
     from onestage.cli.words import split_words
     from onestage.training.recipe import known_keys
 
-    taken = {"train": set(known_keys()), "demo": set(known_keys()), "runs": set(), "report": set(), "replay": set()}
+    taken = {"train": set(known_keys()), "demo": set(known_keys())}
+    taken |= {verb: set() for verb in ("runs", "report", "replay")}
     taken |= {
         name: {key for key, _, _ in module.KEYS}
         for name, module in zip(("compare", "data", "predict", "val"), (compare, data, predict, val), strict=True)
