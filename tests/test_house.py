@@ -222,7 +222,8 @@ def test_commands_in_the_pages_have_known_keys() -> None:
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
         for verb, rest in re.findall(r"^onestage (\w+) (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE):
             line = re.sub(
-                r"--(quick|dry-run|json|no-draw|common|details|explain-protocol|(resume|out|gate|page|picture|step) \S+)",
+                r"--(quick|dry-run|json|no-draw|common|details|explain-protocol|"
+                r"(resume|out|gate|page|picture|step) \S+)",
                 "",
                 rest.partition(" #")[0],
             )
