@@ -91,8 +91,8 @@ def near(one: Any, other: Any) -> None:
         assert one == pytest.approx(other, rel=2e-4, abs=2e-5) if isinstance(one, float) else one == other
 
 
-def test_two_processes_write_the_run_of_one(pair: Pair, data: Path, tmp_path: Path) -> None:
-    keys = {**TINY, "data": str(data)}
+def test_two_processes_write_the_run_of_one(pair: Pair, tmp_path: Path) -> None:
+    keys = {**TINY, "data": str(shapes(tmp_path / "data", images=15))}
     assert pair(trained, {**keys, "name": "two"}, tmp_path, seconds=120) == ["Run", "Onlooker"]
     fit({**keys, "name": "one"}, root=tmp_path)
     one, two = Run(tmp_path / "one"), Run(tmp_path / "two")
@@ -107,7 +107,7 @@ def test_two_processes_write_the_run_of_one(pair: Pair, data: Path, tmp_path: Pa
     assert two.info["segments"][0]["devices"] == 2
     assert two.info["status"] == "finished"
     assert two.metrics["n_images"] == one.metrics["n_images"]
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["one", "two"]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["data", "one", "two"]
 
 
 def test_a_stopped_run_goes_on_to_the_bit_and_a_command_finds_what_it_began(
