@@ -18,6 +18,8 @@ from onestage.experiments.run import Run
 from onestage.training import state as states
 from onestage.training.fit import fit, resume
 from onestage.training.loop import Loop
+from onestage.training.recipe import Guard
+from onestage.training.recorder import Recorder
 from onestage.training.state import held_by_us, load_state
 from onestage.training.watcher import Watcher
 
@@ -315,3 +317,11 @@ def test_whatever_has_a_state_goes_on_exactly(data: Path, tmp_path: Path, keys: 
     resume(run)
     assert values(run) == values(left_alone)
     assert same_weights(run, left_alone)
+
+
+def test_a_changed_guard_takes_effect() -> None:
+    before, after = Recorder(Guard(sigmas=8.0)), Recorder(Guard(sigmas=5.0))
+    before.losses.extend([1.0, 2.0])
+    after.restore(before.state())
+    assert after.spikes.sigmas == 5.0
+    assert list(after.losses) == [1.0, 2.0]
