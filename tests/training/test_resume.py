@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,9 @@ from onestage.errors import RecipeError, UsageError
 from onestage.experiments.run import Run
 from onestage.training import state as states
 from onestage.training.fit import fit, resume
+from onestage.training.loop import Loop
+from onestage.training.recipe import Guard
+from onestage.training.recorder import Recorder
 from onestage.training.state import held_by_us, load_state
 from onestage.training.watcher import Watcher
 
@@ -254,3 +259,69 @@ def test_a_stop_while_the_best_is_judged_keeps_the_last_weights(
     longer, other = resume(run, {"epochs": 3}), resume(copied(whole, tmp_path), {"epochs": 3})
     assert values(longer) == values(other)
     assert states.saved_steps(longer) == states.saved_steps(other)
+
+
+def test_a_signal_stops_after_the_step_with_the_state_saved(whole: Run, data: Path, tmp_path: Path) -> None:
+    class Signalled(Watcher):
+        said = ""
+
+        def stepped(self, record: Any, plan: Any) -> None:
+            if record.step == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        def stopping(self, by: str) -> None:
+            self.said = by
+
+    watcher = Signalled()
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        fit({**KEYS, "data": str(data), "name": "cut", "saving.seconds": 60}, root=tmp_path, watcher=watcher)
+    assert watcher.said == "SIGTERM"
+    assert signal.getsignal(signal.SIGTERM) is before
+    run = Run.open("cut", tmp_path)
+    assert (run.info["status"], run.steps[-1]["step"], states.saved_steps(run)[0]) == ("stopped", 3, 3)
+    assert values(resume(run)) == values(whole)
+
+
+def test_what_is_interrupted_within_a_step_saves_nothing_of_it(
+    whole: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def move(loop: Loop, *rest: Any) -> None:
+        original(loop, *rest)
+        if loop.step == 2:
+            raise KeyboardInterrupt  # the second signal: weights have moved, the step is not counted
+
+    original = Loop._move
+    monkeypatch.setattr(Loop, "_move", move)
+    with pytest.raises(KeyboardInterrupt):
+        fit({**KEYS, "data": str(data), "name": "cut"}, root=tmp_path)
+    monkeypatch.undo()
+    run = Run.open("cut", tmp_path)
+    assert (run.info["status"], run.steps[-1]["step"], states.saved_steps(run)[0]) == ("stopped", 2, 2)
+    resume(run)
+    assert values(run) == values(whole)
+    assert same_weights(run, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keys", [
+    {"precision": "bf16"}, {"precision": "fp16"}, {"optimiser.name": "nadam", "ema": 0}, {"optimiser.name": "sgd"},
+    {"stages": [{"epochs": 1, "freeze": ["backbone"]}, {"epochs": 1, "optimiser": {"lr": 1e-4}}]},
+    {"multiscale.low": 0.5, "multiscale.high": 1.5, "multiscale.step": 32, "multiscale.every": 1},
+])  # fmt: skip
+def test_whatever_has_a_state_goes_on_exactly(data: Path, tmp_path: Path, keys: dict[str, Any]) -> None:
+    left_alone = fit({**KEYS, "data": str(data), "name": "alone", **keys}, root=tmp_path)
+    run = cut(data, tmp_path, 1, **keys)
+    with pytest.raises(KeyboardInterrupt):
+        resume(run, watcher=StopAt(3))
+    resume(run)
+    assert values(run) == values(left_alone)
+    assert same_weights(run, left_alone)
+
+
+def test_a_changed_guard_takes_effect() -> None:
+    before, after = Recorder(Guard(sigmas=8.0)), Recorder(Guard(sigmas=5.0))
+    before.losses.extend([1.0, 2.0])
+    after.restore(before.state())
+    assert after.spikes.sigmas == 5.0
+    assert list(after.losses) == [1.0, 2.0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -71,6 +72,7 @@ class Recorder:
         self.mixed, self.rank = mixed, rank
         self.spikes = spikes or Spikes(self.guard.sigmas)
         self.ring = Ring(self.guard.steps)
+        self.losses: deque[float] = deque(maxlen=self.guard.steps)  # of the last steps, where they were finite
         self.incidents: list[Incident] = []
         self.unread: list[Finding] = []
         self.counts = {"skip": 0, "rollback": 0, "reports": 0, "overflows": 0}
@@ -132,11 +134,18 @@ class Recorder:
     def state(self) -> dict[str, Any]:
         """What an exact resume needs, as plain data; the ring itself starts empty."""
         told = [[code, image] for code, image in sorted(self._told, key=str)]
-        return {"counts": dict(self.counts), "spikes": self.spikes.to_dict(), "told": told}
+        return {
+            "counts": dict(self.counts), "spikes": self.spikes.to_dict(), "told": told, "losses": list(self.losses),
+        }  # fmt: skip
 
     def restore(self, state: Mapping[str, Any], counts: bool = True) -> None:
-        """Go on from `state`. After a rollback leave `counts` as they are, or it would never be the last."""
-        self.spikes = Spikes.from_dict(state["spikes"])
+        """Go on from `state`. After a rollback leave `counts` as they are, or it would never be the last.
+
+        What the recipe says holds, should it have changed since: sigmas, the length of the warm-up and of calm.
+        """
+        recipe = {key: getattr(self.spikes, key) for key in ("sigmas", "warmup", "calm_epoch")}
+        self.spikes = Spikes.from_dict({**state["spikes"], **recipe})
+        self.losses = deque(state["losses"], maxlen=self.guard.steps)
         self._told = {(code, image) for code, image in state["told"]}
         if counts:
             self.counts = {**self.counts, **state["counts"]}
@@ -170,10 +179,10 @@ class Recorder:
             "positives": sum(evidence.positives_per_level), "images": evidence.images, "lr": evidence.lr,
             "size": list(evidence.size), "stage": evidence.stage,
         }  # fmt: skip
-        found = self.spikes.look(row)
+        found, before = self.spikes.look(row), list(self.losses)
+        self.losses.append(evidence.loss)
         if found or evidence.loss <= SURGE:
             return found
-        before = [one.loss for one in self.ring.entries if one.step < evidence.step and math.isfinite(one.loss)]
         usual = statistics.median(before) if before else math.inf
         stays = bool(before) and before[-1] > SURGE * usual  # told of when it came
         return [Spike("loss", evidence.loss, usual, math.inf)] if evidence.loss > SURGE * usual and not stays else []
