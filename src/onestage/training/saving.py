@@ -1,4 +1,4 @@
-"""When the state of a run is saved: as often as the recipe asks, but not so often that saving takes its time."""
+"""When the state of a run is saved: as often as the recipe asks, within a share of the time."""
 
 from __future__ import annotations
 
