@@ -45,7 +45,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "accumulated": {"accumulate": 2, "optimiser.name": "sgd", "optimiser.lr": 0.01},
     "stages and sizes": {
         "stages": "[{epochs: 1, freeze: [backbone]}, {epochs: 3, optimiser: {name: sgd, lr: 0.01}}]",
-        "multiscale.low": 0.5, "multiscale.high": 1.5, "multiscale.step": 32, "multiscale.every": 3,
+        "multiscale.low": 0.5,
+        "multiscale.high": 1.5,
+        "multiscale.step": 32,
+        "multiscale.every": 3,
     },
     "sparse states": {"saving.seconds": 1.0, "cache": False, "augmentation.policy": "mosaic"},
 }
