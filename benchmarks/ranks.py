@@ -23,15 +23,15 @@ from typing import Any
 
 import numpy as np
 import torch
-
-from onestage.models import build
-from onestage.records import Annotations, Batch, ImageTransform
 from onestage.training.averaging import Averaged
-from onestage.training.loop import Loop
 from onestage.training.machine import engine
 from onestage.training.ranks import joined
 from onestage.training.schedule import Optimiser, Schedule
 from onestage.training.stages import Leg
+
+from onestage.models import build
+from onestage.records import Annotations, Batch, ImageTransform
+from onestage.training.loop import Loop
 
 CASES: dict[str, dict[str, Any]] = {
     "ssd300, no norms": {"model": "ssd300", "size": 300, "batch": 4},

@@ -22,12 +22,12 @@ from torch import nn
 from onestage.models import build
 from onestage.models.detector import Loss, Raw
 from onestage.records import Annotations, Batch, ImageTransform
-from onestage.training.evidence import Evidence, Pass
-from onestage.training.loop import Loop
-from onestage.training.machine import engine
+from onestage.training.devices.machine import engine
+from onestage.training.loop.evidence import Evidence, Pass
+from onestage.training.loop.loop import Loop
+from onestage.training.recipe.schedule import Optimiser, Schedule
+from onestage.training.recipe.stages import Leg
 from onestage.training.recorder import Recorder
-from onestage.training.schedule import Optimiser, Schedule
-from onestage.training.stages import Leg
 
 TARGET = 0.02
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from onestage.models import build
 from onestage.models.detector import Detector, Truth
-from onestage.training.machine import M_MMAP_MAX, M_TRIM_THRESHOLD, keep_freed_memory
+from onestage.training.devices.machine import M_MMAP_MAX, M_TRIM_THRESHOLD, keep_freed_memory
 
 CLASSES = 20
 TARGET = 2.4

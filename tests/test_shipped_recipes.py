@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from onestage.data.samples import SAMPLES
-from onestage.training.keys import flat, read_recipe
 from onestage.training.plan import ask
 from onestage.training.recipe import known_keys
+from onestage.training.recipe.keys import flat, read_recipe
 
 FOLDER = Path(__file__).resolve().parents[1] / "recipes"
 RECIPES = sorted(FOLDER.glob("*.yaml"))

@@ -23,13 +23,13 @@ from onestage.models.detector import Detector as Network
 from onestage.models.inference import TorchPredictor
 from onestage.models.weights import as_safetensors, load_detector, read_card, start_from
 from onestage.report.batch_sheet import write_batch_sheet
+from onestage.training.devices.machine import choose_device
 from onestage.training.dry_run import DryRun, dry_run
 from onestage.training.fit import fit
-from onestage.training.judge import judge
-from onestage.training.keys import flat
-from onestage.training.machine import choose_device
+from onestage.training.judging.dataset import judge
 from onestage.training.plan import ask, open_data
 from onestage.training.recipe import Recipe
+from onestage.training.recipe.keys import flat
 from onestage.training.watcher import Watcher
 
 Images = str | Path | Pixels | Sequence[str | Path | Pixels]

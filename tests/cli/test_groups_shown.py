@@ -8,10 +8,10 @@ from typing import Any
 
 from onestage.cli.groups import show_foresight, show_groups
 from onestage.cli.terminal import Reader, Terminal
-from onestage.training.foresight import foresee
-from onestage.training.groups import GroupRow
+from onestage.training.loop.groups import GroupRow
 from onestage.training.recipe import build
-from onestage.training.stages import legs
+from onestage.training.recipe.foresight import foresee
+from onestage.training.recipe.stages import legs
 
 ROWS = [
     GroupRow("heads", 20, 32_640, True, 1e-3, 0.05, "-"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from onestage.cli.pace import Pace, clock
-from onestage.training.step_record import StepRecord
+from onestage.training.loop.step_record import StepRecord
 
 
 def step(number: int, seconds: float, waited: float = 0.0, images: int = 8) -> StepRecord:

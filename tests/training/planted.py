@@ -15,7 +15,7 @@ from torch import nn
 from onestage.models import build
 from onestage.models.detector import Assignment, Detector, Loss, Raw, Truth
 from onestage.records import Annotations, Batch, ImageTransform
-from onestage.training.evidence import Evidence, Pass
+from onestage.training.loop.evidence import Evidence, Pass
 from onestage.training.recorder import Recorder
 
 SIZE = 64

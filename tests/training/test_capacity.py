@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from onestage.training.capacity import PeakSince, free_disk, machine_memory, resident
+from onestage.training.devices.capacity import PeakSince, free_disk, machine_memory, resident
 
 GB = 10**9
 

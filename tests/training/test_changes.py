@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from onestage.errors import RecipeError
-from onestage.training.changes import ALLOWED, FREE, REFUSED, Changes, Progress, changed_recipe, changes
 from onestage.training.plan import laid_out
 from onestage.training.recipe import Recipe, known_keys
+from onestage.training.saving.changes import ALLOWED, FREE, REFUSED, Changes, Progress, changed_recipe, changes
 
 # A complete recipe as a run folder keeps it: 10 epochs of 40 steps.
 OLD = laid_out(Recipe.model_validate({

@@ -12,17 +12,17 @@ import pytest
 import torch
 
 from onestage.records import Batch
-from onestage.training import estimate as estimating
-from onestage.training import shortages
-from onestage.training.capacity import Memory, memory_for
+from onestage.training.cost import estimate as estimating
+from onestage.training.cost import shortages
+from onestage.training.cost.estimate import estimate
+from onestage.training.cost.footprint import areas, cached, in_bytes
+from onestage.training.cost.trial import Trial, try_leg
+from onestage.training.devices.capacity import Memory, memory_for
 from onestage.training.dry_run import DryRun, dry_run
-from onestage.training.estimate import estimate
 from onestage.training.first_batch import first_batch, training_loader
 from onestage.training.fit import fit
-from onestage.training.footprint import areas, cached, in_bytes
-from onestage.training.loop import Loop
+from onestage.training.loop.loop import Loop
 from onestage.training.plan import Plan, ask, make_plan
-from onestage.training.trial import Trial, try_leg
 
 TINY: dict[str, Any] = {
     "size": 64, "weights": "none", "epochs": 3, "batch": 4, "precision": "fp32", "device": "cpu", "validation.every": 2,

@@ -20,9 +20,9 @@ from onestage.models.detector import Loss, Raw
 from onestage.models.lite import SSDLite0
 from onestage.records import Metrics
 from onestage.training.fit import fit, resume
+from onestage.training.loop.step_record import StepRecord
 from onestage.training.plan import open_data
 from onestage.training.recipe import Recipe
-from onestage.training.step_record import StepRecord
 from onestage.training.watcher import Watcher
 
 TINY = {

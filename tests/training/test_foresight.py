@@ -11,10 +11,10 @@ from test_stages import ADAM
 
 from onestage import models
 from onestage.records import Finding
-from onestage.training.foresight import foresee
-from onestage.training.keys import read_recipe
 from onestage.training.plan import ask, automatic_epochs, make_plan, steps_per_epoch
 from onestage.training.recipe import build
+from onestage.training.recipe.foresight import foresee
+from onestage.training.recipe.keys import read_recipe
 
 RECIPES = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("*.yaml"))
 IMAGES = {"VOC0712": 16_551, "trees": 200}

@@ -8,13 +8,13 @@ import torch
 from onestage import models
 from onestage.errors import RecipeError
 from onestage.models.detector import Detector
-from onestage.training.freezing import batch_norms, freeze, parameters_of, problems_with, set_training
-from onestage.training.groups import groups_table
 from onestage.training.lookout import Still
-from onestage.training.optimiser import build_optimiser
+from onestage.training.loop.freezing import batch_norms, freeze, parameters_of, problems_with, set_training
+from onestage.training.loop.groups import groups_table
+from onestage.training.loop.optimiser import build_optimiser
 from onestage.training.recipe import build
-from onestage.training.schedule import Optimiser
-from onestage.training.stages import legs
+from onestage.training.recipe.schedule import Optimiser
+from onestage.training.recipe.stages import legs
 
 
 def light() -> Detector:

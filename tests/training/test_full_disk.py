@@ -14,7 +14,7 @@ from types import ModuleType
 import pytest
 
 from onestage.experiments.run import Run
-from onestage.training.state import load_state, saved_steps
+from onestage.training.saving.state import load_state, saved_steps
 
 # 200 steps of a few hundredths of a second.
 KEYS = {"epochs": 50, "freeze": "[backbone]", "ema": 0, "validation.every": 25, "optimiser.lr": 0.003}

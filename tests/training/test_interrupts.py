@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from onestage.training.interrupts import Stop, stopping
+from onestage.training.saving.interrupts import Stop, stopping
 
 
 @pytest.fixture(autouse=True)

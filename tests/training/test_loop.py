@@ -14,13 +14,13 @@ from onestage import models
 from onestage.errors import DivergedError
 from onestage.models.detector import Detector
 from onestage.records import Annotations, Batch, ImageTransform
-from onestage.training.averaging import Averaged
-from onestage.training.evidence import Action, Evidence
-from onestage.training.loop import Loop, RollBack
-from onestage.training.machine import engine
-from onestage.training.schedule import Optimiser, Schedule
-from onestage.training.stages import Leg
-from onestage.training.step import cut
+from onestage.training.devices.machine import engine
+from onestage.training.loop.averaging import Averaged
+from onestage.training.loop.evidence import Action, Evidence
+from onestage.training.loop.loop import Loop, RollBack
+from onestage.training.loop.step import cut
+from onestage.training.recipe.schedule import Optimiser, Schedule
+from onestage.training.recipe.stages import Leg
 
 
 def batch(images: int, size: int = 64, seed: int = 0, empty: int = 1) -> Batch:

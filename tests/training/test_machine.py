@@ -9,7 +9,7 @@ import torch
 
 from onestage import models
 from onestage.errors import UsageError
-from onestage.training import machine
+from onestage.training.devices import machine
 
 
 def test_devices_that_are_not_there_are_refused() -> None:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from two_processes import Pair
 
 from onestage import models
-from onestage.training.norms import SynchronisedNorm, norms_of, separate, synchronise
-from onestage.training.ranks import Ranks
+from onestage.training.devices.ranks import Ranks
+from onestage.training.loop.norms import SynchronisedNorm, norms_of, separate, synchronise
 
 
 def _net(kind: torch.dtype, momentum: float | None, affine: bool) -> nn.Sequential:

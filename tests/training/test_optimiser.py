@@ -10,9 +10,9 @@ import torch
 from onestage import models
 from onestage.errors import RecipeError
 from onestage.models.detector import Detector
-from onestage.training.freezing import freeze, set_training
-from onestage.training.optimiser import build_optimiser, parameter_groups, set_learning_rates
-from onestage.training.schedule import Optimiser
+from onestage.training.loop.freezing import freeze, set_training
+from onestage.training.loop.optimiser import build_optimiser, parameter_groups, set_learning_rates
+from onestage.training.recipe.schedule import Optimiser
 
 
 def light() -> Detector:

@@ -13,7 +13,7 @@ import torch
 from planted import GOOD, SIZE, PerPositive, Rooted, RootedBody, Unbounded, Unclamped, batch, bench, good, lite
 
 from onestage.models import MODELS
-from onestage.training.norms import synchronise
+from onestage.training.loop.norms import synchronise
 from onestage.training.recipe import Guard
 from onestage.training.recorder.culprit import Cause
 from onestage.training.recorder.recorder import gravest, spikes_for
@@ -370,7 +370,7 @@ def test_several_processes_follow_the_gravest_and_write_their_own_reports(tmp_pa
 
 def test_the_watch_on_spikes_knows_the_run():
     from onestage.training.recipe import build
-    from onestage.training.stages import legs
+    from onestage.training.recipe.stages import legs
 
     recipe = build({"data": "x", "epochs": 20, "schedule.warmup": 30, "guard.sigmas": 6, "augmentation.rest": 0.25})
     spikes = spikes_for(recipe, legs(recipe, 10)[0])

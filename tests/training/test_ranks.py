@@ -11,8 +11,8 @@ from torch import distributed
 from two_processes import Pair, launcher
 
 from onestage.errors import DataError, LostRankError, UsageError
-from onestage.training.launch import Place, jobs, placed, same_job
-from onestage.training.ranks import PIECE, Ranks, _pieces
+from onestage.training.devices.launch import Place, jobs, placed, same_job
+from onestage.training.devices.ranks import PIECE, Ranks, _pieces
 
 
 @pytest.fixture

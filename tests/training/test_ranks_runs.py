@@ -23,12 +23,12 @@ from onestage.experiments.onlooker import Onlooker
 from onestage.experiments.run import Run
 from onestage.records import Detections
 from onestage.training import plan as planning
+from onestage.training.devices.ranks import Ranks
 from onestage.training.fit import fit, resume
-from onestage.training.judging import gathered
-from onestage.training.loop import StepRecord
+from onestage.training.judging.judge import gathered
+from onestage.training.loop.loop import StepRecord
 from onestage.training.plan import Plan
-from onestage.training.ranks import Ranks
-from onestage.training.restarts import begun_by
+from onestage.training.saving.restarts import begun_by
 from onestage.training.watcher import Watcher
 
 TINY = {

@@ -14,10 +14,10 @@ from two_processes import Pair
 from onestage.errors import DivergedError
 from onestage.models.detector import Loss
 from onestage.records import Batch
-from onestage.training.averaging import Averaged
-from onestage.training.evidence import Action
-from onestage.training.loop import Loop
-from onestage.training.ranks import Ranks
+from onestage.training.devices.ranks import Ranks
+from onestage.training.loop.averaging import Averaged
+from onestage.training.loop.evidence import Action
+from onestage.training.loop.loop import Loop
 
 
 def share(whole: Batch, rank: int, count: int = 2) -> Batch:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onestage.errors import ModelError, RecipeError
-from onestage.training.keys import flat, parse_assignments, read_recipe
 from onestage.training.plan import ask, automatic_epochs
 from onestage.training.recipe import Recipe, build, describe_keys, known_keys
+from onestage.training.recipe.keys import flat, parse_assignments, read_recipe
 
 
 def problems(keys: dict[str, object]) -> str:

@@ -9,12 +9,12 @@ import torch
 from planted import CLASSES, GOOD, Rooted, Unclamped, batch, good, lite
 
 from onestage.errors import DivergedError
-from onestage.training.loop import Loop, RollBack
-from onestage.training.machine import engine
+from onestage.training.devices.machine import engine
+from onestage.training.loop.loop import Loop, RollBack
 from onestage.training.recipe import Guard
+from onestage.training.recipe.schedule import Optimiser, Schedule
+from onestage.training.recipe.stages import Leg
 from onestage.training.recorder import Recorder
-from onestage.training.schedule import Optimiser, Schedule
-from onestage.training.stages import Leg
 
 ZERO = (20.0, 10.0, 20.0, 40.0)
 

@@ -15,12 +15,12 @@ from test_fit import TINY, StopAt, same_weights, shapes, values
 
 from onestage.errors import RecipeError, UsageError
 from onestage.experiments.run import Run
-from onestage.training import state as states
 from onestage.training.fit import fit, resume
-from onestage.training.loop import Loop
+from onestage.training.loop.loop import Loop
 from onestage.training.recipe import Guard
 from onestage.training.recorder import Recorder
-from onestage.training.state import held_by_us, load_state
+from onestage.training.saving import state as states
+from onestage.training.saving.state import held_by_us, load_state
 from onestage.training.watcher import Watcher
 
 KEYS: Mapping[str, Any] = {**TINY, "validation.every": 2, "validation.protocols": ["voc10"], "saving.seconds": 0}

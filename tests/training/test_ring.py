@@ -14,7 +14,7 @@ from planted import GOOD, SIZE, Unclamped, batch, bench, good
 
 from onestage.models.detector import Loss, Raw
 from onestage.records import Annotations, Batch, ImageTransform
-from onestage.training.evidence import Evidence, Pass
+from onestage.training.loop.evidence import Evidence, Pass
 from onestage.training.recorder.batch_checks import OUTSIZE, check_batch
 from onestage.training.recorder.ring import BoxTable, Ring, resident
 

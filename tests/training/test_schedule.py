@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
-from onestage.training.schedule import DARKNET, SCHEDULE_KEYS, Optimiser, Schedule
+from onestage.training.recipe.schedule import DARKNET, SCHEDULE_KEYS, Optimiser, Schedule
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "darknet" / "rates.json"
 

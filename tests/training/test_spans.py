@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onestage.training.spans import as_written, in_steps, spelled
+from onestage.training.recipe.spans import as_written, in_steps, spelled
 
 
 @pytest.mark.parametrize(

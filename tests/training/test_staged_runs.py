@@ -14,7 +14,7 @@ from onestage.experiments.run import Run
 from onestage.training.fit import fit
 from onestage.training.plan import ask, make_plan
 from onestage.training.recipe import Recipe
-from onestage.training.stages import legs
+from onestage.training.recipe.stages import legs
 
 STAGES: list[dict[str, Any]] = [
     {"name": "heads", "epochs": 2, "freeze": ["all-but-heads"], "optimiser": {"name": "sgd", "lr": 0.01},

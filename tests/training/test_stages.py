@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onestage.errors import RecipeError
-from onestage.training.keys import flat, parse_assignments, read_recipe
 from onestage.training.plan import laid_out
 from onestage.training.recipe import Recipe, build
-from onestage.training.schedule import SCHEDULE_KEYS
-from onestage.training.stages import Stage, legs
+from onestage.training.recipe.keys import flat, parse_assignments, read_recipe
+from onestage.training.recipe.schedule import SCHEDULE_KEYS
+from onestage.training.recipe.stages import Stage, legs
 
 # Diary 004, an ablation of freezing: 20 epochs of the heads with Adam 1e-3, then 20 of everything, a new Adam 1e-5.
 TWO: list[dict[str, Any]] = [

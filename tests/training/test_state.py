@@ -17,8 +17,8 @@ import torch
 
 from onestage.errors import ModelError, RecipeError, StorageError, UsageError
 from onestage.experiments.run import Run
-from onestage.training import state as states
-from onestage.training.state import (
+from onestage.training.saving import state as states
+from onestage.training.saving.state import (
     held_by_us,
     load_state,
     refuse_edited_recipe,

@@ -96,7 +96,7 @@ def _serve(pipe: Any, environment: dict[str, str]) -> None:
     os.environ |= environment
     import torch
 
-    from onestage.training.ranks import Ranks
+    from onestage.training.devices.ranks import Ranks
 
     torch.set_num_threads(1)
     ranks = Ranks.join()

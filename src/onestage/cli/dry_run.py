@@ -11,9 +11,9 @@ from onestage.errors import UsageError
 
 if TYPE_CHECKING:
     from onestage.records import Finding
-    from onestage.training.estimate import Estimate
+    from onestage.training.cost.estimate import Estimate
+    from onestage.training.cost.footprint import Share
     from onestage.training.first_batch import FirstBatch
-    from onestage.training.footprint import Share
     from onestage.training.plan import Plan
 
 # The picture's name where none is given, and the word for no picture.
@@ -59,7 +59,7 @@ def show_plan(terminal: Terminal, keys: Mapping[str, Any], picture: str | None) 
 
 
 def _refuse_many_processes() -> None:
-    from onestage.training.launch import placed
+    from onestage.training.devices.launch import placed
 
     place = placed()
     if place is not None and place.count > 1:
@@ -86,7 +86,7 @@ def _introduce(terminal: Terminal, plan: Plan) -> None:
 def show_estimate(terminal: Terminal, found: Estimate) -> None:
     """Three small tables: time, memory and disk, each by its parts and in all."""
     from onestage.cli.pace import clock
-    from onestage.training.footprint import in_bytes
+    from onestage.training.cost.footprint import in_bytes
 
     low, high = found.seconds_range
     rows = [(s.name, _seconds(s.each), _count(s), _seconds(s.total)) for s in found.time if s.total]

@@ -20,9 +20,9 @@ def follow(words: Sequence[str] | None, resume: str | None, rank: int) -> None:
     from onestage.cli.words import split_words
     from onestage.experiments.onlooker import Onlooker
     from onestage.experiments.run import Run
+    from onestage.training.devices.ranks import told_elsewhere
     from onestage.training.fit import fit
     from onestage.training.fit import resume as go_on
-    from onestage.training.ranks import told_elsewhere
 
     try:
         if resume is None:

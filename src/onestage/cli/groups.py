@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 
 from onestage.cli.terminal import Terminal
 from onestage.records import Finding
-from onestage.training.groups import GroupRow
+from onestage.training.loop.groups import GroupRow
 from onestage.training.plan import Plan
-from onestage.training.spans import in_steps
-from onestage.training.stages import Leg
+from onestage.training.recipe.spans import in_steps
+from onestage.training.recipe.stages import Leg
 
 COLUMNS = ("group", "norms", "tensors", "parameters", "lr", "decay")
 

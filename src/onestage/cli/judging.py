@@ -75,7 +75,7 @@ def _judge_weights(terminal: Terminal, path: Path, given: Mapping[str, Any], own
     protocols = _protocols(keys)
     with terminal.waiting("loading torch"):
         from onestage.models.weights import load_detector, read_card
-        from onestage.training.judge import judge as judge_detector
+        from onestage.training.judging.dataset import judge as judge_detector
     named = listed(given.get("classes"))
     detector, classes = load_detector(path, given.get("model"), named or ())
     keys.setdefault("fit", read_card(path).get("fit", "squash") if given.get("model") is None else "squash")

@@ -7,7 +7,7 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from onestage.training.step_record import StepRecord
+    from onestage.training.loop.step_record import StepRecord
 
 WINDOW = 50
 # Judging an image costs about this share of a training step's time for it, until an evaluation was timed.

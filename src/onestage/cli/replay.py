@@ -44,6 +44,7 @@ def replay(run: RunName, step: Step, as_json: Json = False) -> None:
     with terminal.waiting("loading torch"):
         from onestage.report.replayed import write_replay
         from onestage.training import replay as replaying
+
     with _bar(terminal, step) as progress:
         done = replaying.replay(opened, step, progress)
     folder = opened.folder / "recorder" / f"replay-{step:06d}"

@@ -61,7 +61,7 @@ def train(
     """Train a detector and judge it: a recipe in, a run folder with weights, scores and report.html out."""
     from onestage.cli.following import follow
     from onestage.cli.terminal import Terminal
-    from onestage.training.launch import placed
+    from onestage.training.devices.launch import placed
 
     terminal = Terminal(as_json)
     _fit_together(resume, dry_run, picture)
@@ -98,7 +98,7 @@ def _fit_together(resume: str | None, dry_run: bool, picture: str | None) -> Non
 def recipe_keys(words: Sequence[str] | None) -> dict[str, Any]:
     """The recipe that a command line names: a file's keys, then those of the line."""
     from onestage.cli.words import at_most, split_words
-    from onestage.training.keys import read_recipe
+    from onestage.training.recipe.keys import read_recipe
 
     places, keys = split_words(words)
     at_most("train", places, 1, "recipe file")
@@ -185,7 +185,7 @@ def _stoppable(watcher: Any) -> Iterator[None]:
     except KeyboardInterrupt:
         if watcher.run is None:
             raise KeyboardInterrupt("stopped before the first step; nothing was saved") from None
-        from onestage.training.state import saved_steps
+        from onestage.training.saving.state import saved_steps
 
         saved = max(saved_steps(watcher.run), default=0)
         kept = "the state is saved" if saved == watcher.step else f"the state after step {saved} is saved"

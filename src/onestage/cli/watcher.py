@@ -20,8 +20,8 @@ from onestage.evaluation import Evaluation
 from onestage.experiments.curves import line
 from onestage.experiments.run import Run
 from onestage.records import Finding
+from onestage.training.loop.step_record import StepRecord
 from onestage.training.plan import Plan
-from onestage.training.step_record import StepRecord
 from onestage.training.watcher import Watcher
 
 # A plain line is written after so many steps, or so many seconds, whichever comes first.

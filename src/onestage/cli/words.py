@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from onestage.errors import UsageError, did_you_mean
-from onestage.training.keys import parse_assignments
+from onestage.training.recipe.keys import parse_assignments
 
 
 def split_words(words: Sequence[str] | None) -> tuple[list[str], dict[str, Any]]:

@@ -13,9 +13,9 @@ from onestage.errors import RecipeError, UsageError, did_you_mean
 from onestage.evaluation import PROTOCOLS, lay_out, protocols_named
 from onestage.models.detector import Detector
 from onestage.training import multiscale
-from onestage.training.freezing import frozen_ids, problems_with
+from onestage.training.loop.freezing import frozen_ids, problems_with
 from onestage.training.recipe import Recipe
-from onestage.training.schedule import Optimiser
+from onestage.training.recipe.schedule import Optimiser
 
 
 def refuse_impossible(recipe: Recipe, detector: Detector, images: int, val: Dataset, ranks: int = 1) -> None:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from onestage.models.detector import Detector, Raw
 from onestage.records import ImageId
-from onestage.training.evidence import Evidence, Pass
-from onestage.training.step import Keepsake
+from onestage.training.loop.evidence import Evidence, Pass
+from onestage.training.loop.step import Keepsake
 
 # So many priors with the largest loss are listed.
 TOP = 10

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from onestage.records import Finding
-from onestage.training.estimate import Estimate, estimate
+from onestage.training.cost.estimate import Estimate, estimate
 from onestage.training.first_batch import FirstBatch, first_batch
 from onestage.training.plan import Plan, ask, make_plan
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from onestage.data.augment import Policy, augmentation, calm, with_fit
 from onestage.data.loader import Loader
 from onestage.records import Batch
+from onestage.training.devices.ranks import Ranks
 from onestage.training.multiscale import Sizes
 from onestage.training.plan import Plan
-from onestage.training.ranks import Ranks
 
 
 class Feed:

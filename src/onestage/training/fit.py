@@ -12,15 +12,15 @@ from onestage.experiments.onlooker import Onlooker
 from onestage.experiments.run import Run
 from onestage.experiments.segments import facts, inexact
 from onestage.experiments.truth import write_truth
-from onestage.training.changes import Changes, Progress, changed_recipe, changes
-from onestage.training.launch import jobs
-from onestage.training.machine import choose_device, environment
+from onestage.training.devices.launch import jobs
+from onestage.training.devices.machine import choose_device, environment
+from onestage.training.devices.ranks import Ranks, joined
 from onestage.training.plan import Plan, ask, plan_together, steps_per_epoch
-from onestage.training.ranks import Ranks, joined
 from onestage.training.recipe import Recipe
-from onestage.training.restarts import begun_by
+from onestage.training.saving.changes import Changes, Progress, changed_recipe, changes
+from onestage.training.saving.restarts import begun_by
+from onestage.training.saving.state import Saved, held_by_us, load_state, refuse_edited_recipe, tidy
 from onestage.training.session import Session
-from onestage.training.state import Saved, held_by_us, load_state, refuse_edited_recipe, tidy
 from onestage.training.watcher import Watcher
 
 
@@ -53,8 +53,8 @@ def fit(
 def resume(run: Run, keys: Mapping[str, Any] | None = None, *, watcher: Watcher | None = None) -> Run:
     """Go on with a run that was stopped, from its last saved state to the end its recipe names.
 
-    The flat dotted `keys` change its recipe from here on; what may change is told in `training.changes`. A finished run
-    without changes is left as it is. A run that was killed before its first state begins again.
+    The flat dotted `keys` change its recipe from here on; what may change is told in `training.saving.changes`. A
+    finished run without changes is left as it is. A run that was killed before its first state begins again.
 
     Raises UsageError where another process trains the run, RecipeError for changes that cannot be, DataError for data
     that is not what it was, ModelError for states that cannot be read; nothing is changed then.

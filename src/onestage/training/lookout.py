@@ -14,9 +14,9 @@ from onestage.experiments.curves import Facts, Watch
 from onestage.experiments.run import Run
 from onestage.models.detector import Detector, Truth
 from onestage.records import Annotations, Finding
-from onestage.training.loop import DETAILS
+from onestage.training.loop.loop import DETAILS
+from onestage.training.loop.step_record import StepRecord
 from onestage.training.plan import Plan
-from onestage.training.step_record import StepRecord
 
 # Every so many steps the frozen weights are compared with what they were.
 STILL = 100

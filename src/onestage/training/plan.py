@@ -19,12 +19,12 @@ from onestage.models.detector import Detector
 from onestage.models.weights import Report, quicken_norms, start_from
 from onestage.records import Finding
 from onestage.training.checks import refuse_impossible
-from onestage.training.foresight import foresee
-from onestage.training.groups import GroupRow, groups_table
-from onestage.training.machine import choose_device, choose_precision, keep_freed_memory
-from onestage.training.ranks import Ranks
+from onestage.training.devices.machine import choose_device, choose_precision, keep_freed_memory
+from onestage.training.devices.ranks import Ranks
+from onestage.training.loop.groups import GroupRow, groups_table
 from onestage.training.recipe import Recipe, build
-from onestage.training.stages import Leg, legs
+from onestage.training.recipe.foresight import foresee
+from onestage.training.recipe.stages import Leg, legs
 
 # Images a run sees in all when epochs are automatic: enough for the light models to settle on a set of hundreds, in
 # minutes on two cores. Large sets get at least MIN_EPOCHS.

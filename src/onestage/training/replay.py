@@ -16,14 +16,14 @@ from onestage.experiments.segments import facts, inexact
 from onestage.models.detector import Detector
 from onestage.records import Batch, ImageId
 from onestage.training.contributions import Contributions, contributions
-from onestage.training.evidence import Action, Evidence
-from onestage.training.loop import RollBack
-from onestage.training.machine import choose_device, environment
+from onestage.training.devices.machine import choose_device, environment
+from onestage.training.loop.evidence import Action, Evidence
+from onestage.training.loop.loop import RollBack
+from onestage.training.loop.step_record import StepRecord
 from onestage.training.plan import Plan, make_plan
 from onestage.training.recipe import Recipe
+from onestage.training.saving.state import load_state
 from onestage.training.session import Session
-from onestage.training.state import load_state
-from onestage.training.step_record import StepRecord
 from onestage.training.watcher import Watcher
 
 # Rows of steps.jsonl hold these too; they are the clock's and the machine's, not the step's.

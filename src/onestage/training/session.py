@@ -15,20 +15,20 @@ from onestage.evaluation import Evaluation
 from onestage.experiments.run import Run
 from onestage.models.detector import Detector
 from onestage.models.weights import as_safetensors, load_fitting, read_state
-from onestage.training.averaging import Averaged
+from onestage.training.devices.machine import engine
+from onestage.training.devices.ranks import Ranks, tensors_of
 from onestage.training.feed import Feed
-from onestage.training.interrupts import Stop, stopping
-from onestage.training.judging import Judge
+from onestage.training.judging.judge import Judge
 from onestage.training.lookout import Lookout
-from onestage.training.loop import Loop, RollBack
-from onestage.training.machine import engine
+from onestage.training.loop.averaging import Averaged
+from onestage.training.loop.loop import Loop, RollBack
+from onestage.training.loop.step_record import StepRecord
 from onestage.training.plan import Plan
-from onestage.training.ranks import Ranks, tensors_of
+from onestage.training.recipe.stages import Leg, legs
 from onestage.training.recorder import Recorder, spikes_for
-from onestage.training.saving import Saver
-from onestage.training.stages import Leg, legs
-from onestage.training.state import finish_best, load_state, told_loss, try_to_say
-from onestage.training.step_record import StepRecord
+from onestage.training.saving.interrupts import Stop, stopping
+from onestage.training.saving.saver import Saver
+from onestage.training.saving.state import finish_best, load_state, told_loss, try_to_say
 from onestage.training.watcher import Watcher
 
 # Signals so many seconds after the first are the launcher's, who passes on what the terminal has sent already.

@@ -8,8 +8,8 @@ from typing import Any
 from onestage.evaluation import Evaluation
 from onestage.experiments.run import Run
 from onestage.records import Finding
+from onestage.training.loop.step_record import StepRecord
 from onestage.training.plan import Plan
-from onestage.training.step_record import StepRecord
 
 
 class Watcher:

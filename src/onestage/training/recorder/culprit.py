@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from onestage.models.detector import Detector
 from onestage.records import Batch, Finding, ImageId, Severity, Where
-from onestage.training.evidence import Evidence, Pass
+from onestage.training.loop.evidence import Evidence, Pass
 from onestage.training.recorder.batch_checks import Fault
 from onestage.training.recorder.ring import Entry
 

@@ -14,16 +14,16 @@ from onestage.errors import DivergedError, OnestageError
 from onestage.experiments.spikes import Spike, Spikes
 from onestage.models.detector import Detector
 from onestage.records import Batch, Finding, ImageId
-from onestage.training.evidence import Evidence
+from onestage.training.loop.evidence import Evidence
 from onestage.training.recipe import Guard, Recipe
+from onestage.training.recipe.spans import in_steps
+from onestage.training.recipe.stages import Leg
 from onestage.training.recorder.batch_checks import Fault, check_batch, check_before
 from onestage.training.recorder.causes import Kind, diagnose
 from onestage.training.recorder.culprit import Scene
 from onestage.training.recorder.incident import Incident, files_of
 from onestage.training.recorder.ring import BoxTable, Entry, Ring
 from onestage.training.recorder.weight_checks import poisoned_statistics
-from onestage.training.spans import in_steps
-from onestage.training.stages import Leg
 
 Decision = Literal["go", "skip", "stop", "rollback"]
 # fp16: so many gradients in a row that are not finite are more than the scaler looking for its scale.

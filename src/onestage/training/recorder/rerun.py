@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from onestage.models.detector import Detector
-from onestage.training.norms import SynchronisedNorm
+from onestage.training.loop.norms import SynchronisedNorm
 from onestage.training.recorder.culprit import Cause, Scene
 
 _HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}

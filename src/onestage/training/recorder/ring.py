@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from onestage.records import Annotations, Batch, ImageId
-from onestage.training.evidence import Evidence
+from onestage.training.loop.evidence import Evidence
 
 _STATM = Path("/proc/self/statm")
 _PAGE = os.sysconf("SC_PAGE_SIZE")

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from onestage.models.detector import Detector, Loss, Raw, Truth
 from onestage.records import Batch
-from onestage.training.evidence import Pass
-from onestage.training.machine import is_out_of_memory
-from onestage.training.ranks import Ranks
+from onestage.training.devices.machine import is_out_of_memory
+from onestage.training.devices.ranks import Ranks
+from onestage.training.loop.evidence import Pass
 
 
 @dataclass

@@ -7,8 +7,8 @@ from typing import Any
 
 from onestage.records import Finding, Severity, Where
 from onestage.training.recipe import Recipe
-from onestage.training.spans import in_steps
-from onestage.training.stages import Leg, legs
+from onestage.training.recipe.spans import in_steps
+from onestage.training.recipe.stages import Leg, legs
 
 # Below these rates weights of usual size (some 0.02) move by less than a thousandth of themselves in 100 steps.
 NOTHING = {"sgd": 1e-6}

@@ -9,9 +9,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from onestage.errors import RecipeError
-from onestage.training.keys import flat, inside_free, keys_of, nested, sentences, unknown_key
-from onestage.training.schedule import Optimiser, Schedule
-from onestage.training.stages import Stage, settled
+from onestage.training.recipe.keys import flat, inside_free, keys_of, nested, sentences, unknown_key
+from onestage.training.recipe.schedule import Optimiser, Schedule
+from onestage.training.recipe.stages import Stage, settled
 
 Size = int | tuple[int, int]
 

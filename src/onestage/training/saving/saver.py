@@ -1,4 +1,4 @@
-"""When the state of a run is saved: as often as the recipe asks, within a share of the time."""
+"""When a run is saved: as often as its recipe asks, unless saving would take too much of the time."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from onestage.experiments.run import Run
-from onestage.training.ranks import Ranks
+from onestage.training.devices.ranks import Ranks
 from onestage.training.recipe import Recipe
-from onestage.training.state import save_state
+from onestage.training.saving.state import save_state
 
 # Saving states may take this share of the time at most, however often the recipe asks for it (0 seconds: always).
 SAVING_SHARE = 0.01

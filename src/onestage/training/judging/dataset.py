@@ -14,8 +14,8 @@ from onestage.evaluation import DEFAULT_PROTOCOLS, Evaluation, evaluate
 from onestage.models.detector import Detector
 from onestage.models.inference import TorchPredictor
 from onestage.records import Detections, ImageId
-from onestage.training.machine import choose_device
-from onestage.training.validate import detect_dataset
+from onestage.training.devices.machine import choose_device
+from onestage.training.judging.detect import detect_dataset
 
 
 def judge(

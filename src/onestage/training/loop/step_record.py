@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from onestage.training.evidence import Evidence
+from onestage.training.loop.evidence import Evidence
 
 
 @dataclass

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from onestage.errors import RecipeError
-from onestage.training.keys import flat
 from onestage.training.recipe import Recipe
-from onestage.training.stages import Leg, legs
+from onestage.training.recipe.keys import flat
+from onestage.training.recipe.stages import Leg, legs
 
 # Keys, and groups of keys, that touch no step: the run stays bit for bit what it would have been.
 FREE = (

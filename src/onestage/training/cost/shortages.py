@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from onestage.experiments.naming import runs_root
 from onestage.records import Finding, Where
-from onestage.training.capacity import Memory, resident
-from onestage.training.footprint import Share, areas, in_bytes
+from onestage.training.cost.footprint import Share, areas, in_bytes
+from onestage.training.cost.trial import Trial
+from onestage.training.devices.capacity import Memory, resident
 from onestage.training.plan import Plan
-from onestage.training.trial import Trial
 
 # A micro-batch fits that leaves a tenth of the memory alone.
 ROOM = 0.9

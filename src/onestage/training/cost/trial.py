@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from onestage.data.loader import Loader
 from onestage.records import Batch
-from onestage.training.averaging import Averaged
-from onestage.training.capacity import Memory, PeakSince, resident
-from onestage.training.loop import Loop
-from onestage.training.machine import engine
+from onestage.training.devices.capacity import Memory, PeakSince, resident
+from onestage.training.devices.machine import engine
+from onestage.training.loop.averaging import Averaged
+from onestage.training.loop.loop import Loop
 from onestage.training.plan import Plan
-from onestage.training.stages import Leg
+from onestage.training.recipe.stages import Leg
 
 # A trial step may use so much of the memory that is free; the system may kill a process that asks for more.
 SAFE = 0.7

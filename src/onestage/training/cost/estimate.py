@@ -18,13 +18,13 @@ import numpy as np
 from onestage.experiments.naming import runs_root
 from onestage.experiments.run import Run
 from onestage.records import Finding
-from onestage.training.capacity import Memory, free_disk, machine_memory, memory_for, resident
+from onestage.training.cost.footprint import Share, areas, cached, disk_shares, memory_shares
+from onestage.training.cost.shortages import disk_findings, host_findings, memory_findings
+from onestage.training.cost.trial import Trial, try_leg
+from onestage.training.devices.capacity import Memory, free_disk, machine_memory, memory_for, resident
 from onestage.training.first_batch import training_loader
-from onestage.training.footprint import Share, areas, cached, disk_shares, memory_shares
-from onestage.training.judging import Judge
+from onestage.training.judging.judge import Judge
 from onestage.training.plan import Plan
-from onestage.training.shortages import disk_findings, host_findings, memory_findings
-from onestage.training.trial import Trial, try_leg
 
 # Seconds that the whole trial takes, about, shared by the legs of a run; judging and loading get a part each.
 BUDGET = 24.0

@@ -13,16 +13,16 @@ from torch import Tensor, nn
 
 from onestage.models.detector import Detector
 from onestage.records import Batch
-from onestage.training.averaging import Averaged
-from onestage.training.evidence import Action, Evidence, Finite, Observer, one_error
-from onestage.training.machine import is_out_of_memory, memory_in_use
-from onestage.training.momenta import recall, remembered
-from onestage.training.norms import synchronise
-from onestage.training.optimiser import build_optimiser, freeze, set_learning_rates, set_training
-from onestage.training.ranks import Ranks
-from onestage.training.stages import Leg
-from onestage.training.step import Differentiator, Keepsake, Totals
-from onestage.training.step_record import StepRecord, overflowed, record_of
+from onestage.training.devices.machine import is_out_of_memory, memory_in_use
+from onestage.training.devices.ranks import Ranks
+from onestage.training.loop.averaging import Averaged
+from onestage.training.loop.evidence import Action, Evidence, Finite, Observer, one_error
+from onestage.training.loop.momenta import recall, remembered
+from onestage.training.loop.norms import synchronise
+from onestage.training.loop.optimiser import build_optimiser, freeze, set_learning_rates, set_training
+from onestage.training.loop.step import Differentiator, Keepsake, Totals
+from onestage.training.loop.step_record import StepRecord, overflowed, record_of
+from onestage.training.recipe.stages import Leg
 
 # What may become of a step, the gravest last: the gravest that any process asks for is done by all.
 _ACTIONS: tuple[Action, ...] = ("go", "skip", "rollback", "stop")

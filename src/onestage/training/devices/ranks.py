@@ -19,7 +19,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from onestage.errors import LostRankError, OnestageError, UsageError
-from onestage.training.launch import placed
+from onestage.training.devices.launch import placed
 
 T = TypeVar("T")
 # The longest that one process may let the others wait: rank 0 judges alone. A process that dies is noticed at once.

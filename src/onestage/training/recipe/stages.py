@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from onestage.errors import RecipeError
-from onestage.training.keys import flat, keys_of, nested, sentences, unknown_key
-from onestage.training.schedule import OPTIMISER_KEYS, SCHEDULE_KEYS, Optimiser, Schedule, inherited
+from onestage.training.recipe.keys import flat, keys_of, nested, sentences, unknown_key
+from onestage.training.recipe.schedule import OPTIMISER_KEYS, SCHEDULE_KEYS, Optimiser, Schedule, inherited
 
 if TYPE_CHECKING:
     from onestage.training.recipe import Recipe

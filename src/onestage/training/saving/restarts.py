@@ -10,7 +10,7 @@ from onestage.errors import UsageError
 from onestage.experiments.naming import runs_root
 from onestage.experiments.run import Run
 from onestage.experiments.storage import plain
-from onestage.training.launch import same_job
+from onestage.training.devices.launch import same_job
 
 
 def begun_by(jobs: Sequence[str], keys: Mapping[str, Any], root: Path | None = None) -> Run | None:

@@ -9,9 +9,9 @@ from typing import Any
 from torch import nn
 
 from onestage.models.detector import Detector
-from onestage.training.freezing import batch_norms, frozen_ids, frozen_modules
-from onestage.training.optimiser import assigned_groups
-from onestage.training.stages import Leg
+from onestage.training.loop.freezing import batch_norms, frozen_ids, frozen_modules
+from onestage.training.loop.optimiser import assigned_groups
+from onestage.training.recipe.stages import Leg
 
 
 @dataclass(frozen=True)

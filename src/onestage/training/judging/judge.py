@@ -14,9 +14,9 @@ from onestage.experiments.run import Run
 from onestage.models.detector import Detector
 from onestage.models.inference import TorchPredictor
 from onestage.records import Detections, ImageId
+from onestage.training.devices.ranks import Ranks
+from onestage.training.judging.detect import Measured, detect_dataset
 from onestage.training.plan import Plan
-from onestage.training.ranks import Ranks
-from onestage.training.validate import Measured, detect_dataset
 
 Found = Mapping[ImageId, Detections]
 Taken = dict[str, dict[str, int]]

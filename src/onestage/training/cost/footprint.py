@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from onestage.data.loader import GIB
+from onestage.training.cost.trial import Trial
 from onestage.training.multiscale import Sizes
 from onestage.training.plan import Plan
-from onestage.training.trial import Trial
 
 # Bytes of a line of steps.jsonl, of a truth in validation.json, of a detection in predictions.json, of report.html.
 LINE, TRUTH, DETECTION, REPORT = 560, 260, 130, 4_000_000
