@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from onestage.training.averaging import Averaged
 from onestage.training.machine import engine
-from onestage.training.ranks import joined
+from onestage.training.devices.ranks import joined
 from onestage.training.schedule import Optimiser, Schedule
 from onestage.training.stages import Leg
 
