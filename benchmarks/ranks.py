@@ -23,11 +23,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from onestage.training.averaging import Averaged
-from onestage.training.machine import engine
+from onestage.training.loop.averaging import Averaged
+from onestage.training.devices.machine import engine
 from onestage.training.devices.ranks import joined
-from onestage.training.schedule import Optimiser, Schedule
-from onestage.training.stages import Leg
+from onestage.training.recipe.schedule import Optimiser, Schedule
+from onestage.training.recipe.stages import Leg
 
 from onestage.models import build
 from onestage.records import Annotations, Batch, ImageTransform
