@@ -23,15 +23,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from onestage.training.loop.averaging import Averaged
-from onestage.training.devices.machine import engine
-from onestage.training.devices.ranks import joined
-from onestage.training.recipe.schedule import Optimiser, Schedule
-from onestage.training.recipe.stages import Leg
 
 from onestage.models import build
 from onestage.records import Annotations, Batch, ImageTransform
-from onestage.training.loop import Loop
+from onestage.training.devices.machine import engine
+from onestage.training.devices.ranks import joined
+from onestage.training.loop.averaging import Averaged
+from onestage.training.loop.loop import Loop
+from onestage.training.recipe.schedule import Optimiser, Schedule
+from onestage.training.recipe.stages import Leg
 
 CASES: dict[str, dict[str, Any]] = {
     "ssd300, no norms": {"model": "ssd300", "size": 300, "batch": 4},

@@ -110,6 +110,7 @@ def test_two_processes_write_the_run_of_one(pair: Pair, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["data", "one", "two"]
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_bit_and_a_command_finds_what_it_began(
     pair: Pair, data: Path, tmp_path: Path
 ) -> None:

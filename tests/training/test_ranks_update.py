@@ -186,6 +186,7 @@ def test_a_resumed_run_takes_the_same_steps_to_the_bit(pair: Pair) -> None:
     assert pair(_resumed) == [True, True]
 
 
+@pytest.mark.slow
 def test_three_processes_too() -> None:
     """With more than two processes a sum depends on its order: it must be the same after a resume."""
     three = Pair(3)
