@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -185,3 +186,17 @@ def test_every_tenth_step_tells_more() -> None:
     assert set(last.extra["grad_norms"]) >= {"backbone", "heads"}
     together = math.hypot(*(last.extra["grad_norms"][name] for name in ("backbone", "neck", "heads")))
     assert together == pytest.approx(last.grad_norm, rel=1e-4)
+
+
+def test_what_a_stage_freezes_leaves_the_gradient_norm() -> None:
+    """Parameters frozen on the way keep no gradient of the stage before, which would be clipped and summed on."""
+    made, fresh = loop(), loop()
+    run(made, [batch(4)])
+    heads = dataclasses.replace(made.leg, index=1, freeze=("all-but-heads",))
+    fresh.restore(made.state(), fresh.leg)
+    made.enter(heads)
+    fresh.enter(heads)
+    one, other = (run(each, [batch(4, seed=1)])[0] for each in (made, fresh))
+    assert one.grad_norm == other.grad_norm
+    learning = [p.grad for p in made.detector.parameters() if p.grad is not None]
+    assert len(learning) == sum(p.requires_grad for p in made.detector.parameters())

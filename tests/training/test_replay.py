@@ -16,7 +16,8 @@ from onestage.experiments.run import Run
 from onestage.models.detector import Loss
 from onestage.models.lite import SSDLite0
 from onestage.training.fit import fit, resume
-from onestage.training.replay import differing, replay, spans
+from onestage.training.replay import differing, replay
+from onestage.training.saving.stretches import spans
 
 KEYS: Mapping[str, Any] = {**TINY, "saving.seconds": 0, "validation.every": 2, "validation.protocols": ["voc10"]}
 

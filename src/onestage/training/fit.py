@@ -19,7 +19,8 @@ from onestage.training.plan import Plan, ask, plan_together, steps_per_epoch
 from onestage.training.recipe import Recipe
 from onestage.training.saving.changes import Changes, Progress, changed_recipe, changes
 from onestage.training.saving.restarts import begun_by
-from onestage.training.saving.state import Saved, held_by_us, load_state, refuse_edited_recipe, tidy
+from onestage.training.saving.state import Saved, digest, held_by_us, load_state, refuse_edited_recipe, tidy
+from onestage.training.saving.stretches import in_force
 from onestage.training.session import Session
 from onestage.training.watcher import Watcher
 
@@ -69,9 +70,9 @@ def _resume(run: Run, keys: Mapping[str, Any], watcher: Watcher, ranks: Ranks) -
         recorded, saved = ranks.first(lambda: _recorded(run))
         if not recorded:
             return _begin_again(run, keys, watcher, ranks)
-        old = Recipe.recorded(recorded)
+        asked, old = Recipe.recorded(recorded), ranks.first(lambda: in_force(run))
         progress = ranks.first(lambda: _progress(run, old, saved))
-        new = ranks.first(lambda: changed_recipe(old, keys, progress))
+        new = ranks.first(lambda: changed_recipe(asked, keys, progress))
         if ranks.broadcast(run.info.get("status")) == "finished" and new == old:
             return run
         plan = plan_together(new, ranks, weights=saved is None)
@@ -84,7 +85,8 @@ def _resume(run: Run, keys: Mapping[str, Any], watcher: Watcher, ranks: Ranks) -
         ranks.first(lambda: _rewrite(run, plan, saved, told))
         segment = {**place, "exact": not reasons, **({"reasons": reasons} if reasons else {}),
                    **({"changes": told.changed} if told.changed else {})}  # fmt: skip
-        watcher.told([*(saved.said if saved is not None else ()), *_in_words(told, reasons)])
+        again = ranks.first(lambda: [] if saved is not None else _begins_again(run))
+        watcher.told([*again, *(saved.said if saved is not None else ()), *_in_words(told, reasons)])
         return Session(run, plan, watcher, ranks).go(None if saved is None else saved.state, segment)
 
 
@@ -117,7 +119,7 @@ def _rewrite(run: Run, plan: Plan, saved: Saved | None, told: Changes) -> None:
     tidy(run, saved)
     if saved is None:
         _introduce(run, plan)
-    elif told.changed:
+    elif told.changed or run.recipe != plan.recipe.as_dict():
         run.write_recipe(plan.recipe.as_dict())
         run.update(data={"root": str(plan.opened.train.root)}, protocol=list(plan.recipe.validation.protocols))
 
@@ -150,8 +152,9 @@ def _progress(run: Run, recipe: Recipe, saved: Saved | None) -> Progress:
 
 
 def _place(plan: Plan, ranks: Ranks) -> dict[str, Any]:
-    """Where this process runs, as a segment keeps it."""
-    return facts(environment(plan.device, str(plan.recipe.precision), {}), ranks.count)
+    """Where this process runs and by which recipe, as a segment keeps it."""
+    machine = facts(environment(plan.device, str(plan.recipe.precision), {}), ranks.count)
+    return {**machine, "recipe": digest(plan.recipe.as_dict())}
 
 
 def _before(run: Run, step: int) -> dict[str, Any]:
@@ -168,6 +171,13 @@ def _in_words(told: Changes, reasons: Sequence[str]) -> list[str]:
     if reasons:
         lines.append(f"from here on not bit for bit the uninterrupted run: {'; '.join(reasons)}")
     return lines
+
+
+def _begins_again(run: Run) -> list[str]:
+    """That a run without a state is done again from its start, where steps of it are recorded."""
+    done = len(run.steps)
+    return [f"no saved state is left in {run.state_dir}: the run begins again, "
+            f"{done} step{'s' * (done != 1)} are lost"] if done else []
 
 
 def _spoken(value: Any) -> str:

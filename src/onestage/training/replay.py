@@ -21,8 +21,8 @@ from onestage.training.loop.evidence import Action, Evidence
 from onestage.training.loop.loop import RollBack
 from onestage.training.loop.step_record import StepRecord
 from onestage.training.plan import Plan, make_plan
-from onestage.training.recipe import Recipe
 from onestage.training.saving.state import load_state
+from onestage.training.saving.stretches import Span, spans
 from onestage.training.session import Session
 from onestage.training.watcher import Watcher
 
@@ -70,15 +70,6 @@ class Replayed:
         }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Span:
-    """Steps after `first` up to `last` that were done by one recipe."""
-
-    recipe: Recipe
-    first: int
-    last: int
-
-
 def replay(run: Run, step: int, progress: Progress | None = None) -> Replayed:
     """Do step `step` (from 1) of the run again and take it apart; nothing of the run is changed.
 
@@ -87,14 +78,24 @@ def replay(run: Run, step: int, progress: Progress | None = None) -> Replayed:
     recorded = next((row for row in run.steps if row["step"] == step), None)
     _refuse_undone(run, step, recorded)
     segment = _segment_of(run, step)
-    if segment.get("threads"):
-        torch.set_num_threads(int(segment["threads"]))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(int(segment.get("threads") or threads))
+    try:
+        return _replayed(run, step, recorded, segment, progress)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _replayed(
+    run: Run, step: int, recorded: dict[str, Any] | None, segment: Mapping[str, Any], progress: Progress | None
+) -> Replayed:  # fmt: skip
     saved = load_state(run, at_most=step - 1)
     start = 0 if saved is None else saved.step
+    pieces = {row["step"]: int(row["accumulate"]) for row in run.steps if "accumulate" in row}
     state: Mapping[str, Any] | None = None if saved is None else saved.state
     for span in spans(run, start, step):
         session = _opened(run, span, state)
-        witness = _Witness(session, step)
+        witness = _Witness(session, step, pieces)
         try:
             for record in steps(session, span.last):
                 if progress is not None:
@@ -117,31 +118,10 @@ def steps(session: Session, until: int) -> Iterator[StepRecord]:
         epoch, done = divmod(session.loop.step, session.plan.steps_per_epoch)
         stretch = session.stretch(epoch, done)
         for record in stretch:
+            session.complete(record)
             yield record
             if record.step >= until:
                 return
-
-
-def spans(run: Run, start: int, step: int) -> list[Span]:
-    """By which recipes the steps after `start` up to `step` were done, as the run's segments say."""
-    recipes = [Recipe.recorded(kept) for kept in (*run.earlier_recipes, run.recipe)]
-    segments = run.info.get("segments", [])
-    versions, version = [], 0
-    for segment in segments:
-        version += bool(segment.get("changes"))
-        versions.append(min(version, len(recipes) - 1))
-    found: list[Span] = []
-    at = step
-    for row in range(len(segments) - 1, -1, -1):
-        first = max(int(segments[row]["from_step"]), start)
-        if first >= at:
-            continue
-        if found and found[0].recipe == recipes[versions[row]]:
-            found[0] = Span(found[0].recipe, first, found[0].last)
-        else:
-            found.insert(0, Span(recipes[versions[row]], first, at))
-        at = first
-    return found or [Span(recipes[-1], start, step)]
 
 
 def _refuse_undone(run: Run, step: int, recorded: Mapping[str, Any] | None) -> None:
@@ -174,6 +154,7 @@ def _opened(run: Run, span: Span, state: Mapping[str, Any] | None) -> Session:
         session.loop.enter(session.legs[0])
     else:
         session.loop.restore(state["loop"], session.legs[state["loop"]["leg"]])
+        session.lookout.enter(session.plan.detector, session.loop.frozen)
         session.recorder.restore(state["recorder"])
     if session.loop.step != span.first:
         raise ModelError(f"run {run.name} has no state to come to step {span.last} from", hint="replay a later step")
@@ -183,13 +164,16 @@ def _opened(run: Run, span: Span, state: Mapping[str, Any] | None) -> Session:
 class _Witness:
     """Looks at one step for the replay and lets the loop's own observer decide; a stop there ends nothing."""
 
-    def __init__(self, session: Session, step: int) -> None:
+    def __init__(self, session: Session, step: int, pieces: Mapping[int, int]) -> None:
         self.loop, self.step, self.inner = session.loop, step, session.loop.observer
+        self.pieces = pieces  # steps at which memory had run out, and into how many micro-batches they were cut
+        self.went_back = False  # so did the run after this step
         self.seen = Contributions((), (), {})
         self.batches: list[Batch] = []
         session.loop.observer = self
 
     def before(self, step: int, epoch: int, batch: Batch, detector: Detector) -> Action:
+        self.loop.accumulate = self.pieces.get(step, self.loop.accumulate)
         if step == self.step:
             self.batches = [batch]
         return self._softened(self.inner.before(step, epoch, batch, detector), step)
@@ -201,6 +185,7 @@ class _Witness:
         return self._softened(self.inner.examine(evidence, detector), evidence.step)
 
     def _softened(self, action: Action, step: int) -> Action:
+        self.went_back = action == "rollback"
         return "skip" if step == self.step and action != "go" else action
 
     def done(self, evidence: Evidence, seconds: Mapping[str, float]) -> None:
@@ -217,11 +202,15 @@ def _told(
     row = record.as_row(0.0)
     now = facts(environment(plan.device, str(plan.recipe.precision), {}))
     differences = [] if recorded is None else differing(recorded, row)
+    reasons = inexact(segment, now)
+    if witness.went_back:
+        reasons.append("after this step the run went back to an earlier state and did it again, as recorded; shown is the "
+                       "step it went back from")  # fmt: skip
     return Replayed(
         record.step, record.epoch, start, {key: row[key] for key in row if key not in UNLIKE}, recorded, witness.seen,
         witness.batches, plan.detector, tuple(plan.opened.classes),
         {image.id: image.path for image in plan.opened.train.images}, differences,
-        inexact(segment, now) if differences else [],
+        reasons if differences else [],
     )  # fmt: skip
 
 

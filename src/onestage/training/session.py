@@ -151,6 +151,7 @@ class Session:
                 assert saved is not None  # noqa: S101  # the first is saved before the first step
                 self._take_up(saved.state, counts=False)
                 self.loop.lr_factor = factor
+                self._save_state()  # killed now, the run must not go back to the old rate, nor forget that it went back
 
     def _epochs(self) -> None:
         recipe, per_epoch = self.plan.recipe, self.plan.steps_per_epoch
@@ -208,15 +209,19 @@ class Session:
         self.loop.enter(leg)
         self.lookout.enter(self.plan.detector, self.loop.frozen)
 
-    def _account(self, record: StepRecord) -> None:
-        self.seconds["data"] += record.seconds["data"]
-        self.seconds["train"] += record.seconds["step"]
+    def complete(self, record: StepRecord) -> None:
+        """Add to the record what the loop does not know: stage and size where they change, what is looked at seldom."""
         if len(self.legs) > 1:
             record.extra["stage"] = self.loop.leg.index
         if self.feed.sizes.changing:
             record.extra["size"] = list(self.plan.detector.size)
         if self.ranks.is_first:
             self.lookout.complete(record)
+
+    def _account(self, record: StepRecord) -> None:
+        self.seconds["data"] += record.seconds["data"]
+        self.seconds["train"] += record.seconds["step"]
+        self.complete(record)
         row = record.as_row(self._total())
         self.since_judged.append(row)
         self.run.append_step(row)

@@ -42,7 +42,9 @@ class Judge:
         self.loader.close()
 
     def row(self, detector: Detector, steps: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], Taken]:
-        """The columns of results.csv that judging gives: losses of the `steps` since the last row, and metrics.
+        """The columns of results.csv that judging gives: mean losses of the `steps` since the last row, and metrics.
+
+        Steps that the guard left out have no part in the means.
 
         And which class was taken for which, {class of the truth: {class said: how often}}, where there are several.
         """
@@ -52,6 +54,7 @@ class Judge:
 
     def _row(self, answers: Measured, found: Found, steps: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], Taken]:
         metrics, row = self._evaluate(found, False, ("voc10", "coco")).metrics, {}
+        steps = [step for step in steps if not step.get("skipped")]
         for kind, column in (("weighted", "train"), ("raw", "train_raw")):
             for name in steps[-1][kind] if steps else ():
                 row[f"{column}/{name}"] = sum(step[kind][name] for step in steps) / len(steps)

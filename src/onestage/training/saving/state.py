@@ -48,7 +48,8 @@ def save_state(run: Run, state: Mapping[str, Any], *, step: int, recipe: Mapping
                 torch.save(dict(state), hashing)  # type: ignore[arg-type]  # all that it calls is write
             except RuntimeError as error:  # how torch passes on that the disk is full
                 raise hashing.refused or error from error
-            card = {"step": step, "recipe": digest(recipe), "bytes": hashing.bytes, "checksum": hashing.hexdigest()}
+            card = {"step": step, "recipe": digest(recipe), "bytes": hashing.bytes}
+            card["checksum"] = hashing.sealed(card)
             file.write(_MARK + json.dumps(card).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
@@ -197,8 +198,8 @@ class _Hashing:
     def flush(self) -> None:
         self._file.flush()
 
-    def hexdigest(self) -> str:
-        return self._hash.hexdigest()
+    def sealed(self, card: Mapping[str, Any]) -> str:
+        return _sealed(self._hash, card)
 
 
 def _card(path: Path) -> dict[str, Any] | None:
@@ -237,7 +238,13 @@ def _damage(path: Path, card: Mapping[str, Any]) -> str:
         return f"it cannot be read: {error.strerror or error}"
     if left:
         return f"{left} bytes are missing"
-    return "" if hashing.hexdigest() == card["checksum"] else "its content does not give its checksum"
+    return "" if _sealed(hashing, card) == card["checksum"] else "its content does not give its checksum"
+
+
+def _sealed(content: hashlib.blake2b, card: Mapping[str, Any]) -> str:
+    """The checksum of a state's content and of what its card says of it."""
+    content.update(json.dumps([card.get(key) for key in ("step", "recipe", "bytes")]).encode())
+    return content.hexdigest()
 
 
 def _named(run: Run, step: int) -> Path:
