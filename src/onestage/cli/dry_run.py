@@ -28,7 +28,7 @@ def show_plan(terminal: Terminal, keys: Mapping[str, Any], picture: str | None) 
     """
     import yaml
 
-    from onestage.cli.groups import show_groups
+    from onestage.cli.groups import how_many, show_groups
     from onestage.training.recipe import build
 
     build(keys)  # a misspelt key is told before torch is loaded
@@ -43,7 +43,8 @@ def show_plan(terminal: Terminal, keys: Mapping[str, Any], picture: str | None) 
     terminal.say(yaml.safe_dump(plan.recipe.as_dict(), sort_keys=False, allow_unicode=True).rstrip())
     terminal.say()
     terminal.say(
-        f"{plan.steps:,} steps, {plan.steps_per_epoch} in each of {plan.recipe.epochs} epochs; nothing was trained"
+        f"{how_many(plan.steps, 'step')}, {plan.steps_per_epoch} in each of {how_many(plan.recipe.epochs or 0, 'epoch')}; "
+        "nothing was trained"
     )
     terminal.say()
     show_groups(terminal, plan)

@@ -21,6 +21,11 @@ def show_groups(terminal: Terminal, plan: Plan) -> None:
         terminal.table(COLUMNS, _cells(rows), title=_title(leg, len(groups)), left=2)
 
 
+def how_many(count: int, word: str) -> str:
+    """A count with its word: "1 epoch", "2,000 steps"."""
+    return f"{count:,} {word}{'s' * (count != 1)}"
+
+
 def show_foresight(terminal: Terminal, findings: Iterable[Finding]) -> None:
     """Each finding on a line of its own with its consequence and remedy, and where more is told."""
     for finding in findings:
@@ -44,11 +49,11 @@ def _title(leg: Leg, count: int) -> str:
     schedule = leg.schedule
     warmup = in_steps(schedule.warmup or 0, leg.steps)
     head = f"stage {leg.index + 1} of {count}, {leg.name}: " if count > 1 else ""
-    words = [f"{leg.epochs} epochs, {leg.steps} steps", leg.optimiser.name, schedule.name]
+    words = [f"{how_many(leg.epochs, 'epoch')}, {how_many(leg.steps, 'step')}", leg.optimiser.name, schedule.name]
     if schedule.milestones:
         words[-1] += f" at {', '.join(str(in_steps(at, leg.steps)) for at in schedule.milestones)}"
     if schedule.every is not None:
         words[-1] += f" every {schedule.every}"
     if warmup:
-        words.append(f"warm-up {warmup} steps")
+        words.append(f"warm-up {how_many(warmup, 'step')}")
     return head + ", ".join(words)

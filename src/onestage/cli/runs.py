@@ -69,36 +69,45 @@ def _ls(terminal: Terminal) -> None:
 
 
 def _show(terminal: Terminal, run: Run) -> None:
+    from onestage.cli.course import show_course, summary
     from onestage.cli.scores import show_scores
 
     info = run.info
     metrics = run.metrics
     findings = Counter(str(finding.get("code")) for finding in run.findings)
-    terminal.facts(_facts(run, info))
-    if findings:
-        counts = ", ".join(f"{count} {code}" for code, count in findings.most_common())
-        terminal.facts([("findings", f"{counts}; the list is in {run.folder / 'findings.json'}")])
+    terminal.facts([*_facts(run, info), *_noticed(run, findings)])
+    show_course(terminal, run, info)
     if metrics:
         terminal.say()
         show_scores(terminal, metrics)
     kept = {key: value for key, value in metrics.items() if key != "curves"}
     terminal.result({
         "folder": str(run.folder), "info": info, "asked": run.asked, "recipe": run.recipe, "results": run.results,
-        "metrics": kept, "findings": dict(findings), "report": _there(run.report_path),
+        "metrics": kept, "findings": dict(findings), "incidents": [summary(report) for report in run.incidents],
+        "report": _there(run.report_path),
     })  # fmt: skip
 
 
+def _noticed(run: Run, findings: Counter[str]) -> list[tuple[str, str]]:
+    if not findings:
+        return []
+    counts = ", ".join(f"{count} {code}" for code, count in findings.most_common())
+    return [("findings", f"{counts}; the list is in {run.folder / 'findings.json'}")]
+
+
 def _facts(run: Run, info: dict[str, Any]) -> list[tuple[str, str]]:
+    from onestage.cli.course import as_word
     from onestage.cli.pace import clock
 
     data, model, best = (_part(info, key) for key in ("data", "model", "best"))
     environment, seconds, weights = _part(info, "environment"), _part(info, "seconds"), _part(model, "weights")
     steps = run.steps
-    asked = ", ".join(f"{key}={value}" for key, value in run.asked.items())
-    segments = info.get("segments") or []
+    asked = ", ".join(f"{key}={as_word(value)}" for key, value in run.asked.items())
+    times = len(info.get("segments") or []) - 1
     facts = [
         ("run", f"{run.folder}"),
-        ("status", f"{info.get('status')}; made {info.get('created')}, in {len(segments)} segment(s)"),
+        ("status", f"{info.get('status')}; begun {str(info.get('created'))[:16].replace('T', ' ')} UTC"
+                   + (f", taken up {'once' if times == 1 else f'{times} times'}" if times > 0 else "")),
         *([("error", str(info["error"]))] if info.get("error") else []),
         ("asked", asked or "–"),
         ("data", str(data.get("described") or data.get("root") or "–")),

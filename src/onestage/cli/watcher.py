@@ -13,7 +13,7 @@ from rich.status import Status
 from rich.text import Text
 
 from onestage.cli.findings import counted, show_findings
-from onestage.cli.groups import show_foresight, show_groups
+from onestage.cli.groups import how_many, show_foresight, show_groups
 from onestage.cli.pace import Pace, clock
 from onestage.cli.terminal import Terminal
 from onestage.evaluation import Evaluation
@@ -168,8 +168,8 @@ def choices(plan: Plan) -> list[str]:
     recipe = plan.recipe
     seen = plan.steps * min(recipe.batch, len(plan.opened.train))
     words = [
-        f"{recipe.epochs} epochs of {plan.steps_per_epoch} steps, {seen:,} images in all; "
-        f"judged every {recipe.validation.every} epochs"
+        f"{how_many(recipe.epochs or 0, 'epoch')} of {how_many(plan.steps_per_epoch, 'step')}, {seen:,} images in all; "
+        f"judged every {how_many(recipe.validation.every or 1, 'epoch')}"
     ]
     measured = {name.removeprefix("step_"): seconds for name, seconds in plan.measured.items()}
     timed = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in measured.items())

@@ -218,6 +218,13 @@ class Run:
         return found if isinstance(found, list) else []
 
     @property
+    def incidents(self) -> list[dict[str, Any]]:
+        """What the flight recorder reported of steps that went wrong: recorder/step-*.json, steps rising."""
+        found = (self._optional(f"recorder/{path.name}") for path in sorted(self.folder.glob("recorder/step-*.json")))
+        kept = [report for report in found if isinstance(report, dict) and isinstance(report.get("step"), int)]
+        return sorted(kept, key=lambda report: report["step"])
+
+    @property
     def recipe(self) -> dict[str, Any]:
         """What really ran, as recipe.yaml says; empty where it is missing."""
         return self._read_yaml("recipe.yaml")

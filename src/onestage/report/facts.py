@@ -73,7 +73,7 @@ def headline(info: Mapping[str, Any], steps: int, results: Sequence[Mapping[str,
         images, boxes = at(data, part, "images"), at(data, part, "boxes")
         rows.append((word, f"{_grouped(images)} images, {_grouped(boxes)} boxes" if images is not None else None))
     epochs = _whole(results[-1].get("epoch")) if results else None
-    rows.append(("Length", f"{epochs} epochs, {steps:,} steps" if epochs else f"{steps:,} steps"))
+    rows.append(("Length", f"{epochs} epoch{'s' * (epochs != 1)}, {steps:,} steps" if epochs else f"{steps:,} steps"))
     rows.append(("Time", duration(at(info, "seconds", "total"))))
     rows.append(("Begun", str(info.get("created") or "")[:16].replace("T", " ") + " UTC"))
     return [(word, str(value)) for word, value in rows if value]

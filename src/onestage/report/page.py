@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import onestage.data.images as images
 import onestage.report.colours as colours
+import onestage.report.course as course
 import onestage.report.facts as facts
 import onestage.report.plots as plots
 from onestage.errors import OnestageError
@@ -18,6 +19,7 @@ from onestage.records import Detections, ImageId
 from onestage.report.details import closer_look
 from onestage.report.draw import class_tag
 from onestage.report.examples import Decode, Example, choose, detections_by_image, picture
+from onestage.report.marked import marked
 from onestage.report.scores import PER_CLASS, Scores, operating_score, spoken
 from onestage.report.template import embedded, fill, library
 
@@ -49,7 +51,9 @@ def render(run: Run, decode: Decode | None = None) -> str:
     found: dict[ImageId, Detections] = read(lambda: detections_by_image(run.predictions), {})
     recipe: Rows = read(lambda: facts.recipe_rows(run.recipe, run.asked), [])
     none: tuple[Rows, Rows] = ([], [])
-    findings = read(lambda: facts.finding_rows(run.findings), none)
+    said: Rows = read(lambda: run.findings, [])
+    findings = read(lambda: facts.finding_rows([row for row in said if course.of_data(row)]), none)
+    incidents: Rows = read(lambda: run.incidents, [])
     if damaged := run.damaged_lines:
         problems.append(f"steps.jsonl: {damaged} line(s) could not be read, such as one cut when the process ended")
     classes = list(truth.classes) if truth else [str(name) for name in facts.at(info, "data", "classes") or []]
@@ -66,12 +70,16 @@ def render(run: Run, decode: Decode | None = None) -> str:
         "recipe": recipe, "finding_counts": findings[0], "findings": findings[1],
         "environment": facts.flat(info.get("environment")), "provenance": facts.provenance(info),
         "times": facts.times(info, steps), "every": facts.all_scores(scores), "protocols": metrics.get("protocols", []),
-        "library": library(),
+        "stages": read(lambda: course.stages(info), []), "segments": read(lambda: course.stretches(info), []),
+        "noticed": read(lambda: course.noticed(said), []), "incident_count": len(incidents),
+        "incidents": read(lambda: course.incident_rows(incidents), []), "library": library(),
     }  # fmt: skip
     curves: dict[str, Any] = read(lambda: class_curves(metrics, scores), {})
     drawn = read(lambda: len(plots.drawable_curves(curves)), len(curves))
     context |= {"curves_left_out": len(curves) - drawn, "curves_unnamed": drawn > plots.MOST_NAMED}
-    figures: dict[str, Any] = read(lambda: _figures(info, steps, results, metrics, scores, classes, cut), {})
+    figures: dict[str, Any] = read(
+        lambda: _figures(info, steps, results, metrics, scores, classes, cut, course.marks(info, incidents)), {}
+    )
     nothing: tuple[dict[str, Any] | None, dict[str, Any]] = (None, {})
     context["look"], more = read(lambda: closer_look(metrics, classes), nothing)
     context["figures"] = embedded({**figures, **more})
@@ -102,12 +110,13 @@ def _figures(
     scores: Scores,
     classes: list[str],
     cut: float,
+    marks: list[tuple[float, str, str]],
 ) -> dict[str, Any]:
     curves = class_curves(metrics, scores)
     bars = [row for name in scores.classes() if (row := scores.per_class("AP50", name))]
     return {
-        "losses": plots.losses(steps, results),
-        "rates": plots.learning_rates(steps),
+        "losses": marked(plots.losses(steps, results), marks if steps else []),
+        "rates": marked(plots.learning_rates(steps), marks if steps else [], incidents=False),
         "scores": plots.scores(results, scores.overall("mAP50"), facts.at(info, "best", "step")),
         "curves": plots.precision_recall(curves, classes, cut),
         "bars": plots.class_bars(bars if len(bars) > 1 else [], classes),

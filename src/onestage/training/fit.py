@@ -121,7 +121,13 @@ def _rewrite(run: Run, plan: Plan, saved: Saved | None, told: Changes) -> None:
         _introduce(run, plan)
     elif told.changed or run.recipe != plan.recipe.as_dict():
         run.write_recipe(plan.recipe.as_dict())
-        run.update(data={"root": str(plan.opened.train.root)}, protocol=list(plan.recipe.validation.protocols))
+        known = run.findings
+        foreseen = [finding.as_dict() for finding in plan.foresight]
+        run.write_findings([*known, *(finding for finding in foreseen if finding not in known)])
+        run.update(
+            data={"root": str(plan.opened.train.root)}, protocol=list(plan.recipe.validation.protocols),
+            groups=_groups(plan),
+        )  # fmt: skip
 
 
 def _begin_again(run: Run, keys: Mapping[str, Any], watcher: Watcher, ranks: Ranks) -> Run:
@@ -216,10 +222,18 @@ def _facts(plan: Plan) -> dict[str, Any]:
         "data": {"root": str(opened.train.root), "format": opened.format, "described": opened.described,
                  "classes": list(opened.classes), **sets},
         "environment": environment(plan.device, str(recipe.precision), plan.measured),
-        "groups": [
-            {"stage": leg.name, "groups": [row.as_dict() for row in rows]} for leg, rows in plan.groups
-        ],
+        "groups": _groups(plan),
         "seed": recipe.seed, "protocol": list(recipe.validation.protocols),
         "model": {"name": recipe.model, "parameters": sum(p.numel() for p in plan.detector.parameters()),
                   "weights": plan.report.as_dict()},
     }  # fmt: skip
+
+
+def _groups(plan: Plan) -> list[dict[str, Any]]:
+    """The stages with their parameter groups; `steps` are those after the first number, up to the second."""
+    return [
+        {"stage": leg.name, "epochs": leg.epochs, "steps": [leg.first_step, leg.first_step + leg.steps],
+         "optimiser": leg.optimiser.name, "schedule": leg.schedule.name, "lr": leg.optimiser.lr,
+         "groups": [row.as_dict() for row in rows]}
+        for leg, rows in plan.groups
+    ]  # fmt: skip

@@ -12,7 +12,7 @@ import torch
 
 from onestage.errors import DivergedError, LostRankError, StorageError
 from onestage.evaluation import Evaluation
-from onestage.experiments.run import Run
+from onestage.experiments.run import Run, Status
 from onestage.models.detector import Detector
 from onestage.models.weights import as_safetensors, load_fitting, read_state
 from onestage.training.devices.machine import engine
@@ -105,14 +105,14 @@ class Session:
             self._train()
             return self._final()
         except Stopped:
-            self.run.finish("stopped")
+            self._end("stopped")
             raise KeyboardInterrupt from None
         except KeyboardInterrupt:  # at once: what is saved stands
-            self.run.finish("stopped")
+            self._end("stopped")
             raise
         except DivergedError as error:
             self._hear()
-            self.run.finish("diverged", error.message)
+            self._end("diverged", error.message)
             raise
         except LostRankError as error:
             self.stop.deaf = True  # the launcher is about to end this process too: first it must say why
@@ -285,10 +285,12 @@ class Session:
         self.ranks.share(tensors_of(self._judged()))
         evaluation = self.judge.final(self._judged(), self.run)
         self.seconds["eval"] += time.perf_counter() - begin
-        self.seconds["total"] = self._total()
-        self.run.update(seconds=self.seconds)
-        self.run.finish("finished")
+        self._end("finished")
         return evaluation
+
+    def _end(self, status: Status, error: str | None = None) -> None:
+        self.run.update(seconds={**self.seconds, "total": self._total()})
+        self.run.finish(status, error)
 
     def _save_state(self) -> None:
         self.seconds["total"] = self._total()

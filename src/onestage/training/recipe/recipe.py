@@ -127,6 +127,11 @@ class Recipe(Part):
             raise ValueError("a side must be from 32 to 4096 pixels")
         return size
 
+    @field_validator("freeze", mode="before")
+    @classmethod
+    def _one_word(cls, words: Any) -> Any:
+        return [words] if isinstance(words, str) else words
+
     @field_validator("weights", mode="before")
     @classmethod
     def _no_weights(cls, weights: Any) -> Any:

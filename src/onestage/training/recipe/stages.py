@@ -32,6 +32,11 @@ class Stage(BaseModel):
     schedule: dict[str, Any] = Field(default_factory=dict, description="keys of the schedule that differ")
     clip: float | None = Field(None, ge=0, description="largest gradient norm; 0: no clipping")
 
+    @field_validator("freeze", mode="before")
+    @classmethod
+    def _one_word(cls, words: Any) -> Any:
+        return [words] if isinstance(words, str) else words
+
     @field_validator("optimiser", "schedule", mode="before")
     @classmethod
     def _nested(cls, keys: Any) -> Any:

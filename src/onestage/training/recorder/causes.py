@@ -88,18 +88,19 @@ def diagnose(scene: Scene, kind: Kind) -> Diagnosis:
         searches = [(runaway_weights, "weights that ran away"), (crowd, "a crowd"), (one_image, "one image")]
     found = [cause for search, name in searches if (cause := ask(search, name)) is not None]
     faults = [truth_of(scene, fault) for fault in scene.faults[:_MOST_FAULTS]]
-    diagnosis.causes = _in_order(faults, found, kind)
+    diagnosis.causes = _in_order(faults, found, kind, scene.precision)
     if not diagnosis.causes:
         diagnosis.causes = [_unknown(scene, kind)]
     return diagnosis
 
 
-def _in_order(faults: list[Cause], found: list[Cause], kind: Kind) -> list[Cause]:
+def _in_order(faults: list[Cause], found: list[Cause], kind: Kind, precision: str) -> list[Cause]:
     """Weights first, then wrong data that the loss confirms, then overflow and formulas, then other wrong data."""
     severe = [cause for cause in faults if cause.severity == "error"]
     mild = [cause for cause in faults if cause.severity != "error"]
     codes = {cause.code for cause in found}
-    if {"activation-overflow", "exploded-weights"} <= codes:  # the overflow is how, the weights are why
+    overflows = {"activation-overflow", "nan-gradient"} | ({"amp-overflow"} if precision == "bf16" else set())
+    if "exploded-weights" in codes and codes & overflows:  # the overflow is how, the weights are why
         found = sorted(found, key=lambda cause: cause.code != "exploded-weights")
     first = [cause for cause in found if cause.code == "non-finite-weight"]
     rest = [cause for cause in found if cause.code != "non-finite-weight"]

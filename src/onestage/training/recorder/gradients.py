@@ -12,7 +12,7 @@ from torch import Tensor
 from onestage.models.detector import Raw
 from onestage.training.recorder.culprit import Cause, Scene
 from onestage.training.recorder.formulas import describe
-from onestage.training.recorder.rerun import autocast, undisturbed, would_wait_for_others
+from onestage.training.recorder.rerun import autocast, undisturbed, wider_than, would_wait_for_others
 from onestage.training.recorder.weight_checks import listed, not_finite
 
 # What is wrong with the derivative of a function, by the name autograd gives it.
@@ -80,7 +80,7 @@ def _in_the_model(scene: Scene, cause: Cause) -> Cause:
     where = f" (first in {found.function})" if found.function else ""
     if scene.precision != "fp32" and found.names and not _backward(scene, "fp32", 1.0).names:
         return replace(
-            cause, code="amp-overflow", names=names, sure="certain", remedy="precision=bf16 or precision=fp32",
+            cause, code="amp-overflow", names=names, sure="certain", remedy=wider_than(scene.precision),
             what=f"{scene.precision} overflows in the backward pass{where}, loss scale {scale:g}; in fp32 it is finite",
             consequence="the scaler skips such steps, and finds no scale at which there is none",
         )  # fmt: skip

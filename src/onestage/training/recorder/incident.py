@@ -10,7 +10,7 @@ from typing import Any
 
 from onestage.errors import DivergedError
 from onestage.experiments.spikes import Spike
-from onestage.experiments.storage import as_json, write_bytes
+from onestage.experiments.storage import as_json, plain, read_json, write_bytes
 from onestage.records import Finding
 from onestage.training.recorder.causes import Diagnosis, Kind
 from onestage.training.recorder.culprit import Cause, Scene
@@ -44,6 +44,7 @@ class Incident:
     mixed: bool = False
     rank: int = 0
     seconds: float = 0.0
+    turn: int = 1
 
     @property
     def culprit(self) -> Cause:
@@ -91,7 +92,8 @@ class Incident:
     @property
     def stem(self) -> str:
         """The name of its files, without the ending."""
-        return f"step-{self.step:06d}{f'-rank{self.rank}' if self.rank else ''}"
+        rank, turn = f"-rank{self.rank}" if self.rank else "", f"-{self.turn}" if self.turn > 1 else ""
+        return f"step-{self.step:06d}{rank}{turn}"
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, as JSON can hold it."""
@@ -146,6 +148,20 @@ class Incident:
         rows = [entry.as_row() for entry in [*self.before[-_SHOWN_STEPS:], self.entry]]
         shown = [name for name in names if any(row[name] is not None for row in rows)]
         return table(shown, ([row[name] for name in shown] for row in rows))
+
+    def keep_apart(self, folder: Path) -> None:
+        """Take another name where another incident of this step is in `folder`: after a rollback a step comes again.
+
+        The same incident, told again by a resumed run, takes its own place.
+        """
+        while self.turn < 1000 and (path := folder / f"{self.stem}.json").exists():
+            try:
+                told = read_json(path)
+            except (OSError, ValueError):
+                return
+            if isinstance(told, dict) and told.get("causes") == plain(self.as_dict()["causes"]):
+                return
+            self.turn += 1
 
     def write(self, folder: Path) -> Path:
         """Put step-000123.json and .md into `folder`, each whole or not at all; raises StorageError."""

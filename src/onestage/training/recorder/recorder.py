@@ -228,6 +228,8 @@ class Recorder:
     def _take(self, incident: Incident) -> Decision:
         """Keep, tell and write an incident; a report that cannot be written is no reason to lose the first error."""
         self.incidents.append(incident)
+        if self.folder is not None:
+            incident.keep_apart(self.folder)
         self.unread.append(incident.finding())
         self.counts["reports"] += 1
         if self.folder is not None and (incident.decision == "stop" or self.counts["reports"] <= MOST_REPORTS):

@@ -56,6 +56,11 @@ def overflow(scene: Scene) -> Cause | None:
     return None
 
 
+def wider_than(precision: str) -> str:
+    """What helps against an overflow of half precision: bf16 has the range of fp32 nearly to its end."""
+    return "precision=bf16 or precision=fp32" if precision == "fp16" else "precision=fp32, or a lower optimiser.lr"
+
+
 def _amp(scene: Scene, broke: Broke) -> Cause:
     most = torch.finfo(_HALF[scene.precision]).max
     return Cause(
@@ -63,7 +68,7 @@ def _amp(scene: Scene, broke: Broke) -> Cause:
         f"while the same forward pass in fp32 is finite; the largest value that goes in is {broke.largest_input:.3g}",
         "certain",
         consequence="predictions and loss are not finite, though weights and images are fine",
-        remedy="precision=bf16 or precision=fp32", names=(broke.module,),
+        remedy=wider_than(scene.precision), names=(broke.module,),
     )  # fmt: skip
 
 

@@ -107,6 +107,7 @@ def changes(old: Recipe, new: Recipe, progress: Progress) -> Changes:
     """
     _refuse_another_past(old, new, progress)
     changed = _compared(old, new)
+    _refuse_idle(new, changed, progress)
     notes = [note for tell in (_length, _rates, _calm, _judged) for note in tell(old, new, progress)]
     return Changes(changed, tuple(notes))
 
@@ -131,6 +132,11 @@ def _following(old: Recipe, asked: Mapping[str, Any]) -> dict[str, Any]:
                       for key, info in type(part).model_fields.items() if key not in kept}  # fmt: skip
     if asked.get("augmentation.policy", old.augmentation.policy) != old.augmentation.policy:
         reset["augmentation.options"] = {}
+    if asked.get("stages"):
+        reset["epochs"] = None
+    elif old.stages and isinstance(asked.get("epochs"), int):  # the last stage is longer or shorter
+        *earlier, last = (stage.model_dump() for stage in old.stages)
+        reset["stages"] = [*earlier, {**last, "epochs": asked["epochs"] - sum(stage["epochs"] for stage in earlier)}]
     return {key: value for key, value in reset.items() if key not in asked}
 
 
@@ -143,13 +149,15 @@ def _compared(old: Recipe, new: Recipe) -> dict[str, list[Any]]:
 
 def _spread(recipe: Recipe) -> dict[str, Any]:
     kept = {**flat(recipe.as_dict()), "size": list(recipe.input_size or ())}
+    stages = kept.pop("stages")
+    kept |= {f"stages[{place}].{key}": value for place, stage in enumerate(stages) for key, value in flat(stage).items()}
     for key in [key for key, value in kept.items() if isinstance(value, dict)]:
         kept |= {f"{key}.{inner}": value for inner, value in kept.pop(key).items()}
     return kept
 
 
 def _belongs(key: str, names: tuple[str, ...]) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in names)
+    return any(key == name or key.startswith((f"{name}.", f"{name}[")) for name in names)
 
 
 def _too_short(new: Recipe, progress: Progress) -> list[str]:
@@ -162,21 +170,40 @@ def _too_short(new: Recipe, progress: Progress) -> list[str]:
 
 def _refuse_another_past(old: Recipe, new: Recipe, progress: Progress) -> None:
     """RecipeError where the steps done would lie in other stages than they did."""
-    before, now = (
-        [(leg.name, leg.first_step, min(leg.first_step + leg.steps, progress.step))
-         for leg in legs(recipe, progress.steps_per_epoch) if leg.first_step < progress.step]
+    begun = [
+        [leg for leg in legs(recipe, progress.steps_per_epoch) if leg.first_step < progress.step]
         for recipe in (old, new)
-    )  # fmt: skip
+    ]
+    before, now = (
+        [(leg.name, leg.first_step, min(leg.first_step + leg.steps, progress.step)) for leg in laid] for laid in begun
+    )
     problems = [
         f"stage {was[0]}: steps {was[1] + 1} to {was[2]} were done in it; the change makes them "
         f"{f'{to[1] + 1} to {to[2]} of stage {to[0]}' if to else 'part of no stage'}"
         for was, to in zip(before, [*now, *[None] * len(before)], strict=False)
         if to != was
     ]
+    problems += [
+        f"stage {was.name}: what {was.optimiser.name} remembers of its steps means nothing to {to.optimiser.name}"
+        for was, to in zip(*begun, strict=False)
+        if was.optimiser.name != to.optimiser.name and old.stages
+    ]
     if problems:
         raise RecipeError(
-            "a stage that is over or begun cannot change its place", problems=problems,
-            hint="only the length of the present stage and the stages after it can change",
+            "a stage that is over or begun cannot change so", problems=problems,
+            hint="what can change is the length and the rates of the present stage, and the stages after it",
+        )  # fmt: skip
+
+
+def _refuse_idle(new: Recipe, changed: Mapping[str, Any], progress: Progress) -> None:
+    """RecipeError where no step is left that the changes could touch."""
+    left = sum(leg.steps for leg in legs(new, progress.steps_per_epoch)) - progress.step
+    idle = [key for key in changed if not _belongs(key, FREE)]
+    if idle and left <= 0 and "epochs" not in changed:
+        raise RecipeError(
+            "these changes would change nothing, for the run has done all its steps",
+            problems=[f"{key}: {changed[key][0]} did the {progress.step} steps" for key in idle],
+            hint=f"epochs={2 * int(new.epochs or 1)} besides makes the run longer",
         )  # fmt: skip
 
 
