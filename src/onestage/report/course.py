@@ -38,7 +38,7 @@ def noticed(findings: Sequence[Mapping[str, Any]]) -> Rows:
 
 def _when(finding: Mapping[str, Any]) -> str:
     step = (finding.get("where") or {}).get("step")
-    return "before the start" if step is None or finding.get("code") in FORESEEN and not step else f"step {step:,}"
+    return "before the start" if step is None or (finding.get("code") in FORESEEN and not step) else f"step {step:,}"
 
 
 def incident_rows(incidents: Sequence[Mapping[str, Any]]) -> Rows:
@@ -177,7 +177,9 @@ def marks(info: Mapping[str, Any], incidents: Sequence[Mapping[str, Any]]) -> li
 def _pairs(changes: Any) -> list[tuple[str, tuple[Any, Any]]]:
     if not isinstance(changes, Mapping):
         return []
-    return [(str(key), (pair[0], pair[1])) for key, pair in changes.items() if isinstance(pair, list) and len(pair) == 2]
+    return [
+        (str(key), (pair[0], pair[1])) for key, pair in changes.items() if isinstance(pair, list) and len(pair) == 2
+    ]
 
 
 def _sentence(text: str) -> str:

@@ -150,7 +150,9 @@ def _compared(old: Recipe, new: Recipe) -> dict[str, list[Any]]:
 def _spread(recipe: Recipe) -> dict[str, Any]:
     kept = {**flat(recipe.as_dict()), "size": list(recipe.input_size or ())}
     stages = kept.pop("stages")
-    kept |= {f"stages[{place}].{key}": value for place, stage in enumerate(stages) for key, value in flat(stage).items()}
+    kept |= {
+        f"stages[{place}].{key}": value for place, stage in enumerate(stages) for key, value in flat(stage).items()
+    }
     for key in [key for key, value in kept.items() if isinstance(value, dict)]:
         kept |= {f"{key}.{inner}": value for inner, value in kept.pop(key).items()}
     return kept
