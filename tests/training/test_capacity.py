@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from onestage.training.devices.capacity import PeakSince, free_disk, machine_memory, resident
+from onestage.training.devices.capacity import PeakSince, free_disk, machine_memory, resident_at_rest
 
 GB = 10**9
 
@@ -58,13 +58,13 @@ def test_a_group_cannot_give_more_than_the_machine(tmp_path: Path, meminfo: Path
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells the peak")
 def test_the_peak_of_memory_is_seen_and_forgotten() -> None:
-    before = resident()
+    before = resident_at_rest()
     peak = PeakSince("cpu")
     if not peak.exact:
         pytest.skip("this system does not let a process forget its peak")
     torch.ones(25_000_000).sum()  # 100 MB, gone at once
     assert 95e6 < peak.bytes() - before < 150e6
-    resident()
+    resident_at_rest()
     assert PeakSince("cpu").bytes() - before < 50e6
 
 

@@ -19,7 +19,8 @@ from onestage.training.cost.footprint import areas, cached, in_bytes
 from onestage.training.cost.trial import Trial, try_leg
 from onestage.training.devices.capacity import Memory, memory_for
 from onestage.training.dry_run import DryRun, dry_run
-from onestage.training.first_batch import first_batch, training_loader
+from onestage.training.feed import training_loader
+from onestage.training.first_batch import first_batch
 from onestage.training.fit import fit
 from onestage.training.loop.loop import Loop
 from onestage.training.plan import Plan, ask, make_plan
@@ -207,7 +208,7 @@ def made_up(plan: Plan, per_image: float) -> Trial:
 
 def test_what_does_not_fit_is_told_with_what_would(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = planned(data, batch=8)
-    monkeypatch.setattr(shortages, "resident", lambda: 0)
+    monkeypatch.setattr(shortages, "resident_at_rest", lambda: 0)
     trial = made_up(plan, GB)
     peak = 0.5 * GB + trial.growing(8)
     (finding,) = shortages.memory_findings(plan, [trial], peak, Memory(8 * GB, 8 * GB, "the machine"))

@@ -14,9 +14,10 @@ from planted import GOOD, SIZE, Unclamped, batch, bench, good
 
 from onestage.models.detector import Loss, Raw
 from onestage.records import Annotations, Batch, ImageTransform
+from onestage.training.devices.capacity import resident
 from onestage.training.loop.evidence import Evidence, Pass
 from onestage.training.recorder.batch_checks import OUTSIZE, check_batch
-from onestage.training.recorder.ring import BoxTable, Ring, resident
+from onestage.training.recorder.ring import BoxTable, Ring
 
 
 def evidence(step: int, *sizes: int) -> Evidence:

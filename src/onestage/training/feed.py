@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from onestage.data.augment import Policy, augmentation, calm, with_fit
 from onestage.data.loader import Loader
@@ -10,22 +11,31 @@ from onestage.records import Batch
 from onestage.training.devices.ranks import Ranks
 from onestage.training.multiscale import Sizes
 from onestage.training.plan import Plan
+from onestage.training.recipe import Recipe
+
+
+def policy_at(recipe: Recipe, epoch: int) -> Policy:
+    """The augmentation of an epoch of a completed recipe: its policy, or the policy's calm form at the run's end."""
+    policy = with_fit(augmentation(recipe.augmentation.policy, **recipe.augmentation.options), recipe.fit)
+    return calm(policy) if epoch >= recipe.calm_from else policy
+
+
+def training_loader(plan: Plan, **changes: Any) -> Loader:
+    """The loader of the plan's training images, with the policy of its first epoch; `changes` to its arguments."""
+    recipe, train = plan.recipe, plan.opened.train
+    asked: dict[str, Any] = {
+        "batch": recipe.batch, "seed": recipe.seed, "drop_last": len(train) >= recipe.batch,
+        "workers": recipe.workers, "cache": recipe.cache,
+    }  # fmt: skip
+    return Loader(train, plan.detector.size, policy_at(recipe, 0), **{**asked, **changes})
 
 
 class Feed:
     """The batches of a planned run, or this process's share of each: the same whenever they are asked for."""
 
     def __init__(self, plan: Plan, ranks: Ranks) -> None:
-        recipe = plan.recipe
-        self.plan, self.sizes = plan, Sizes.of(recipe, plan.detector.size)
-        self.policy: Policy = with_fit(
-            augmentation(recipe.augmentation.policy, **recipe.augmentation.options), recipe.fit
-        )
-        self.loader = Loader(
-            plan.opened.train, plan.detector.size, self.policy, batch=recipe.batch, seed=recipe.seed,
-            drop_last=len(plan.opened.train) >= recipe.batch, workers=recipe.workers, cache=recipe.cache,
-            rank=ranks.rank, ranks=ranks.count,
-        )  # fmt: skip
+        self.plan, self.sizes = plan, Sizes.of(plan.recipe, plan.detector.size)
+        self.loader = training_loader(plan, rank=ranks.rank, ranks=ranks.count)
 
     @property
     def images(self) -> int:
@@ -34,14 +44,12 @@ class Feed:
 
     def epoch(self, epoch: int, done: int = 0) -> Iterator[Batch]:
         """The batches of an epoch of which `done` are done already."""
-        recipe = self.plan.recipe
-        calm_from = round(int(recipe.epochs or 0) * (1 - recipe.augmentation.rest))
-        policy = calm(self.policy) if epoch >= calm_from and recipe.augmentation.rest else self.policy
         before = epoch * self.plan.steps_per_epoch
 
         def size_of(number: int) -> tuple[int, int]:
             return self.sizes.at(before + number)
 
+        policy = policy_at(self.plan.recipe, epoch)
         return self.loader.epoch(epoch, start=done, policy=policy, size_of=size_of if self.sizes.changing else None)
 
     def close(self) -> None:

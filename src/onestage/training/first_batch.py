@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onestage.boxes.assigned import Assigned
-from onestage.data.augment import Policy, augmentation, calm, with_fit
-from onestage.data.loader import Loader
 from onestage.models.detector import Detector, Truth
 from onestage.records import Annotations, Batch
+from onestage.training.feed import training_loader
 from onestage.training.multiscale import Sizes
 from onestage.training.plan import Plan
 
@@ -54,24 +53,6 @@ class FirstBatch:
                 else None,
             }
         return row
-
-
-def training_loader(plan: Plan, **changes: Any) -> Loader:
-    """The loader that training would make of the plan, with `changes` to its arguments."""
-    recipe, train = plan.recipe, plan.opened.train
-    asked: dict[str, Any] = {
-        "batch": recipe.batch, "seed": recipe.seed, "drop_last": len(train) >= recipe.batch,
-        "workers": recipe.workers, "cache": recipe.cache,
-    }  # fmt: skip
-    return Loader(train, plan.detector.size, first_policy(plan), **{**asked, **changes})
-
-
-def first_policy(plan: Plan) -> Policy:
-    """The policy of epoch 0: the recipe's, or its calm form where the rest of the run begins at once."""
-    recipe = plan.recipe
-    policy = with_fit(augmentation(recipe.augmentation.policy, **recipe.augmentation.options), recipe.fit)
-    calm_from = round(int(recipe.epochs or 0) * (1 - recipe.augmentation.rest))
-    return calm(policy) if recipe.augmentation.rest and calm_from <= 0 else policy
 
 
 def first_batch(plan: Plan) -> FirstBatch:

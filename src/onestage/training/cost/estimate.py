@@ -21,8 +21,8 @@ from onestage.records import Finding
 from onestage.training.cost.footprint import Share, areas, cached, disk_shares, memory_shares
 from onestage.training.cost.shortages import disk_findings, host_findings, memory_findings
 from onestage.training.cost.trial import Trial, try_leg
-from onestage.training.devices.capacity import Memory, free_disk, machine_memory, memory_for, resident
-from onestage.training.first_batch import training_loader
+from onestage.training.devices.capacity import Memory, free_disk, machine_memory, memory_for, resident_at_rest
+from onestage.training.feed import training_loader
 from onestage.training.judging.judge import Judge
 from onestage.training.plan import Plan
 
@@ -77,7 +77,7 @@ def estimate(plan: Plan, budget: float = BUDGET, progress: Callable[[str], None]
     Nothing of the plan changes. `progress` is told in words what is being tried. Raises DataError where an image cannot
     be read, DivergedError where the loss of a first step is not a finite number.
     """
-    base, here = resident(), machine_memory()
+    base, here = resident_at_rest(), machine_memory()
     has = memory_for(plan.device)
     with training_loader(plan, workers=0, prefetch=1) as loader:
         progress("loading the first batches")

@@ -9,7 +9,7 @@ from onestage.experiments.naming import runs_root
 from onestage.records import Finding, Where
 from onestage.training.cost.footprint import Share, areas, in_bytes
 from onestage.training.cost.trial import Trial
-from onestage.training.devices.capacity import Memory, resident
+from onestage.training.devices.capacity import Memory, resident_at_rest
 from onestage.training.plan import Plan
 
 # A micro-batch fits that leaves a tenth of the memory alone.
@@ -18,7 +18,7 @@ ROOM = 0.9
 
 def memory_findings(plan: Plan, trials: Sequence[Trial], peak: float, has: Memory) -> list[Finding]:
     """What is said where the peak is above what there is, and how many micro-batches would fit."""
-    own = resident() if plan.device == "cpu" else trials[0].weights  # there already, and part of the peak
+    own = resident_at_rest() if plan.device == "cpu" else trials[0].weights  # there already, and part of the peak
     room = has.limit if has.free is None else min(has.free + own, has.limit)
     if peak <= room:
         return []
@@ -48,7 +48,7 @@ def memory_findings(plan: Plan, trials: Sequence[Trial], peak: float, has: Memor
 
 def host_findings(needed: float, has: Memory) -> list[Finding]:
     """What is said where the machine beside a GPU cannot hold what the loader keeps."""
-    room = has.limit if has.free is None else has.free + resident()
+    room = has.limit if has.free is None else has.free + resident_at_rest()
     if needed <= min(room, has.limit):
         return []
     return [

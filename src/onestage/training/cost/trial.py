@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from onestage.data.loader import Loader
 from onestage.records import Batch
-from onestage.training.devices.capacity import Memory, PeakSince, resident
+from onestage.training.devices.capacity import Memory, PeakSince, resident_at_rest
 from onestage.training.devices.machine import engine
 from onestage.training.loop.averaging import Averaged
 from onestage.training.loop.loop import Loop
@@ -205,7 +205,7 @@ def _update_seconds(loop: Loop) -> float:
 
 
 def _in_use(device: str) -> int:
-    return torch.cuda.memory_allocated(torch.device(device)) if device.startswith("cuda") else resident()
+    return torch.cuda.memory_allocated(torch.device(device)) if device.startswith("cuda") else resident_at_rest()
 
 
 def _optimiser_bytes(loop: Loop) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+_STATM, _PAGE = Path("/proc/self/statm"), os.sysconf("SC_PAGE_SIZE")
 _STATUS, _MEMINFO, _GROUPS = Path("/proc/self/status"), Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 
@@ -37,7 +38,7 @@ def memory_for(device: str) -> Memory:
 def machine_memory(meminfo: Path = _MEMINFO, groups: Path = _GROUPS, own: Path = Path("/proc/self/cgroup")) -> Memory:
     """RAM as the system tells it, cut to the least limit of the control groups this process is in (v1 and v2)."""
     told = _kilobytes(meminfo)
-    total = told.get("MemTotal") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    total = told.get("MemTotal") or _PAGE * os.sysconf("SC_PHYS_PAGES")
     here = Memory(total, told.get("MemAvailable"), "the machine")
     for folder in _group_folders(groups, own):
         for limit_name, used_name in (
@@ -88,12 +89,27 @@ def _number(path: Path) -> int | None:
 
 
 def resident() -> int:
-    """Bytes of this process in memory now, what the allocator keeps for later given back first."""
+    """Bytes of this process in memory now, in microseconds; the most there ever were where the system tells no more."""
+    try:
+        with _STATM.open("rb") as file:
+            return int(file.read().split()[1]) * _PAGE
+    except OSError:
+        highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return highest if sys.platform == "darwin" else highest * 1024
+
+
+def resident_at_rest() -> int:
+    """The same once the allocator has given back what it keeps for later."""
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
     if trim is not None:
         trim(0)
-    return _kilobytes(_STATUS).get("VmRSS") or _peak_ever()
+    return resident()
+
+
+def memory_in_use(device: torch.device) -> int:
+    """Bytes in use: allocated on a CUDA device, resident in this process elsewhere."""
+    return int(torch.cuda.memory_allocated(device)) if device.type == "cuda" else resident()
 
 
 class PeakSince:
@@ -115,11 +131,6 @@ class PeakSince:
         if self.cuda is not None:
             return int(torch.cuda.max_memory_allocated(self.cuda))
         return _kilobytes(_STATUS).get("VmHWM", 0) if self.exact else 0
-
-
-def _peak_ever() -> int:
-    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return highest if sys.platform == "darwin" else highest * 1024
 
 
 def free_disk(folder: Path) -> int:

@@ -115,17 +115,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
-def memory_in_use(device: torch.device) -> int | None:
-    """Bytes in use: allocated on a CUDA device, resident in a process on a CPU; None where the system does not say."""
-    if device.type == "cuda":
-        return int(torch.cuda.memory_allocated(device))
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return None
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
 def environment(device: str, precision: str, measured: dict[str, float]) -> dict[str, Any]:
     """The machine and its software as run.json keeps them."""
     return {

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from onestage.models.detector import Detector
 from onestage.records import Batch
-from onestage.training.devices.machine import is_out_of_memory, memory_in_use
+from onestage.training.devices.capacity import memory_in_use
+from onestage.training.devices.machine import is_out_of_memory
 from onestage.training.devices.ranks import Ranks
 from onestage.training.loop.averaging import Averaged
 from onestage.training.loop.evidence import Action, Evidence, Finite, Observer, one_error

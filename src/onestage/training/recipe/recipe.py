@@ -142,6 +142,12 @@ class Recipe(Part):
         """(width, height), or None for the model's own."""
         return (self.size, self.size) if isinstance(self.size, int) else self.size
 
+    @property
+    def calm_from(self) -> int:
+        """The first epoch, counted from 0, of the calm augmentation; `epochs`, which must be chosen, for none."""
+        epochs = int(self.epochs or 0)
+        return round(epochs * (1 - self.augmentation.rest))
+
     def changed(self, changes: Mapping[str, Any]) -> Recipe:
         """The recipe with dotted keys replaced, validated again."""
         return build({**flat(self.model_dump()), **changes})

@@ -8,13 +8,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from onestage.errors import DivergedError, OnestageError
 from onestage.experiments.spikes import Spike, Spikes
 from onestage.models.detector import Detector
 from onestage.records import Batch, Finding, ImageId
-from onestage.training.loop.evidence import Evidence
+from onestage.training.loop.evidence import Action, Evidence
 from onestage.training.recipe import Guard, Recipe
 from onestage.training.recipe.spans import in_steps
 from onestage.training.recipe.stages import Leg
@@ -25,7 +25,6 @@ from onestage.training.recorder.incident import Incident, files_of
 from onestage.training.recorder.ring import BoxTable, Entry, Ring
 from onestage.training.recorder.weight_checks import poisoned_statistics
 
-Decision = Literal["go", "skip", "stop", "rollback"]
 # fp16: so many gradients in a row that are not finite are more than the scaler looking for its scale.
 OVERFLOWS = 10
 # Running statistics are looked at every so many steps; they only matter when the model is judged.
@@ -49,7 +48,7 @@ class Recorder:
     `rank` is the number of this process where there are several.
 
     Nothing it does changes weights, gradients, statistics or random states. Each process watches its own images:
-    where there are several, the loop must take the gravest of their decisions (`gravest`).
+    where there are several, the loop takes the gravest of their decisions.
     """
 
     def __init__(
@@ -78,7 +77,7 @@ class Recorder:
         self.counts = {"skip": 0, "rollback": 0, "reports": 0, "overflows": 0}
         self._told: set[tuple[str, ImageId]] = set()
 
-    def before(self, step: int, epoch: int, batch: Batch, detector: Detector) -> Decision:
+    def before(self, step: int, epoch: int, batch: Batch, detector: Detector) -> Action:
         """Look at a batch before the forward pass; anything but "go" says that it must not be made.
 
         Only labels and shapes count here, which would raise an error in the loss rather than make it nan; all else
@@ -92,7 +91,7 @@ class Recorder:
         entry = self.ring.add(evidence, [batch], [BoxTable.of(batch.annotations)])
         return self._incident(scene, entry, "batch")
 
-    def examine(self, evidence: Evidence, detector: Detector) -> Decision:
+    def examine(self, evidence: Evidence, detector: Detector) -> Action:
         """What becomes of a step: "go", or by the guard's word "skip", "stop" or "rollback"."""
         tables = [BoxTable.of(one.batch.annotations) for one in evidence.passes]
         entry = self.ring.add(evidence, [one.batch for one in evidence.passes], tables)
@@ -202,7 +201,7 @@ class Recorder:
             evidence, detector, faults, history, self.weights, self.precision, self.file_of, self.classes, batches
         )
 
-    def _incident(self, scene: Scene, entry: Entry, kind: Kind, spikes: Sequence[Spike] = ()) -> Decision:
+    def _incident(self, scene: Scene, entry: Entry, kind: Kind, spikes: Sequence[Spike] = ()) -> Action:
         start = time.perf_counter()
         diagnosis = diagnose(scene, kind)
         word = self.guard.spike if kind in ("spike", "odd-batch") else self.guard.nan
@@ -215,7 +214,7 @@ class Recorder:
             self.run, self.folder, self.mixed, self.rank, time.perf_counter() - start,
         ))  # fmt: skip
 
-    def _policy(self, word: str) -> Decision:
+    def _policy(self, word: str) -> Action:
         """The guard's word as a decision; "stop" once skips and rollbacks are used up."""
         if word == "report":
             return "go"
@@ -225,7 +224,7 @@ class Recorder:
             self.counts[word] += 1
         return word  # type: ignore[return-value]
 
-    def _take(self, incident: Incident) -> Decision:
+    def _take(self, incident: Incident) -> Action:
         """Keep, tell and write an incident; a report that cannot be written is no reason to lose the first error."""
         self.incidents.append(incident)
         if self.folder is not None:
@@ -242,15 +241,8 @@ class Recorder:
 
 def spikes_for(recipe: Recipe, first: Leg) -> Spikes:
     """The watch on spikes for a run: it knows the warm-up of the `first` leg and when augmentation becomes calm."""
-    rest, epochs = recipe.augmentation.rest, int(recipe.epochs or 0)
-    calm = round(epochs * (1 - rest)) if rest and epochs else None
-    return Spikes(recipe.guard.sigmas, warmup=in_steps(first.schedule.warmup or 0, first.steps), calm_epoch=calm)
-
-
-def gravest(decisions: Sequence[Decision]) -> Decision:
-    """Of the decisions of several processes the one that all must follow."""
-    order: tuple[Decision, ...] = ("go", "skip", "rollback", "stop")
-    return max(decisions, key=order.index, default="go")
+    warmup = in_steps(first.schedule.warmup or 0, first.steps)
+    return Spikes(recipe.guard.sigmas, warmup=warmup, calm_epoch=recipe.calm_from)
 
 
 def _size(batch: Batch) -> tuple[int, int]:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import resource
-import sys
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,10 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from onestage.records import Annotations, Batch, ImageId
+from onestage.training.devices.capacity import resident
 from onestage.training.loop.evidence import Evidence
-
-_STATM = Path("/proc/self/statm")
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class BoxTable(NamedTuple):
@@ -181,13 +175,3 @@ def memory(evidence: Evidence) -> dict[str, int]:
     if evidence.passes and evidence.passes[0].raw.offsets.is_cuda:
         found["cuda"] = torch.cuda.memory_allocated(evidence.passes[0].raw.offsets.device)
     return found
-
-
-def resident() -> int:
-    """Bytes of this process that are in memory; the most there ever were where the system tells no more."""
-    try:
-        with _STATM.open("rb") as file:
-            return int(file.read().split()[1]) * _PAGE
-    except OSError:
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return most if sys.platform == "darwin" else most * 1024

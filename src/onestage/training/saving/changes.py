@@ -240,7 +240,7 @@ def _rates(old: Recipe, new: Recipe, progress: Progress) -> Iterator[str]:
 def _calm(old: Recipe, new: Recipe, progress: Progress) -> Iterator[str]:
     """Whether the calm form of the augmentation ends or begins by the change."""
     epoch = progress.step // max(progress.steps_per_epoch, 1)
-    was, now = (_calm_from(recipe) for recipe in (old, new))
+    was, now = old.calm_from, new.calm_from
     if progress.step and was != now and was < epoch < now:
         yield (
             f"augmentation has been in its calm form since epoch {was + 1}; it takes its full form again until "
@@ -254,12 +254,6 @@ def _judged(old: Recipe, new: Recipe, progress: Progress) -> Iterator[str]:
     keys = [key for key in _compared(old, new) if key in ("validation.score", "validation.iou")]
     if keys:
         yield f"{' and '.join(keys)} moves every score a little: evaluations before and after do not compare"
-
-
-def _calm_from(recipe: Recipe) -> int:
-    """The first epoch, counted from 0, of the calm form; as the loop takes it."""
-    epochs = int(recipe.epochs or 0)
-    return round(epochs * (1 - recipe.augmentation.rest)) if recipe.augmentation.rest else epochs
 
 
 def _near(a: float, b: float) -> bool:
