@@ -25,12 +25,12 @@ import numpy as np
 import torch
 from onestage.training.averaging import Averaged
 from onestage.training.machine import engine
-from onestage.training.devices.ranks import joined
 from onestage.training.schedule import Optimiser, Schedule
 from onestage.training.stages import Leg
 
 from onestage.models import build
 from onestage.records import Annotations, Batch, ImageTransform
+from onestage.training.devices.ranks import joined
 from onestage.training.loop import Loop
 
 CASES: dict[str, dict[str, Any]] = {

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from kills import differences, squares
 
+from kills import differences, squares
 from onestage.errors import RecipeError
 from onestage.experiments.run import Run
 from onestage.training import session

@@ -19,11 +19,11 @@ from onestage.models.detector import Detector
 from onestage.models.lite import SSDLite0
 from onestage.training import fit as fitting
 from onestage.training.fit import fit, resume
-from onestage.training.loop import Loop
+from onestage.training.loop.loop import Loop
+from onestage.training.loop.step_record import StepRecord
 from onestage.training.replay import replay
-from onestage.training.state import load_state
-from onestage.training.step_record import StepRecord
-from onestage.training.stretches import spans
+from onestage.training.saving.state import load_state
+from onestage.training.saving.stretches import spans
 from onestage.training.watcher import Watcher
 
 KEYS: Mapping[str, Any] = {**TINY, "validation.every": 2, "validation.protocols": ["voc10"], "saving.seconds": 0}
@@ -110,7 +110,9 @@ def spoil_labels(monkeypatch: pytest.MonkeyPatch, share: int = 4) -> None:
 
 
 @pytest.mark.slow
-def test_steps_left_out_come_again_and_do_not_count(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_left_out_come_again_and_do_not_count(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spoil_labels(monkeypatch, 7)
     keys = {**KEYS, "data": str(data), "epochs": 4, "guard.nan": "skip", "guard.most": 99}
     whole = fit({**keys, "name": "whole"}, root=tmp_path)

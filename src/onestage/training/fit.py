@@ -176,8 +176,11 @@ def _in_words(told: Changes, reasons: Sequence[str]) -> list[str]:
 def _begins_again(run: Run) -> list[str]:
     """That a run without a state is done again from its start, where steps of it are recorded."""
     done = len(run.steps)
-    return [f"no saved state is left in {run.state_dir}: the run begins again, "
-            f"{done} step{'s' * (done != 1)} are lost"] if done else []
+    return (
+        [f"no saved state is left in {run.state_dir}: the run begins again, {done} step{'s' * (done != 1)} are lost"]
+        if done
+        else []
+    )
 
 
 def _spoken(value: Any) -> str:

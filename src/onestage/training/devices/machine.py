@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
+from lightning_fabric.plugins.environments import LightningEnvironment
 
 import onestage
 from onestage.errors import UsageError
@@ -92,16 +93,18 @@ def _step_seconds(detector: Detector, device: str, precision: str, batch: int) -
 def engine(device: str, precision: str) -> Fabric:
     """lightning-fabric on one device with the recipe's `precision`: fp32, bf16, or fp16 with a loss scale.
 
-    fp16 is given as a plugin, as Fabric by itself turns it into bfloat16 on a CPU.
+    fp16 is given as a plugin, as Fabric by itself turns it into bfloat16 on a CPU. So is the environment, of one
+    process with one device, whoever started it: Fabric by itself looks for a cluster, and warns wherever srun is found.
     """
+    alone = LightningEnvironment()
     kind, _, number = device.partition(":")
     devices: list[int] | int = 1
     if kind == "cuda":
         devices = [int(number) if number else torch.cuda.current_device()]  # each process of a machine has its own
     if precision == "fp32":
-        return Fabric(accelerator=kind, devices=devices, precision="32-true")
+        return Fabric(accelerator=kind, devices=devices, precision="32-true", plugins=[alone])
     mixed = MixedPrecision("16-mixed" if precision == "fp16" else "bf16-mixed", device=kind)
-    return Fabric(accelerator=kind, devices=devices, plugins=[mixed])
+    return Fabric(accelerator=kind, devices=devices, plugins=[mixed, alone])
 
 
 def is_out_of_memory(error: BaseException) -> bool:
