@@ -10,9 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from onestage.training.state import load_state
-from onestage.training.step_record import StepRecord
-from onestage.training.stretches import spans
 from test_fit import TINY, StopAt, same_weights, shapes, values
 
 from onestage.data.augment import Sample, Zoom
@@ -22,8 +19,11 @@ from onestage.models.detector import Detector
 from onestage.models.lite import SSDLite0
 from onestage.training import fit as fitting
 from onestage.training.fit import fit, resume
-from onestage.training.loop import Loop
+from onestage.training.loop.loop import Loop
+from onestage.training.loop.step_record import StepRecord
 from onestage.training.replay import replay
+from onestage.training.saving.state import load_state
+from onestage.training.saving.stretches import spans
 from onestage.training.watcher import Watcher
 
 KEYS: Mapping[str, Any] = {**TINY, "validation.every": 2, "validation.protocols": ["voc10"], "saving.seconds": 0}
