@@ -146,4 +146,4 @@ def test_only_an_image_of_one_value_throughout_is_constant(value):
 
 def test_a_batch_without_images_is_told():
     empty = Batch(np.zeros((0, 3, 8, 8), np.uint8), [], [], [], [])
-    assert [fault.code for fault in check_batch(empty, 3)] == ["wrong-shape"]
+    assert [fault.code for fault in check_batch(empty, 3)] == ["empty-batch"]

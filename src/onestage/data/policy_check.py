@@ -27,9 +27,23 @@ class _Seen:
 
     objects: int = 0
     faults: dict[str, list[str]] = field(default_factory=dict)
+    ways: list[set[str]] = field(default_factory=list)
 
     def note(self, code: str, what: str) -> None:
         self.faults.setdefault(code, []).append(what)
+
+    def told(self) -> Mapping[str, list[str]]:
+        """The faults, each once: a mirror of pixels alone, where the policy itself mirrors both half of the time, shows
+        as boxes moved alone in that half, and it is the same fault."""
+        pixels, boxes = (self.faults.get(f"policy-moves-{what}-only", []) for what in ("image", "boxes"))
+        if not pixels or not boxes:
+            return self.faults
+        return {code: whats + boxes * (whats is pixels) for code, whats in self.faults.items() if whats is not boxes}
+
+    def way(self) -> str:
+        """What would bring every box that was seen astray to its object, in words; "" where it is nothing simple."""
+        common = set.intersection(*self.ways) if self.ways else set()
+        return f": {min(common)}" if common else ""
 
 
 def policy_keeps_boxes(policy: Policy, size: Size, tries: int = TRIES) -> list[Finding]:
@@ -47,7 +61,10 @@ def policy_keeps_boxes(policy: Policy, size: Size, tries: int = TRIES) -> list[F
         _Try(policy, size, seed, seen).judge()
         if "policy-breaks-samples" in seen.faults or "policy-draws-elsewhere" in seen.faults:
             break  # samples that cannot be compared
-    return [_finding(code, whats, seen.objects) for code, whats in seen.faults.items()]
+    return [
+        _finding(code, [whats[0] + seen.way() * code.startswith("policy-moves"), *whats[1:]], seen.objects)
+        for code, whats in seen.told().items()
+    ]
 
 
 @dataclass
@@ -75,7 +92,7 @@ class _Try:
         ground, shown = _difference(plain, with_ground), _difference(plain, with_object)
         if ground is not None and shown is not None and _in_plain_sight(shown, ground):
             self.seen.objects += 1
-            fault = self._fault(plain.annotations, _bounds(shown), picture, which)
+            fault = self._fault(plain, _bounds(shown), picture, which)
             if fault is not None and self._repeats(plain):
                 self.seen.note(*fault)
 
@@ -102,8 +119,9 @@ class _Try:
             image[y0:y1, x0:x1] = BRIGHT
         return image, truth
 
-    def _fault(self, found: Annotations, there: FloatArray, picture: int, which: int) -> tuple[str, str] | None:
+    def _fault(self, sample: Sample, there: FloatArray, picture: int, which: int) -> tuple[str, str] | None:
         """Code and words of what is wrong with the box of an object that is seen at `there` (xyxy)."""
+        found = sample.annotations
         label = picture * PER_PICTURE + which
         fitting = [int(one) for one, box in zip(found.labels, found.boxes, strict=True) if _fits(box, there)]
         if label in fitting:
@@ -114,9 +132,13 @@ class _Try:
         known = np.concatenate([truth.labels for truth in self.truths.values()])
         if not len(own) and np.isin(found.labels, known).all():
             return "policy-loses-boxes", f"{what} is in plain sight and has no box"
-        still = picture == 0 and _fits(self._as_it_was(which), there)
         box = own[0] if len(own) else found.boxes[0]
-        return "policy-moves-boxes-only" if still else "policy-moves-image-only", f"{what}, box at {_corners(box)}"
+        moved = sample.transform.to_net(self.truths[0].boxes[which : which + 1]).reshape(2, 2)
+        as_told = np.concatenate([moved.min(0), moved.max(0)])  # edges of a mirrored box are exchanged
+        right = picture == 0 and (_fits(self._as_it_was(which), there) or _fits(as_told, there))
+        self.seen.ways.append(_ways(box, there, self.size))
+        what = f"{what}, box at {_corners(box)}"
+        return "policy-moves-boxes-only" if right else "policy-moves-image-only", what
 
     def _repeats(self, plain: Sample) -> bool:
         """Whether the same chance gives the same sample; else nothing can be told by comparing two."""
@@ -196,6 +218,18 @@ def _fits(box: FloatArray, there: FloatArray) -> bool:
     """Whether every edge of a box lies where the object's does."""
     sides = np.tile(there[2:] - there[:2], 2)
     return bool((np.abs(box - there) <= np.maximum(EDGE, 0.1 * sides)).all())
+
+
+def _ways(box: FloatArray, there: FloatArray, size: Size) -> set[str]:
+    """What would bring a box to its object, in words; empty where it is nothing simple."""
+    x0, y0, x1, y1 = box
+    shift = np.round((there[:2] + there[2:] - box[:2] - box[2:]) / 2)
+    ways = {
+        "mirrored left to right": np.array([size[0] - x1, y0, size[0] - x0, y1]),
+        "upside down": np.array([x0, size[1] - y1, x1, size[1] - y0]), "x and y exchanged": np.array([y0, x0, y1, x1]),
+        f"{shift[0]:+.0f}, {shift[1]:+.0f} pixels away": box + np.tile(shift, 2),
+    }  # fmt: skip
+    return {words for words, moved in ways.items() if _fits(moved, there)}
 
 
 def _corners(box: FloatArray) -> str:

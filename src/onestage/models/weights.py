@@ -104,7 +104,20 @@ def start_from(detector: Detector, weights: str | None) -> Report:
         report = load_fitting(detector, backbone, "ImageNet backbone", may_miss=("neck.", "heads."))
         return Report(report.source, report.loaded, tuple(n for n in state if n not in backbone), report.initialised)
     path = Path(weights)
-    return load_fitting(detector, read_state(path), path.name, may_miss=_heads(detector))
+    state = read_state(path)
+    refuse_not_finite(state, path)
+    return load_fitting(detector, state, path.name, may_miss=_heads(detector))
+
+
+def refuse_not_finite(state: Mapping[str, Tensor], path: Path) -> None:
+    """ModelError naming the tensors of a file that hold nan or inf: nothing can be learnt from there."""
+    wrong = {name: int((~torch.isfinite(tensor)).sum()) for name, tensor in state.items() if tensor.is_floating_point()}
+    problems = [f"{name}: {count} of {state[name].numel()} values" for name, count in wrong.items() if count]
+    if problems:
+        raise ModelError(
+            f"{path} holds values that are not finite numbers, in {len(problems)} of {len(state)} tensors",
+            problems=_first(problems), hint="other weights: best.safetensors of a run that went well, or an older state",
+        )  # fmt: skip
 
 
 def quicken_norms(detector: nn.Module) -> None:

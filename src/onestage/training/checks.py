@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 
 import torch
 
-from onestage.data.augment import Policy, augmentation, with_fit
+from onestage.data.augment import augmentation, with_fit
 from onestage.data.dataset import Dataset
 from onestage.data.policy_check import policy_keeps_boxes
 from onestage.errors import RecipeError, UsageError, did_you_mean
 from onestage.evaluation import PROTOCOLS, lay_out, protocols_named
 from onestage.models.detector import Detector
+from onestage.records import Finding
 from onestage.training import multiscale
 from onestage.training.loop.freezing import frozen_ids, problems_with
 from onestage.training.recipe import Recipe
 from onestage.training.recipe.schedule import Optimiser
 
 
-def refuse_impossible(recipe: Recipe, detector: Detector, images: int, val: Dataset, ranks: int = 1) -> None:
-    """RecipeError with every problem that would otherwise show within the run, or never.
+def refuse_impossible(recipe: Recipe, detector: Detector, images: int, val: Dataset, ranks: int = 1) -> list[Finding]:
+    """RecipeError with every problem that would otherwise show within the run, or never; what is odd is returned.
 
     `detector` is the one that is to be trained, on `images` images, by `ranks` processes: its parts, the parts of its
     loss, the augmentation policy with its options, the protocols by which `val` is judged, batches that cannot be cut
     as asked, and micro-batches of one image where batch norm needs more.
     """
     policy = with_fit(augmentation(recipe.augmentation.policy, **recipe.augmentation.options), recipe.fit)
+    tried = policy_keeps_boxes(policy, detector.size)
     problems = [*_loss(recipe, detector), *_freeze(recipe, detector), *_protocols(recipe, val)]
-    problems += [*multiscale.problems(recipe.multiscale, detector), *_policy(policy, detector)]
+    problems += [*multiscale.problems(recipe.multiscale, detector), *_policy(tried)]
     problems += _pieces(recipe, min(recipe.batch, images), ranks)
     if not problems and _smallest(recipe, images, ranks) == 1 and not _learns_from_one(recipe, detector):
         width, height = detector.size
@@ -40,11 +43,11 @@ def refuse_impossible(recipe: Recipe, detector: Detector, images: int, val: Data
             f"the recipe asks what {detector.name} cannot do" if len(problems) > 1 else problems[0],
             problems=problems if len(problems) > 1 else (), hint=_hint(problems, recipe),
         )  # fmt: skip
+    return tried
 
 
-def _policy(policy: Policy, detector: Detector) -> list[str]:
+def _policy(found: Sequence[Finding]) -> list[str]:
     """What the augmentation does to made pictures that would teach the wrong boxes."""
-    found = policy_keeps_boxes(policy, detector.size)
     return [f"augmentation.policy: {finding.what}" for finding in found if finding.severity == "error"]
 
 

@@ -16,10 +16,11 @@ from onestage.models.detector import Detector, Truth
 from onestage.records import Annotations, Finding
 from onestage.training.loop.loop import DETAILS
 from onestage.training.loop.step_record import StepRecord
+from onestage.training.order_check import OrderCheck
 from onestage.training.plan import Plan
 
-# Every so many steps the frozen weights are compared with what they were.
-STILL = 100
+# At these steps, every so many after, and at the end of each stage frozen weights are compared with what they were.
+STILL_FIRST, STILL = (1, 10, 25, 50), 100
 
 
 class Still:
@@ -65,6 +66,8 @@ class Lookout:
         self.watch = Watch(self.facts)
         self.foreseen = {finding.code for finding in plan.foresight}
         self.still: Still | None = None
+        self.order = OrderCheck({image.id: image.path for image in plan.opened.train.images})
+        self.ends = {leg.first_step + leg.steps for leg in plan.legs}
 
     def enter(self, detector: Detector, frozen: Sequence[nn.Module]) -> None:
         """A stage begins, with these parts frozen."""
@@ -74,8 +77,11 @@ class Lookout:
         """Add to the record what is looked at now and then: room on the disk, frozen tensors that moved."""
         if record.step % DETAILS == 0:
             record.extra["disk_free"] = shutil.disk_usage(self.run.folder).free
-        if record.step % STILL == 0 and self.still is not None and (moved := self.still.moved()):
+        due = record.step % STILL == 0 or record.step in self.ends or record.step in STILL_FIRST
+        if due and self.still is not None and (moved := self.still.moved()):
             record.extra["moved"] = moved
+        if (finding := self.order.look(record)) is not None:
+            self._keep([finding])
 
     def step(self, row: Mapping[str, Any]) -> None:
         """Look at a row of steps.jsonl."""
@@ -106,6 +112,7 @@ class Lookout:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a state of `state`."""
         self.watch = Watch.from_dict(self.facts, state)
+        self.order.forget()
 
 
 def _priors(detector: Detector) -> int:

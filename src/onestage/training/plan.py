@@ -89,7 +89,7 @@ def make_plan(recipe: Recipe, weights: bool = True, ranks: int = 1) -> Plan:
     keep_freed_memory()
     torch.manual_seed(recipe.seed)
     detector = models.build(recipe.model, len(opened.classes), recipe.input_size, **recipe.options)
-    refuse_impossible(recipe, detector, len(opened.train), opened.val, ranks)
+    odd = refuse_impossible(recipe, detector, len(opened.train), opened.val, ranks)
     report = start_from(detector, recipe.weights if weights else None)
     if recipe.weights is None:
         quicken_norms(detector)
@@ -112,7 +112,7 @@ def make_plan(recipe: Recipe, weights: bool = True, ranks: int = 1) -> Plan:
         "loss": {**detector.default_weights, **recipe.loss},
     }  # fmt: skip
     completed = laid_out(recipe.changed(chosen), per_epoch)
-    return Plan(completed, opened, detector, report, device, measured, foresee(completed, per_epoch))
+    return Plan(completed, opened, detector, report, device, measured, [*odd, *foresee(completed, per_epoch)])
 
 
 def plan_together(recipe: Recipe, ranks: Ranks, weights: bool = True) -> Plan:

@@ -54,12 +54,14 @@ class Session:
         self.ranks.share(tensors_of(plan.detector))
         self.averaged = Averaged(plan.detector, recipe.ema) if recipe.ema else None
         self.lookout = Lookout(run, plan, watcher.found)
+        self.feed = Feed(plan, self.ranks)
         files = {image.id: image.path for image in plan.opened.train.images}
         self.recorder = Recorder(
             recipe.guard, folder=run.folder / "recorder" if self.ranks.is_first else None, run=run.name,
             file_of=files.get, classes=plan.opened.classes, weights=recipe.loss, precision=str(recipe.precision),
             spikes=spikes_for(recipe, legs(recipe, plan.steps_per_epoch)[0]),
             mixed=recipe.augmentation.policy == "mosaic", rank=self.ranks.rank,
+            size_of=self.feed.sizes.at,
         )  # fmt: skip
         self.legs = legs(recipe, plan.steps_per_epoch)
         self.loop = Loop(
@@ -67,8 +69,7 @@ class Session:
             accumulate=recipe.accumulate, averaged=self.averaged, observer=self.recorder, ranks=self.ranks,
             norms=recipe.norms,
         )  # fmt: skip
-        self.feed = Feed(plan, self.ranks)
-        self.judge = Judge(plan, self._judging, self.ranks)
+        self.judge = Judge(plan, self._judging, self.ranks, self.recorder.judged)
         self.seconds = {"data": 0.0, "train": 0.0, "eval": 0.0, "total": 0.0}
         self.best: dict[str, Any] | None = None
         self.judged_at = 0  # the step of the last judgement

@@ -192,9 +192,10 @@ def _bare(root: Path) -> YoloFolder | None:
 
 
 def _holds_labels(folder: Path) -> bool:
-    """Whether the first label files below a folder hold YOLO's rows (or nothing): a whole number, then four numbers."""
-    files = [path for path in files_under(folder, {".txt"}) if path.name.lower() not in NOT_LABELS][:20]
-    rows = [line.split() for path in files for line in text_lines(path)[:3] if line.strip()]
+    """Whether the first label files below a folder that are not empty hold YOLO's rows: a whole number, then four numbers."""
+    files = [path for path in files_under(folder, {".txt"}) if path.name.lower() not in NOT_LABELS]
+    told = [path for path in files if path.stat().st_size][:20]  # images without objects have empty files
+    rows = [line.split() for path in told for line in text_lines(path)[:3] if line.strip()]
     return any(len(row) >= 5 and all(math.isfinite(number(word)) for word in row) for row in rows)
 
 

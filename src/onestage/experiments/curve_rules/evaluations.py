@@ -21,7 +21,7 @@ STILL, STILL_BY = 1.01, 0.005
 LEVEL = 0.97
 ZERO = 1e-3
 LEARNT = 0.7
-ANSWERS = 20
+ANSWERS, EACH = 20, 8  # of all classes that are exchanged, and of each of them
 MOSTLY, HARDLY = 0.6, 0.1
 NO_CLASS = ("", "background", "missed", "none", "None")
 
@@ -95,7 +95,7 @@ class Overfit(Rule):
             ratio is not None and ratio > FAR and risen is not None and risen > RISEN
             and self.since_least >= IN_A_ROW and self.since >= IN_A_ROW
         )  # fmt: skip
-        if not learning or not (by_score or by_loss):
+        if self.best <= ZERO or not learning or not (by_score or by_loss):
             return None
         return self._overfit(seen, ratio)
 
@@ -247,17 +247,19 @@ class ClassesExchanged(Rule):
     def evaluated(self, seen: Evaluated) -> list[Finding] | None:
         """Look for two or more classes that are displaced at once: one alone is a confusion, not a wrong map."""
         taken: dict[str, tuple[str, float]] = {}
+        answered: dict[str, float] = {}
         for true, row in seen.confusion.items():
             answers = {str(found): float(n) for found, n in row.items() if str(found) not in NO_CLASS}
             total = sum(answers.values())
-            if total < ANSWERS:
+            if total < EACH:
                 continue
             first = max(answers, key=answers.__getitem__)
             own = answers.get(str(true), 0.0) / total
             if first != str(true) and answers[first] / total >= MOSTLY and own <= HARDLY:
                 taken[str(true)] = (first, answers[first] / total)
+                answered[str(true)] = total
         moved = {true: found for true, found in taken.items() if found[0] in taken}
-        if not moved:
+        if sum(answered[true] for true in moved) < ANSWERS:
             if seen.confusion:
                 self.cured()
             return None

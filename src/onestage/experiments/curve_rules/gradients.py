@@ -27,6 +27,7 @@ class DeadPart(Rule):
     def __init__(self, facts: Facts) -> None:
         super().__init__(facts)
         self.dead: dict[str, int] = {}
+        self.layers: dict[str, int] = {}
         self.still = 0
 
     def step(self, seen: Seen) -> list[Finding] | None:
@@ -49,7 +50,17 @@ class DeadPart(Rule):
             self.dead[part] = self.dead.get(part, 0) + 1
             if self.dead[part] >= SAMPLES and not self._frozen(part) and seen.grad_norm > 0:
                 found += self._dead(part, part, self.dead[part] * BLOCK, seen.step) or []
-        return found
+        self.layers = {name: self.layers.get(name, 0) + 1 for name in seen.without}
+        return found + ([] if found or self.raised else self._layers(seen))
+
+    def _layers(self, seen: Seen) -> list[Finding]:
+        """Layers of a backbone that learns otherwise: what is dead in its midst cuts off all that lies before it."""
+        dead = [name for name, count in self.layers.items() if count >= SAMPLES and not self._frozen(name)]
+        if not dead or not seen.grad_norm:
+            self.cured("layers")
+            return []
+        more = f" to {dead[-1]} ({len(dead)} layers)" if len(dead) > 1 else ""
+        return self._dead("layers", f"{dead[0]}{more}", self.layers[dead[0]] * BLOCK, seen.step) or []
 
     def _frozen(self, part: str) -> bool:
         return any(part == name or part.startswith(f"{name}.") for name in self.facts.frozen)
@@ -214,15 +225,16 @@ class FrozenMoved(Rule):
     severity = "error"
 
     def step(self, seen: Seen) -> list[Finding] | None:
-        """Report each frozen part that moved at all."""
-        found: list[Finding] = []
-        for part, change in seen.moved.items():
-            if change > 0:
-                found += self.says(Says(
-                    part, seen.step, f"{part} is frozen, yet a value of it has moved by {change:.3g} since the start",
-                    "the run is not what its recipe says: weight decay, momentum or the statistics of batch "
-                    "norms reach it",
-                    "report this with run.json; until then norms=frozen keeps the statistics in place",
-                    {"part": part, "change": change},
-                )) or []  # fmt: skip
-        return found
+        """Report what moved the most, where anything did at all."""
+        moved = {name: change for name, change in seen.moved.items() if change > 0}
+        if not moved:
+            return None
+        first = max(moved, key=moved.__getitem__)
+        more = f", as have {len(moved) - 1} other frozen tensors" if len(moved) > 1 else ""
+        return self.says(Says(
+            "", seen.step,
+            f"{first} is frozen, yet a value of it has moved by {moved[first]:.3g} since the start{more}",
+            "the run is not what its recipe says: weight decay, momentum or the statistics of batch norms reach it",
+            "report this with run.json; until then norms=frozen keeps the statistics in place",
+            {"part": first, "change": moved[first], "tensors": sorted(moved)},
+        ))  # fmt: skip

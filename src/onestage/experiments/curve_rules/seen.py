@@ -14,12 +14,13 @@ class Seen:
 
     `raw` and `weighted` are {part: loss}, `levels` positives per level, `lr` the highest of all groups, `seconds`
     (waiting for data, computing), `norms` {part: gradient norm}, `moved` {frozen part: largest change of a value},
-    `memory` and `disk_free` bytes.
+    `without` names layers of the backbone without a gradient, `memory` and `disk_free` are bytes.
     """
 
     __slots__ = (
         "data", "disk_free", "epoch", "grad_norm", "images", "levels", "loss", "lr", "memory", "moved", "norms",
-        "positives", "raw", "scale", "size", "skipped", "stage", "step", "truths", "update_norm", "weighted", "work",
+        "positives", "raw", "scale", "size", "skipped", "stage", "step", "truths", "update_norm", "weighted", "without",
+        "work",
     )  # fmt: skip
 
     def __init__(self, row: Mapping[str, Any]) -> None:
@@ -45,6 +46,8 @@ class Seen:
         self.truths, self.memory = number(get("truths")), number(get("memory"))
         self.disk_free = number(get("disk_free"))
         self.norms = numbers(get("grad_norms")) if "grad_norms" in row else {}
+        without = get("without_gradient")
+        self.without: list[str] = [str(name) for name in without] if isinstance(without, list) else []
         self.moved = numbers(get("moved")) if "moved" in row else {}
 
 

@@ -55,17 +55,21 @@ def detect_dataset(
     loader: Loader,
     selection: Selection,
     progress: Callable[[int], None] = lambda done: None,
+    explain: Callable[[Batch], DivergedError] | None = None,
 ) -> dict[ImageId, Detections]:
     """The detections on each image, boxes in pixels of the image and cut at its borders.
 
     `answer` gives the boxes and scores of a batch, as `Measured` does. `loader` must go over `dataset` unchanged
-    (policy "none", no shuffling). Raises DivergedError where the network's answers are not finite.
+    (policy "none", no shuffling). Raises DivergedError where the network's answers are not finite: what `explain` says
+    of the batch.
     """
     infos = {image.id: image for image in dataset.images}
     found: dict[ImageId, Detections] = {}
     for batch in loader.epoch(0):
         boxes, scores = answer(batch)
         if not (np.isfinite(scores).all() and np.isfinite(boxes).all()):
+            if explain is not None:
+                raise explain(batch)
             raise DivergedError(
                 "the network's answers are not finite numbers: its weights have overflowed",
                 hint="a lower optimiser.lr, or a longer schedule.warmup",

@@ -8,17 +8,19 @@ from typing import Any
 from onestage.boxes.selection import PRESETS, Selection
 from onestage.data.detections.coco_json import coco_results
 from onestage.data.loader import Loader
+from onestage.errors import DivergedError
 from onestage.evaluation import Evaluation, evaluate, lay_out
 from onestage.evaluation.confusion import confusion
 from onestage.experiments.run import Run
 from onestage.models.detector import Detector
 from onestage.models.inference import TorchPredictor
-from onestage.records import Detections, ImageId
+from onestage.records import Batch, Detections, ImageId
 from onestage.training.devices.ranks import Ranks
 from onestage.training.judging.detect import Measured, detect_dataset
 from onestage.training.plan import Plan
 
 Found = Mapping[ImageId, Detections]
+Explain = Callable[[Detector, Batch, Callable[[ImageId], Any]], DivergedError]
 Taken = dict[str, dict[str, int]]
 # Detections below this score do not tell what a class is taken for.
 SURE = 0.3
@@ -30,8 +32,10 @@ class Judge:
     Each process detects on its own images; the first judges them all, each once.
     """
 
-    def __init__(self, plan: Plan, progress: Callable[[int, int], None], ranks: Ranks | None = None) -> None:
-        self.plan, self.progress, self.ranks = plan, progress, ranks or Ranks()
+    def __init__(
+        self, plan: Plan, progress: Callable[[int, int], None], ranks: Ranks | None = None, explain: Explain | None = None
+    ) -> None:  # fmt: skip
+        self.plan, self.progress, self.ranks, self.explain = plan, progress, ranks or Ranks(), explain
         recipe, size = plan.recipe, plan.detector.size
         self.size = size
         self.loader = Loader(plan.opened.val, size, "none", batch=recipe.batch, shuffle=False, fit=recipe.fit,
@@ -99,7 +103,15 @@ class Judge:
     def _detect_here(self, answers: Measured) -> Found:
         limits, val = self.plan.recipe.validation, self.plan.opened.val
         selection = Selection(limits.score, limits.iou, PRESETS["evaluate"].per_class, PRESETS["evaluate"].per_image)
-        return detect_dataset(answers, val, self.loader, selection, self._told(len(val)))
+        return detect_dataset(
+            answers, val, self.loader, selection, self._told(len(val)),
+            None if self.explain is None else self._why(answers.predictor.detector, self.explain),
+        )  # fmt: skip
+
+    def _why(self, detector: Detector, explain: Explain) -> Callable[[Batch], DivergedError]:
+        """What is said of a batch whose answers are not finite."""
+        files = {image.id: image.path for image in self.plan.opened.val.images}
+        return lambda batch: explain(detector, batch, files.get)
 
     def _told(self, images: int) -> Callable[[int], None]:
         """How far all are, as far as this process can know."""

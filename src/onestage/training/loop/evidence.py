@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from onestage.errors import DivergedError
@@ -33,6 +33,7 @@ class Evidence:
     processes, `passes` those of this process. `grad_norm` is None where the loss was not finite and no gradient was
     taken. `scale` is the loss scale of fp16. `grad_norms` are those of the parts that learn, before clipping;
     they are taken every tenth step, as is `update_norm`, which is set after it. `stage` is the leg's index.
+    `without_gradient` names layers of the backbone that should learn and get no gradient, every tenth step too.
     """
 
     step: int
@@ -51,6 +52,7 @@ class Evidence:
     truths: int = 0
     grad_norms: dict[str, float] | None = None
     stage: int = 0
+    without_gradient: list[str] = field(default_factory=list)
 
 
 class Observer(Protocol):

@@ -73,6 +73,7 @@ class Loop:
         )  # what is frozen now must not count in the norm with its last gradient
         self.frozen = freeze(self.detector, leg.freeze)
         self.wrapped, self.optimiser = self.engine.setup(self.detector, build_optimiser(self.detector, leg.optimiser))
+        self.core = {id(p) for p in self.detector.parts()["backbone"].parameters()}
         self.trained = [p for p in self.detector.parameters() if p.requires_grad]
 
     def epoch(self, epoch: int, batches: Iterator[Batch], images: int) -> Iterator[StepRecord]:
@@ -87,9 +88,6 @@ class Loop:
     def _one(self, epoch: int, batch: Batch, images: int, waited: float) -> StepRecord:
         start = time.perf_counter()
         self.inside = True
-        size = (batch.images.shape[3], batch.images.shape[2])
-        if size != self.detector.size:
-            self.detector.resized(size)
         rates = set_learning_rates(self.optimiser, self.leg.share(self.step) * self.lr_factor)
         self.keepsake.take()
         smaller, extra = self.accumulate, dict[str, Any]()
@@ -97,6 +95,7 @@ class Loop:
         own = self.observer.before(self.step + 1, epoch, batch, self.detector)
         action = self._agreed(own)
         if action == "go":
+            self._take_size(batch)
             evidence = self._evidence(epoch, batch, images, rates, detailed)
             own = self.observer.examine(evidence, self.detector)
             action = self._agreed(own)
@@ -117,6 +116,11 @@ class Loop:
         if self.accumulate != smaller:
             extra["accumulate"] = self.accumulate
         return record_of(evidence, seconds, extra, list(batch.ids))
+
+    def _take_size(self, batch: Batch) -> None:
+        size = (batch.images.shape[3], batch.images.shape[2])
+        if size != self.detector.size:
+            self.detector.resized(size)
 
     def _agreed(self, own: Action) -> Action:
         """The gravest of what the observers of all processes say."""
@@ -160,6 +164,7 @@ class Loop:
             if (scaler := self._scaler()) is not None:
                 scaler.unscale_(self.optimiser.optimizer)  # Fabric's own refuses fused optimisers, torch's does not
             evidence.grad_norms = self._norms_of_parts() if detailed else None
+            evidence.without_gradient = self._layers_without_gradient() if detailed else []
             evidence.grad_norm = self._clip()
         return evidence
 
@@ -207,6 +212,15 @@ class Loop:
             for name, part in self.detector.parts().items()
         }
         return {name: _norm(those) for name, those in gradients.items() if those}
+
+    def _layers_without_gradient(self) -> list[str]:
+        """The layers of the backbone, which every level needs, whose weights learn and get a gradient of 0."""
+        named = [(name, p.grad) for name, p in self.detector.named_parameters()
+                 if p.dim() > 1 and p.grad is not None and id(p) in self.core]  # fmt: skip
+        if not named:
+            return []
+        norms = torch.stack(torch._foreach_norm([gradient for _, gradient in named])).tolist()
+        return [name for (name, _), norm in zip(named, norms, strict=True) if norm == 0]
 
     def _scaler(self) -> Any:
         return getattr(self.engine.strategy.precision, "scaler", None)

@@ -47,6 +47,8 @@ def record_of(evidence: Evidence, seconds: dict[str, float], extra: dict[str, An
             extra["overflow"] = True
     if evidence.grad_norms is not None:
         extra["grad_norms"] = evidence.grad_norms
+    if evidence.without_gradient:
+        extra["without_gradient"] = evidence.without_gradient
     if evidence.update_norm is not None:
         extra["update_norm"] = evidence.update_norm
     return StepRecord(

@@ -42,7 +42,7 @@ def check_batch(
     (float32). `table` is that of the batch where it was made before.
     """
     if not len(batch):
-        return [Fault("wrong-shape", 0, None, "the batch holds no image")]
+        return [Fault("empty-batch", 0, None, "the batch holds no image")]
     table = BoxTable.of(batch.annotations) if table is None else table
     faults = [*_shape(batch, size), *_boxes(table, batch), *_labels(table, classes), *_pixels(batch)]
     return sorted(faults, key=lambda fault: (not fault.severe, fault.image, fault.row or 0))

@@ -16,6 +16,7 @@ from onestage.training.recorder.batch_checks import Fault
 from onestage.training.recorder.culprit import Cause, Scene
 from onestage.training.recorder.formulas import answering_prior, blown_prior, describe, heaviest_prior
 from onestage.training.recorder.gradients import blown_gradient
+from onestage.training.recorder.operations import blown_operation, with_operation
 from onestage.training.recorder.rerun import overflow
 from onestage.training.recorder.weight_checks import (
     non_finite_weights,
@@ -34,6 +35,7 @@ _REMEDIES = {
     "label-out-of-range": "check the class list: labels count from 0, without background; `classes` must name them all",
     "non-finite-pixel": "read the image again; look for a division in its preparation (uint8 images cannot hold nan)",
     "wrong-shape": "make all images of a batch of the size that the step is for",
+    "empty-batch": "look at the list of images and the sampler: each batch must hold one image at least",
     "constant-image": "look at the file: it may be damaged, or its depth be read wrongly",
 }
 _CONSEQUENCES = {
@@ -41,7 +43,8 @@ _CONSEQUENCES = {
     "outsize-box": "it overlaps many priors a little, and one that can never reach it must answer for it",
     "label-out-of-range": "the class loss reads a column that is not there: another class, or an error on the device",
     "non-finite-pixel": "every activation it reaches is nan; through batch norm that is every image of the batch",
-    "wrong-shape": "priors and predictions would not belong together",
+    "wrong-shape": "priors and predictions would not belong together, or the images be seen at another scale",
+    "empty-batch": "there is nothing to learn from, and a mean over no image is nan",
     "constant-image": "the model learns background from an image without content",
 }
 
@@ -87,6 +90,9 @@ def diagnose(scene: Scene, kind: Kind) -> Diagnosis:
     elif kind == "spike":
         searches = [(runaway_weights, "weights that ran away"), (crowd, "a crowd"), (one_image, "one image")]
     found = [cause for search, name in searches if (cause := ask(search, name)) is not None]
+    if kind == "nan-loss" and all(cause.code == "loss-formula" and not cause.formula for cause in found):
+        operation = ask(blown_operation, "the operation")
+        found = [with_operation(cause, operation) for cause in found] or [operation] if operation else found
     faults = [truth_of(scene, fault) for fault in scene.faults[:_MOST_FAULTS]]
     diagnosis.causes = _in_order(faults, found, kind, scene.precision)
     if not diagnosis.causes:
@@ -125,7 +131,7 @@ def truth_of(scene: Scene, fault: Fault) -> Cause:
         fault.code, fault.what, "certain", _CONSEQUENCES[fault.code], _REMEDIES[fault.code], formula=fault.formula,
         severity="error" if fault.severe else "warning",
     )  # fmt: skip
-    if fault.code == "wrong-shape":
+    if fault.code in ("wrong-shape", "empty-batch"):
         return cause
     cause = scene.at(cause, fault.part, fault.image, fault.row)
     if fault.row is None or fault.code == "label-out-of-range" or fault.part >= len(scene.evidence.passes):

@@ -75,7 +75,7 @@ def describe(scene: Scene, cause: Cause, part: int, image: int, prior: int, blew
     match = _match(scene, part)
     row = None if match is None else int(match[image, prior])
     cause = scene.at(cause, part, image, row if row is not None and row >= 0 else None)
-    place = _place(scene, part, prior)
+    place = prior_place(scene, part, prior)
     terms = _terms(scene, part, image, prior)
     cause = replace(cause, prior=place, numbers=terms)
     found = next((name for name, value in terms.items() if not math.isfinite(value)), None)
@@ -133,7 +133,8 @@ def _match(scene: Scene, part: int) -> Tensor | None:
         return None
 
 
-def _place(scene: Scene, part: int, prior: int) -> PriorPlace | None:
+def prior_place(scene: Scene, part: int, prior: int) -> PriorPlace | None:
+    """Number, box and level of a prior; None where the model does not tell."""
     try:
         with torch.no_grad():
             assignment = scene.detector.assign(scene.evidence.passes[part].truths)

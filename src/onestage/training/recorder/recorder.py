@@ -22,6 +22,7 @@ from onestage.training.recorder.batch_checks import Fault, check_batch, check_be
 from onestage.training.recorder.causes import Kind, diagnose
 from onestage.training.recorder.culprit import Scene
 from onestage.training.recorder.incident import Incident, files_of
+from onestage.training.recorder.judged import FileOf, broken_answers
 from onestage.training.recorder.ring import BoxTable, Entry, Ring
 from onestage.training.recorder.weight_checks import poisoned_statistics
 
@@ -32,7 +33,9 @@ STATISTICS_EVERY = 50
 # A loss so many times the usual is a spike however few steps there are to compare with.
 SURGE = 1000.0
 # Causes that lie in the batch: to go back and come to it again would be of no use.
-IN_THE_DATA = {"broken-box", "label-out-of-range", "non-finite-pixel", "wrong-shape", "no-positives", "outsize-box"}
+IN_THE_DATA = {
+    "broken-box", "label-out-of-range", "non-finite-pixel", "wrong-shape", "empty-batch", "no-positives", "outsize-box",
+}  # fmt: skip
 # Odd batches that stop nothing are told of so many times.
 MOST_ODD = 10
 # A run writes at most so many reports that did not stop it.
@@ -45,7 +48,8 @@ class Recorder:
     `folder` is where reports go (the run's `recorder/`; None: nowhere), `run` its name for the replay line. `file_of`
     gives the file of an image id, `classes` names labels, `weights` scale the parts of the loss, `precision` is that
     of the forward pass. `spikes` replaces the watch on loss, gradient and positives. `mixed`: samples are mosaics.
-    `rank` is the number of this process where there are several.
+    `rank` is the number of this process where there are several. `size_of` gives the input size (width, height) of the
+    step that follows so many others; without it any size is right.
 
     Nothing it does changes weights, gradients, statistics or random states. Each process watches its own images:
     where there are several, the loop takes the gravest of their decisions.
@@ -64,11 +68,12 @@ class Recorder:
         spikes: Spikes | None = None,
         mixed: bool = False,
         rank: int = 0,
+        size_of: Callable[[int], tuple[int, int]] | None = None,
     ) -> None:
         self.guard = guard or Guard()
         self.folder, self.run, self.file_of = folder, run, file_of
         self.classes, self.weights, self.precision = tuple(classes), dict(weights or {}), precision
-        self.mixed, self.rank = mixed, rank
+        self.mixed, self.rank, self.size_of = mixed, rank, size_of
         self.spikes = spikes or Spikes(self.guard.sigmas)
         self.ring = Ring(self.guard.steps)
         self.losses: deque[float] = deque(maxlen=self.guard.steps)  # of the last steps, where they were finite
@@ -83,7 +88,8 @@ class Recorder:
         Only labels and shapes count here, which would raise an error in the loss rather than make it nan; all else
         waits for `examine`, where the step tells what came of it.
         """
-        faults = check_before(batch, detector.classes, detector.size)
+        size = _size(batch) if self.size_of is None else self.size_of(step - 1)
+        faults = check_before(batch, detector.classes, size)
         if not faults:
             return "go"
         evidence = Evidence(step, epoch, [], math.nan, {}, {}, [], len(batch), {}, None, _size(batch))
@@ -124,6 +130,14 @@ class Recorder:
             return error
         said = f"{spent} steps were skipped or rolled back before, guard.most is {self.guard.most}"
         return DivergedError(error.message, problems=[*error.problems, said], hint=error.hint)
+
+    def judged(self, detector: Detector, batch: Batch, file_of: FileOf) -> DivergedError:
+        """The failure of a judgement whose answers are not finite: names tensors, or the module, and the image."""
+        cause = broken_answers(detector, batch, self.precision, file_of)
+        step = max((entry.step for entry in self.ring.entries), default=0)
+        self.unread.append(cause.finding(step, {"incident": "judgement", "sure": cause.sure}))
+        message = f"the network's answers in validation are not finite numbers after step {step}: {cause.sentence()}"
+        return DivergedError(message, problems=[f"consequence: {cause.consequence}"], hint=cause.remedy)
 
     def take_findings(self) -> list[Finding]:
         """The findings since the last call, for the terminal."""

@@ -15,7 +15,7 @@ from onestage.models.detector import Detector
 from onestage.training.loop.norms import SynchronisedNorm
 from onestage.training.recorder.culprit import Cause, Scene
 
-_HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
+HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class Broke(NamedTuple):
@@ -43,7 +43,7 @@ def overflow(scene: Scene) -> Cause | None:
                     "possible", remedy="onestage replay shows whether it comes again",
                 ), part, 0,
             )  # fmt: skip
-        if scene.precision in _HALF and first_not_finite(scene.detector, images, "fp32") is None:
+        if scene.precision in HALF and first_not_finite(scene.detector, images, "fp32") is None:
             return _amp(scene, broke)
         cause = Cause(
             "activation-overflow", f"the output of {broke.module} ({broke.kind}) is not finite in {broke.dtype}; "
@@ -62,7 +62,7 @@ def wider_than(precision: str) -> str:
 
 
 def _amp(scene: Scene, broke: Broke) -> Cause:
-    most = torch.finfo(_HALF[scene.precision]).max
+    most = torch.finfo(HALF[scene.precision]).max
     return Cause(
         "amp-overflow", f"{scene.precision} overflows in {broke.module} ({broke.kind}): a value above {most:.6g}, "
         f"while the same forward pass in fp32 is finite; the largest value that goes in is {broke.largest_input:.3g}",
@@ -97,6 +97,13 @@ def first_not_finite(detector: Detector, images: Tensor, precision: str) -> Brok
     return found[0] if found else None
 
 
+def broken_image(detector: Detector, images: Tensor, precision: str) -> int | None:
+    """The index of the image whose predictions are not finite, where it is one of several alone."""
+    with undisturbed(detector), torch.no_grad(), autocast(images.device.type, precision):
+        raw = detector(images)
+    return _first_image(*raw)
+
+
 @contextlib.contextmanager
 def undisturbed(detector: nn.Module) -> Iterator[None]:
     """Put buffers (statistics of norms) and random states back at the end, bit for bit."""
@@ -113,9 +120,9 @@ def undisturbed(detector: nn.Module) -> Iterator[None]:
 
 def autocast(device: str, precision: str) -> contextlib.AbstractContextManager[Any]:
     """What the loop's forward pass runs in."""
-    if precision not in _HALF:
+    if precision not in HALF:
         return contextlib.nullcontext()
-    return torch.autocast(device, _HALF[precision])
+    return torch.autocast(device, HALF[precision])
 
 
 def _tensors(value: Any) -> list[Tensor]:
