@@ -23,7 +23,7 @@ from onestage.training.loop.loop import Loop
 from onestage.training.loop.step_record import StepRecord
 from onestage.training.replay import replay
 from onestage.training.saving.state import load_state
-from onestage.training.saving.stretches import spans
+from onestage.training.saving.stretches import stretches
 from onestage.training.watcher import Watcher
 
 KEYS: Mapping[str, Any] = {**TINY, "validation.every": 2, "validation.protocols": ["voc10"], "saving.seconds": 0}
@@ -205,7 +205,7 @@ def test_a_resume_killed_before_it_began_is_recorded_by_the_next(
     assert second["changes"] == straight.info["segments"][1]["changes"]
     assert second["exact"] is False
     assert first["recipe"] != second["recipe"]
-    assert [(span.first, span.last, span.recipe.epochs) for span in spans(run, 0, 6)] == [(0, 2, 2), (2, 6, 3)]
+    assert [(span.first, span.last, span.recipe.epochs) for span in stretches(run, 0, 6)] == [(0, 2, 2), (2, 6, 3)]
     for path in run.state_dir.glob("*.pt"):
         path.unlink()
     assert replay(run, 2).identical

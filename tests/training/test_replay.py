@@ -17,7 +17,7 @@ from onestage.models.detector import Loss
 from onestage.models.lite import SSDLite0
 from onestage.training.fit import fit, resume
 from onestage.training.replay import differing, replay
-from onestage.training.saving.stretches import spans
+from onestage.training.saving.stretches import stretches
 
 KEYS: Mapping[str, Any] = {**TINY, "saving.seconds": 0, "validation.every": 2, "validation.protocols": ["voc10"]}
 
@@ -84,7 +84,7 @@ def test_steps_of_a_changed_run_are_replayed_by_their_own_recipes(data: Path, tm
     with pytest.raises(KeyboardInterrupt):
         fit({**KEYS, "data": str(data), "name": "cut"}, root=tmp_path, watcher=StopAt(2))
     run = resume(Run.open("cut", tmp_path), {"optimiser.lr": 1e-4, "loss.box": 3.0, "epochs": 3})
-    laid = spans(run, 0, 6)
+    laid = stretches(run, 0, 6)
     assert [(span.first, span.last, span.recipe.optimiser.lr) for span in laid] == [(0, 2, 1e-3), (2, 6, 1e-4)]
     for path in run.state_dir.glob("*.pt"):
         path.unlink()  # the long way, through both recipes

@@ -1,4 +1,4 @@
-"""The course of a run in words and small tables: stages and their groups, stretches, incidents, what was noticed."""
+"""The course of a run in words and small tables: stages, stretches, incidents, what was noticed."""
 
 from __future__ import annotations
 
@@ -27,13 +27,12 @@ def of_data(finding: Mapping[str, Any]) -> bool:
 def noticed(findings: Sequence[Mapping[str, Any]]) -> Rows:
     """Findings about recipe and training, but for incidents, which are told by themselves; steps rising."""
     kept = [row for row in findings if not of_data(row) and "incident" not in (row.get("evidence") or {})]
-    rows = [
+    return [
         {"severity": str(row.get("severity")), "code": str(row.get("code")), "when": _when(row),
          "what": str(row.get("what", "")), "consequence": str(row.get("consequence", "")),
          "remedy": str(row.get("remedy", ""))}
         for row in sorted(kept, key=lambda row: (row.get("where") or {}).get("step") or 0)
     ]  # fmt: skip
-    return rows
 
 
 def _when(finding: Mapping[str, Any]) -> str:

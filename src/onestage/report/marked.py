@@ -1,4 +1,4 @@
-"""What happened at which step, drawn into a figure by steps: where stages begin, where a run went on, incidents."""
+"""What happened at which step, drawn into a figure: where stages begin, a run went on, incidents."""
 
 from __future__ import annotations
 

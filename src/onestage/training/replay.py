@@ -22,7 +22,7 @@ from onestage.training.loop.loop import RollBack
 from onestage.training.loop.step_record import StepRecord
 from onestage.training.plan import Plan, make_plan
 from onestage.training.saving.state import load_state
-from onestage.training.saving.stretches import Span, spans
+from onestage.training.saving.stretches import Stretch, stretches
 from onestage.training.session import Session
 from onestage.training.watcher import Watcher
 
@@ -93,11 +93,11 @@ def _replayed(
     start = 0 if saved is None else saved.step
     pieces = {row["step"]: int(row["accumulate"]) for row in run.steps if "accumulate" in row}
     state: Mapping[str, Any] | None = None if saved is None else saved.state
-    for span in spans(run, start, step):
-        session = _opened(run, span, state)
+    for stretch in stretches(run, start, step):
+        session = _opened(run, stretch, state)
         witness = _Witness(session, step, pieces)
         try:
-            for record in steps(session, span.last):
+            for record in steps(session, stretch.last):
                 if progress is not None:
                     progress(record.step - start, step - start)
         except RollBack:
@@ -141,9 +141,9 @@ def _segment_of(run: Run, step: int) -> dict[str, Any]:
     return {**facts(info.get("environment", {})), **(segments[-1] if segments else {})}
 
 
-def _opened(run: Run, span: Span, state: Mapping[str, Any] | None) -> Session:
-    """A session at the span's first step; it writes nothing."""
-    recipe = span.recipe.changed({"workers": 0})
+def _opened(run: Run, stretch: Stretch, state: Mapping[str, Any] | None) -> Session:
+    """A session at the stretch's first step; it writes nothing."""
+    recipe = stretch.recipe.changed({"workers": 0})
     try:
         choose_device(recipe.device)
     except UsageError:  # replayed on another machine
@@ -156,8 +156,8 @@ def _opened(run: Run, span: Span, state: Mapping[str, Any] | None) -> Session:
         session.loop.restore(state["loop"], session.legs[state["loop"]["leg"]])
         session.lookout.enter(session.plan.detector, session.loop.frozen)
         session.recorder.restore(state["recorder"])
-    if session.loop.step != span.first:
-        raise ModelError(f"run {run.name} has no state to come to step {span.last} from", hint="replay a later step")
+    if session.loop.step != stretch.first:
+        raise ModelError(f"run {run.name} has no state to come to step {stretch.last} from", hint="replay a later step")
     return session
 
 
@@ -204,8 +204,10 @@ def _told(
     differences = [] if recorded is None else differing(recorded, row)
     reasons = inexact(segment, now)
     if witness.went_back:
-        reasons.append("after this step the run went back to an earlier state and did it again, as recorded; shown is the "
-                       "step it went back from")  # fmt: skip
+        reasons.append(
+            "after this step the run went back to an earlier state and did it again, as recorded; shown is the step it "
+            "went back from"
+        )
     return Replayed(
         record.step, record.epoch, start, {key: row[key] for key in row if key not in UNLIKE}, recorded, witness.seen,
         witness.batches, plan.detector, tuple(plan.opened.classes),

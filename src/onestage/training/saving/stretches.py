@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ from onestage.training.saving.state import digest
 
 
 @dataclass(frozen=True)
-class Span:
+class Stretch:
     """Steps after `first` up to `last` that were done by one recipe."""
 
     recipe: Recipe
@@ -27,7 +26,7 @@ def in_force(run: Run) -> Recipe:
     return Recipe.recorded(run.recipe if kept is None else kept)
 
 
-def spans(run: Run, start: int, step: int) -> list[Span]:
+def stretches(run: Run, start: int, step: int) -> list[Stretch]:
     """By which recipes the steps after `start` up to `step` were done, as the run's segments say.
 
     The data are read where the run found them last: they may have moved, and are the same.
@@ -35,21 +34,21 @@ def spans(run: Run, start: int, step: int) -> list[Span]:
     segments = run.info.get("segments", [])
     place = run.recipe.get("data")
     recipes = [Recipe.recorded({**kept, "data": place}) for kept in _recipes(run, segments)]
-    found: list[Span] = []
+    found: list[Stretch] = []
     at = step
     for segment, recipe in zip(reversed(segments), reversed(recipes), strict=True):
         first = max(int(segment["from_step"]), start)
         if first >= at:
             continue
         if found and found[0].recipe == recipe:
-            found[0] = Span(recipe, first, found[0].last)
+            found[0] = Stretch(recipe, first, found[0].last)
         else:
-            found.insert(0, Span(recipe, first, at))
+            found.insert(0, Stretch(recipe, first, at))
         at = first
-    return found or [Span(Recipe.recorded(run.recipe), start, step)]
+    return found or [Stretch(Recipe.recorded(run.recipe), start, step)]
 
 
-def _recipes(run: Run, segments: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _recipes(run: Run, segments: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The recipe of each segment: that of its digest, in earlier versions' runs one more for each change."""
     known, kept = _by_digest(run), [*run.earlier_recipes, run.recipe]
     found, version = [], 0
