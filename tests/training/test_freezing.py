@@ -9,8 +9,9 @@ from onestage import models
 from onestage.errors import RecipeError
 from onestage.models.detector import Detector
 from onestage.training.lookout import Still
-from onestage.training.loop.freezing import batch_norms, freeze, parameters_of, problems_with, set_training
+from onestage.training.loop.freezing import freeze, parameters_of, problems_with, set_training
 from onestage.training.loop.groups import groups_table
+from onestage.training.loop.norms import batch_norms
 from onestage.training.loop.optimiser import build_optimiser
 from onestage.training.recipe import build
 from onestage.training.recipe.schedule import Optimiser
@@ -121,7 +122,7 @@ def test_a_frozen_value_that_moves_by_one_bit_is_noticed(what: str) -> None:
 def rows_of(detector: Detector, norms: str = "own", **keys: object) -> dict[str, tuple[object, ...]]:
     (leg,) = legs(build({"data": "x", "epochs": 1, **keys}), 10)
     rows = groups_table(detector, leg, norms)
-    assert sum(row.numbers for row in rows) == sum(p.numel() for p in detector.parameters())
+    assert sum(row.parameters for row in rows) == sum(p.numel() for p in detector.parameters())
     assert sum(row.tensors for row in rows) == len(list(detector.parameters()))
     return {row.group: (row.trainable, row.lr, row.decay, row.norms) for row in rows}
 

@@ -11,7 +11,7 @@ from two_processes import Pair
 
 from onestage import models
 from onestage.training.devices.ranks import Ranks
-from onestage.training.loop.norms import SynchronisedNorm, norms_of, separate, synchronise
+from onestage.training.loop.norms import SynchronisedNorm, batch_norms, separate, synchronise
 
 
 def _net(kind: torch.dtype, momentum: float | None, affine: bool) -> nn.Sequential:
@@ -45,7 +45,7 @@ def _passes(net: nn.Sequential, images: Tensor, sums: Any = None) -> dict[str, T
 def _share(ranks: Ranks, kind: torch.dtype, momentum: float | None, affine: bool, cut: int) -> dict[str, Tensor]:
     net = _net(kind, momentum, affine)
     synchronise(net)
-    assert [type(norm) for norm in norms_of(net)] == [SynchronisedNorm] * 2
+    assert [type(norm) for norm in batch_norms(net)] == [SynchronisedNorm] * 2
     images = _images(kind)
     return _passes(net, images[:cut] if ranks.is_first else images[cut:], ranks.sum_in_place)
 
@@ -128,27 +128,28 @@ def test_mixed_precision_and_the_layout_in_memory_are_kept(pair: Pair) -> None:
 def test_conversion_keeps_parameters_names_and_answers() -> None:
     detector = models.build("ssd-lite0", 2, (64, 64)).train()
     names, parameters = list(detector.state_dict()), {id(parameter) for parameter in detector.parameters()}
-    norms = norms_of(detector)
+    norms = batch_norms(detector)
     norms[0].eval()
     image = torch.rand(2, 3, 64, 64) * 255
     expected = detector.eval()(image)
     norms[1].train()
     synchronise(detector)
-    assert {type(norm) for norm in norms_of(detector)} == {SynchronisedNorm}
-    assert [norm.training for norm in norms_of(detector)] == [norm.training for norm in norms]
+    assert {type(norm) for norm in batch_norms(detector)} == {SynchronisedNorm}
+    assert [norm.training for norm in batch_norms(detector)] == [norm.training for norm in norms]
     assert list(detector.state_dict()) == names
     assert {id(parameter) for parameter in detector.parameters()} == parameters
     for ours, theirs in zip(detector.eval()(image), expected, strict=True):
         assert torch.equal(ours, theirs)
     detector.train()(image)  # alone, its statistics are its own
     assert all(
-        torch.equal(one.running_mean, other.running_mean) for one, other in zip(norms, norms_of(detector), strict=True)
+        torch.equal(one.running_mean, other.running_mean)
+        for one, other in zip(norms, batch_norms(detector), strict=True)
     )  # type: ignore[arg-type]
     separate(detector)
-    assert {type(norm) for norm in norms_of(detector)} == {nn.BatchNorm2d}
+    assert {type(norm) for norm in batch_norms(detector)} == {nn.BatchNorm2d}
     synchronise(detector, "cuda")
-    assert {type(norm) for norm in norms_of(detector)} == {nn.SyncBatchNorm}
+    assert {type(norm) for norm in batch_norms(detector)} == {nn.SyncBatchNorm}
     assert list(detector.state_dict()) == names
     separate(detector)
-    assert {type(norm) for norm in norms_of(detector)} == {nn.BatchNorm2d}
+    assert {type(norm) for norm in batch_norms(detector)} == {nn.BatchNorm2d}
     assert {id(parameter) for parameter in detector.parameters()} == parameters

@@ -37,7 +37,7 @@ def show_foresight(terminal: Terminal, findings: Iterable[Finding]) -> None:
 def _cells(rows: Sequence[GroupRow]) -> list[tuple[str, ...]]:
     return [
         (
-            row.group, row.norms, f"{row.tensors}", f"{row.numbers:,}",
+            row.group, row.norms, f"{row.tensors}", f"{row.parameters:,}",
             "frozen" if row.lr is None else f"{row.lr:g}", "–" if row.decay is None else f"{row.decay:g}",
         )
         for row in rows

@@ -89,8 +89,8 @@ def stages(info: Mapping[str, Any]) -> Rows:
     rows = []
     for place, stage in enumerate(found, 1):
         groups = [group for group in stage.get("groups") or [] if isinstance(group, Mapping)]
-        learning = sum(int(group.get("numbers", 0)) for group in groups if group.get("trainable"))
-        whole = sum(int(group.get("numbers", 0)) for group in groups)
+        learning = sum(int(group.get("parameters", 0)) for group in groups if group.get("trainable"))
+        whole = sum(int(group.get("parameters", 0)) for group in groups)
         steps = stage.get("steps")
         words = [f"steps {steps[0] + 1:,} to {steps[1]:,}"] if isinstance(steps, list) and len(steps) == 2 else []
         words += [str(stage[key]) for key in ("optimiser", "schedule") if stage.get(key)]
@@ -107,7 +107,7 @@ def _group(group: Mapping[str, Any]) -> dict[str, Any]:
     rate, decay = group.get("lr"), group.get("decay")
     return {
         "name": str(group.get("group", "")), "frozen": frozen, "norms": str(group.get("norms", "–")).replace("-", "–"),
-        "tensors": f"{group.get('tensors', 0):,}", "numbers": f"{group.get('numbers', 0):,}",
+        "tensors": f"{group.get('tensors', 0):,}", "parameters": f"{group.get('parameters', 0):,}",
         "lr": "frozen" if frozen or rate is None else f"{rate:g}", "decay": "–" if decay is None else f"{decay:g}",
     }  # fmt: skip
 

@@ -116,8 +116,7 @@ def steps(session: Session, until: int) -> Iterator[StepRecord]:
     """The steps of a session up to and with `until`, judging and saving nothing."""
     while session.loop.step < until:
         epoch, done = divmod(session.loop.step, session.plan.steps_per_epoch)
-        stretch = session.stretch(epoch, done)
-        for record in stretch:
+        for record in session.epoch(epoch, done):
             session.complete(record)
             yield record
             if record.step >= until:

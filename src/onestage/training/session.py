@@ -24,7 +24,7 @@ from onestage.training.loop.averaging import Averaged
 from onestage.training.loop.loop import Loop, RollBack
 from onestage.training.loop.step_record import StepRecord
 from onestage.training.plan import Plan
-from onestage.training.recipe.stages import Leg, legs
+from onestage.training.recipe.stages import Leg
 from onestage.training.recorder import Recorder, spikes_for
 from onestage.training.saving.interrupts import Stop, stopping
 from onestage.training.saving.saver import Saver
@@ -59,11 +59,10 @@ class Session:
         self.recorder = Recorder(
             recipe.guard, folder=run.folder / "recorder" if self.ranks.is_first else None, run=run.name,
             file_of=files.get, classes=plan.opened.classes, weights=recipe.loss, precision=str(recipe.precision),
-            spikes=spikes_for(recipe, legs(recipe, plan.steps_per_epoch)[0]),
-            mixed=recipe.augmentation.policy == "mosaic", rank=self.ranks.rank,
-            size_of=self.feed.sizes.at,
+            spikes=spikes_for(recipe, plan.legs[0]), mixed=recipe.augmentation.policy == "mosaic",
+            rank=self.ranks.rank, size_of=self.feed.sizes.at,
         )  # fmt: skip
-        self.legs = legs(recipe, plan.steps_per_epoch)
+        self.legs = plan.legs
         self.loop = Loop(
             engine(plan.device, str(recipe.precision)), plan.detector, weights=recipe.loss,
             accumulate=recipe.accumulate, averaged=self.averaged, observer=self.recorder, ranks=self.ranks,
@@ -162,7 +161,7 @@ class Session:
         if due and self.judged_at < self.loop.step:
             self._judge(first - 1)  # stopped between the epoch's last step and its judgement
         for epoch in range(first, epochs):
-            for record in self.stretch(epoch, done):
+            for record in self.epoch(epoch, done):
                 self._account(record)
                 self._between()
             done = 0
@@ -170,7 +169,7 @@ class Session:
                 self._judge(epoch)
                 self._between()
 
-    def stretch(self, epoch: int, done: int = 0) -> Iterator[StepRecord]:
+    def epoch(self, epoch: int, done: int = 0) -> Iterator[StepRecord]:
         """The steps of an epoch of which `done` are done already, in its leg, with its augmentation and sizes."""
         leg = next(leg for leg in self.legs if epoch < leg.first_epoch + leg.epochs)
         if leg is not self.loop.leg:
@@ -190,11 +189,6 @@ class Session:
         if stop or due:
             self._save_state()
         if stop:
-            raise Stopped
-
-    def _stop_when_asked(self) -> None:
-        if self.stop.asked:
-            self._save_state()
             raise Stopped
 
     def _hear(self) -> None:
@@ -239,11 +233,9 @@ class Session:
             self.watcher.judging(done, total)
         except KeyboardInterrupt:
             self.stop.ask()
-        if not self.ranks.alone:  # the others would wait in vain: after the judgement all stop together
-            return
-        if not self.final:
-            self._stop_when_asked()
-        elif self.stop.asked:  # the weights are the best, no longer the last, whose state is saved
+        if self.stop.asked and self.ranks.alone:  # others would wait in vain: after the judgement all stop together
+            if not self.final:  # else the weights are the best, no longer the last, whose state is saved
+                self._save_state()
             raise Stopped
 
     def _judge(self, epoch: int) -> None:

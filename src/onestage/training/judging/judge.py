@@ -33,7 +33,8 @@ class Judge:
     """
 
     def __init__(
-        self, plan: Plan, progress: Callable[[int, int], None], ranks: Ranks | None = None, explain: Explain | None = None
+        self, plan: Plan, progress: Callable[[int, int], None], ranks: Ranks | None = None,
+        explain: Explain | None = None,
     ) -> None:  # fmt: skip
         self.plan, self.progress, self.ranks, self.explain = plan, progress, ranks or Ranks(), explain
         recipe, size = plan.recipe, plan.detector.size

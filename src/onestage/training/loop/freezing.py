@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from onestage.errors import RecipeError, did_you_mean
 from onestage.models.detector import Detector
+from onestage.training.loop.norms import batch_norms
 
 ALL_BUT = "all-but-"
 NONE = "none"
@@ -91,8 +91,3 @@ def set_training(detector: Detector, frozen: Sequence[nn.Module], norms: str = "
     if norms == "frozen":
         for module in batch_norms(detector):
             module.eval()
-
-
-def batch_norms(module: nn.Module) -> Iterator[nn.Module]:
-    """The norms that keep running statistics, synchronised ones included."""
-    return (inner for inner in module.modules() if isinstance(inner, _BatchNorm))

@@ -9,7 +9,8 @@ from typing import Any
 from torch import nn
 
 from onestage.models.detector import Detector
-from onestage.training.loop.freezing import batch_norms, frozen_ids, frozen_modules
+from onestage.training.loop.freezing import frozen_ids, frozen_modules
+from onestage.training.loop.norms import batch_norms
 from onestage.training.loop.optimiser import assigned_groups
 from onestage.training.recipe.stages import Leg
 
@@ -20,7 +21,7 @@ class GroupRow:
 
     group: str
     tensors: int
-    numbers: int
+    parameters: int
     trainable: bool
     lr: float | None
     decay: float | None

@@ -18,9 +18,10 @@ from onestage.training.devices.machine import is_out_of_memory
 from onestage.training.devices.ranks import Ranks
 from onestage.training.loop.averaging import Averaged
 from onestage.training.loop.evidence import Action, Evidence, Finite, Observer, one_error
+from onestage.training.loop.freezing import freeze, set_training
 from onestage.training.loop.momenta import recall, remembered
-from onestage.training.loop.norms import synchronise
-from onestage.training.loop.optimiser import build_optimiser, freeze, set_learning_rates, set_training
+from onestage.training.loop.norms import batch_norms, synchronise
+from onestage.training.loop.optimiser import build_optimiser, set_learning_rates
 from onestage.training.loop.step import Differentiator, Keepsake, Totals
 from onestage.training.loop.step_record import StepRecord, overflowed, record_of
 from onestage.training.recipe.stages import Leg
@@ -170,7 +171,7 @@ class Loop:
 
     def _can_halve(self, error: Exception, images: int) -> bool:
         """Whether memory ran out and smaller micro-batches may help; norms that learn need two images each."""
-        least = 1 if all(not norm.training for norm in _norms(self.detector)) else 2
+        least = 1 if all(not norm.training for norm in batch_norms(self.detector)) else 2
         smallest = images // min(2 * self.accumulate, images)
         return is_out_of_memory(error) and not self.meets and self.accumulate < images and smallest >= least
 
@@ -255,10 +256,6 @@ class Loop:
         if (scaler := self._scaler()) is not None and state["scaler"]:
             scaler.load_state_dict(state["scaler"])
         self.inside = False
-
-
-def _norms(detector: Detector) -> list[nn.Module]:
-    return [part for part in detector.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
 
 
 @torch.no_grad()

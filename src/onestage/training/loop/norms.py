@@ -42,8 +42,8 @@ class SynchronisedNorm(nn.BatchNorm2d):
             self.running_var += share * (unbiased - self.running_var).to(self.running_var.dtype)
 
 
-def norms_of(module: nn.Module) -> list[nn.Module]:
-    """Every batch norm within a module, whatever its kind."""
+def batch_norms(module: nn.Module) -> list[_BatchNorm]:
+    """The norms within a module that keep running statistics, synchronised ones included."""
     return [found for found in module.modules() if isinstance(found, _BatchNorm)]
 
 

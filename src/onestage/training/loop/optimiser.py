@@ -10,10 +10,8 @@ from torch import nn
 
 from onestage.errors import RecipeError
 from onestage.models.detector import Detector
-from onestage.training.loop.freezing import freeze, parameters_of, set_training
+from onestage.training.loop.freezing import parameters_of
 from onestage.training.recipe.schedule import Optimiser
-
-__all__ = ["assigned_groups", "build_optimiser", "freeze", "parameter_groups", "set_learning_rates", "set_training"]
 
 
 class Place(NamedTuple):
