@@ -6,7 +6,8 @@ import io
 from types import SimpleNamespace
 from typing import Any
 
-from onestage.cli.groups import show_foresight, show_groups
+from onestage.cli.findings import explain_findings
+from onestage.cli.groups import show_groups
 from onestage.cli.terminal import Reader, Terminal
 from onestage.training.loop.groups import GroupRow
 from onestage.training.recipe import build
@@ -26,7 +27,7 @@ def shown(recipe: Any, per_epoch: int) -> list[str]:
     terminal.console = Reader(file=stream, width=120, highlight=False)
     plan: Any = SimpleNamespace(groups=[(leg, ROWS) for leg in legs(recipe, per_epoch)])
     show_groups(terminal, plan)
-    show_foresight(terminal, foresee(recipe, per_epoch))
+    explain_findings(terminal, foresee(recipe, per_epoch))
     return [line.rstrip() for line in stream.getvalue().splitlines()]
 
 
@@ -49,6 +50,6 @@ def test_stages_are_named_with_their_schedules_and_findings_follow() -> None:
     lines = shown(build({"data": "x", "stages": stages}), 20)
     assert lines[0] == "stage 1 of 2, heads: 3 epochs, 60 steps, sgd, step every 40 steps, warm-up 6 steps"
     assert lines[5] == "stage 2 of 2, stage 2: 5 epochs, 100 steps, adamw, multi-step at 50"
-    assert len(lines) == 11
-    assert lines[-1].startswith("warning: stage 'stage 2': lr is 1e-10 to 1e-09 from step 61 to 160")
-    assert lines[-1].endswith("docs/findings.md#lr-at-nothing")
+    assert len(lines) == 12
+    assert lines[-2].startswith("warning: stage 'stage 2': lr is 1e-10 to 1e-09 from step 61 to 160")
+    assert lines[-1].endswith("(docs/findings.md#lr-at-nothing)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,6 @@ from onestage.cli.terminal import Terminal
 from onestage.errors import UsageError
 
 if TYPE_CHECKING:
-    from onestage.records import Finding
     from onestage.training.cost.estimate import Estimate
     from onestage.training.cost.footprint import Share
     from onestage.training.first_batch import FirstBatch
@@ -28,6 +27,7 @@ def show_plan(terminal: Terminal, keys: Mapping[str, Any], picture: str | None) 
     """
     import yaml
 
+    from onestage.cli.findings import explain_findings
     from onestage.cli.groups import how_many, show_groups
     from onestage.training.recipe import build
 
@@ -55,7 +55,7 @@ def show_plan(terminal: Terminal, keys: Mapping[str, Any], picture: str | None) 
 
         write_batch_sheet(path, found.first_batch, found.title)
     _show_batch(terminal, found.first_batch, path)
-    _show_findings(terminal, found.findings)
+    explain_findings(terminal, found.findings)
     terminal.result({**found.as_dict(), "picture": None if path is None else str(path)})
 
 
@@ -147,13 +147,6 @@ def _show_batch(terminal: Terminal, batch: FirstBatch, path: Path | None) -> Non
     if path is not None:
         facts.append(("picture", str(path)))
     terminal.facts(facts)
-
-
-def _show_findings(terminal: Terminal, findings: Sequence[Finding]) -> None:
-    colour = {"error": "red", "warning": "yellow", "note": "dim"}
-    for finding in findings:
-        terminal.say(f"{finding.severity}: {finding.what}", style=colour[finding.severity])
-        terminal.say(f"  {finding.consequence}; try: {finding.remedy}  docs/findings.md#{finding.code}")
 
 
 def _picture_path(asked: str | None) -> Path:

@@ -1,9 +1,9 @@
-"""Findings about data in a few lines: how many of which kind, and what the first ones are."""
+"""Findings in a few lines: how many of which kind, what the first ones are, what follows and what helps."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from onestage.cli.terminal import Terminal
 from onestage.data.formats.listing import in_words
@@ -18,12 +18,21 @@ def counted(findings: Sequence[Finding]) -> str:
     return ", ".join(f"{count} {code}" for code, count in codes.most_common())
 
 
+COLOURS = {"error": "red", "warning": "yellow", "note": "dim"}
+
+
+def explain_findings(terminal: Terminal, findings: Iterable[Finding]) -> None:
+    """Each finding in two lines: what it is; what comes of it, what to try, and where more is told."""
+    for finding in findings:
+        terminal.say(f"{finding.severity}: {finding.what}", style=COLOURS[finding.severity])
+        terminal.say(f"  {finding.consequence}; try: {finding.remedy} (docs/findings.md#{finding.code})")
+
+
 def show_findings(terminal: Terminal, findings: Sequence[Finding], most: int = 10) -> None:
     """Print the first findings, errors before warnings before notes."""
     order = ("error", "warning", "note")
-    colour = {"error": "red", "warning": "yellow", "note": "dim"}
     ranked = sorted(findings, key=lambda finding: order.index(finding.severity))
     for finding in ranked[:most]:
-        terminal.say(f"  {finding.severity}: {in_words(finding)}", style=colour[finding.severity])
+        terminal.say(f"  {finding.severity}: {in_words(finding)}", style=COLOURS[finding.severity])
     if len(ranked) > most:
         terminal.say(f"  … and {len(ranked) - most} more", style="dim")

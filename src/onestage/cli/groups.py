@@ -1,11 +1,10 @@
-"""What a run will train, before it does: the table of parameter groups, and what is foreseen."""
+"""What a run will train, before it does: the table of parameter groups of each stage."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from onestage.cli.terminal import Terminal
-from onestage.records import Finding
 from onestage.training.loop.groups import GroupRow
 from onestage.training.plan import Plan
 from onestage.training.recipe.spans import in_steps
@@ -24,14 +23,6 @@ def show_groups(terminal: Terminal, plan: Plan) -> None:
 def how_many(count: int, word: str) -> str:
     """A count with its word: "1 epoch", "2,000 steps"."""
     return f"{count:,} {word}{'s' * (count != 1)}"
-
-
-def show_foresight(terminal: Terminal, findings: Iterable[Finding]) -> None:
-    """Each finding on a line of its own with its consequence and remedy, and where more is told."""
-    for finding in findings:
-        words = f"{finding.what}; {finding.consequence}. Try {finding.remedy}. docs/findings.md#{finding.code}"
-        style = "dim" if finding.severity == "note" else "yellow"
-        terminal.say(f"{finding.severity}: {words}", style=style)
 
 
 def _cells(rows: Sequence[GroupRow]) -> list[tuple[str, ...]]:

@@ -12,8 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.status import Status
 from rich.text import Text
 
-from onestage.cli.findings import counted, show_findings
-from onestage.cli.groups import how_many, show_foresight, show_groups
+from onestage.cli.findings import counted, explain_findings, show_findings
+from onestage.cli.groups import how_many, show_groups
 from onestage.cli.pace import Pace, clock
 from onestage.cli.terminal import Terminal
 from onestage.evaluation import Evaluation
@@ -130,7 +130,7 @@ class TerminalWatcher(Watcher):
         self.terminal.facts([*facts, ("run", where)])
         show_findings(self.terminal, [finding for finding in findings if finding.severity != "note"], most=5)
         show_groups(self.terminal, plan)
-        show_foresight(self.terminal, plan.foresight)
+        explain_findings(self.terminal, plan.foresight)
 
     def _start_bar(self, resumed_at: int) -> None:
         self._bar = Progress(
