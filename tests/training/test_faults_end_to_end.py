@@ -1,4 +1,4 @@
-"""Faults planted in whole runs, in data, policy, loader, model, weights and machine: each is named, and the guard obeyed.
+"""Faults planted in whole runs (data, policy, loader, model, weights, machine): each named, the guard obeyed.
 
 The runs go through `fit` on a small model; a fault is planted where a user or a library would bring it in, not into the
 recorder.
@@ -8,35 +8,28 @@ from __future__ import annotations
 
 import contextlib
 import math
-import shutil
-import time
-from collections import namedtuple
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import small_model
 import torch
-from safetensors.torch import save_file
 from small_model import Small
 from test_fit import TINY, shapes
-from torch import Tensor, nn
+from torch import nn
 
-import onestage.training.loop as loop_module
 from onestage import models
 from onestage.data.augment import Sample, Zoom
-from onestage.data.batches import Maker
 from onestage.data.loader import Loader
 from onestage.errors import DataError, DivergedError, ModelError, RecipeError
 from onestage.experiments.run import Run
-from onestage.models.detector import Loss, Raw, Truth
+from onestage.models.detector import Loss, Raw
 from onestage.records import Annotations, Batch
 from onestage.training.fit import fit
-from onestage.training.loop import Loop
+from onestage.training.loop.loop import Loop
 
 QUIET = {"validation.every": 100}  # judged once, at the end
 
@@ -259,7 +252,9 @@ def test_a_batch_of_another_size_is_named(data: Path, tmp_path: Path, monkeypatc
 def test_a_stuck_sampler_is_named_with_an_image_that_came_twice(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Loader, "order", lambda self, epoch: [i % 4 if self.shuffle else i for i in range(len(self.dataset))])
+    monkeypatch.setattr(
+        Loader, "order", lambda self, epoch: [i % 4 if self.shuffle else i for i in range(len(self.dataset))]
+    )
     told = Told({"data": str(data)}, tmp_path)
     finding = told.said("batches-alike")
     assert "came at steps 1 and 2, both in epoch 1" in finding["what"]

@@ -1,4 +1,4 @@
-"""Findings in a few lines: how many of which kind, what the first ones are, what follows and what helps."""
+"""Findings in a few lines: how many of which kind, the first ones, what follows and what helps."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import torch
 from onestage.models.detector import Detector
 from onestage.records import Batch, ImageId
 from onestage.training.recorder.culprit import Cause
-from onestage.training.recorder.rerun import HALF, autocast, broken_image, first_not_finite
+from onestage.training.recorder.rerun import HALF, broken_image, first_not_finite
 from onestage.training.recorder.weight_checks import RUNAWAY, listed, not_finite
 
 FileOf = Callable[[ImageId], Path | str | None]
@@ -22,7 +22,9 @@ def broken_answers(detector: Detector, batch: Batch, precision: str, file_of: Fi
     largest = {name: float(p.detach().abs().amax()) for name, p in detector.named_parameters() if p.numel()}
     away = [name for name, value in largest.items() if RUNAWAY < value < math.inf]
     worst = max(away, key=lambda name: largest[name], default="")
-    ran = f"weights have run away: up to {largest.get(worst, 0.0):.3g} in {worst}, {len(away)} tensors above {RUNAWAY:g}"
+    ran = (
+        f"weights have run away: up to {largest.get(worst, 0.0):.3g} in {worst}, {len(away)} tensors above {RUNAWAY:g}"
+    )
     for kind, named in (("weights", detector.named_parameters()), ("running statistics", detector.named_buffers())):
         if names := not_finite(named):
             what = f"{kind} are not finite: {listed(names)}"

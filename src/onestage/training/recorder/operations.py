@@ -15,7 +15,18 @@ from onestage.training.recorder.culprit import Cause, Scene
 from onestage.training.recorder.formulas import prior_place
 
 # What fills tensors with inf on purpose, such as ranks that must come last: no accident by itself.
-_FILLS = {"masked_fill", "masked_fill_", "fill_", "fill", "full", "full_like", "new_full", "scatter", "where", "lift_fresh"}
+_FILLS = {
+    "masked_fill",
+    "masked_fill_",
+    "fill_",
+    "fill",
+    "full",
+    "full_like",
+    "new_full",
+    "scatter",
+    "where",
+    "lift_fresh",
+}
 _SIGNS = {"div": "/", "mul": "*", "sub": "-", "add": "+"}
 _NAMES = {"log": "ln", "div_": "div", "mul_": "mul", "sub_": "sub", "add_": "add", "exp_": "exp"}
 _KINDS = {
@@ -34,11 +45,11 @@ class Origin(NamedTuple):
     shape: tuple[int, ...]
 
 
-class Trace(TorchDispatchMode):
+class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Watches every operation; `origins` tells for a tensor which operation made what in it is not finite."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.origins: dict[int, Origin] = {}
         self.kept: list[Any] = []  # so that no number of a tensor is used twice
 
@@ -75,8 +86,8 @@ def blown_operation(scene: Scene) -> Cause | None:
             told = f"the {name} loss" if name in loss.parts else "what the loss is divided by"
             cause = Cause(
                 "loss-formula", f"{told} is not finite", "certain", formula=origin.formula,
-                consequence=f"{origin.kind}: neither the loss of the whole batch nor any weight after the step would be "
-                "finite", remedy="bound what goes into it, or leave out the boxes it cannot be taken of",
+                consequence=f"{origin.kind}: neither the loss of the whole batch nor any weight after the step would "
+                "be finite", remedy="bound what goes into it, or leave out the boxes it cannot be taken of",
             )  # fmt: skip
             return _placed(scene, part, cause, origin, images)
     return None
@@ -90,7 +101,9 @@ def _placed(scene: Scene, part: int, cause: Cause, origin: Origin, images: list[
     by_prior = origin.shape[:2] == tuple(one.raw.offsets.shape[:2])
     image = origin.at[0] if by_prior and origin.at[0] in images else images[0]
     others = len(images) - 1
-    cause = replace(cause, what=f"{cause.what}{f', nor of {others} other image' + 's' * (others > 1) if others else ''}")
+    cause = replace(
+        cause, what=f"{cause.what}{f', nor of {others} other image' + 's' * (others > 1) if others else ''}"
+    )
     cause = scene.at(cause, part, image)
     return replace(cause, prior=prior_place(scene, part, origin.at[1])) if by_prior else cause
 
