@@ -204,8 +204,10 @@ def _told(
     differences = [] if recorded is None else differing(recorded, row)
     reasons = inexact(segment, now)
     if witness.went_back:
-        reasons.append("after this step the run went back to an earlier state and did it again, as recorded; shown is the "
-                       "step it went back from")  # fmt: skip
+        reasons.append(
+            "after this step the run went back to an earlier state and did it again, as recorded; shown is the step "
+            "it went back from"
+        )
     return Replayed(
         record.step, record.epoch, start, {key: row[key] for key in row if key not in UNLIKE}, recorded, witness.seen,
         witness.batches, plan.detector, tuple(plan.opened.classes),

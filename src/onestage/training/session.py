@@ -192,11 +192,6 @@ class Session:
         if stop:
             raise Stopped
 
-    def _stop_when_asked(self) -> None:
-        if self.stop.asked:
-            self._save_state()
-            raise Stopped
-
     def _hear(self) -> None:
         """Take in what the recorders of all processes found; the first writes their reports."""
         own, reports = self.recorder.take_findings(), self.recorder.incidents
@@ -241,9 +236,9 @@ class Session:
             self.stop.ask()
         if not self.ranks.alone:  # the others would wait in vain: after the judgement all stop together
             return
-        if not self.final:
-            self._stop_when_asked()
-        elif self.stop.asked:  # the weights are the best, no longer the last, whose state is saved
+        if self.stop.asked:
+            if not self.final:  # else the weights are the best, no longer the last, whose state is saved
+                self._save_state()
             raise Stopped
 
     def _judge(self, epoch: int) -> None:
