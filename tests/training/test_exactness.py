@@ -188,7 +188,10 @@ def test_a_resume_killed_before_it_began_is_recorded_by_the_next(
         fit({**KEYS, "data": str(data), "name": "cut"}, root=tmp_path, watcher=StopAt(2))
     shutil.copytree(tmp_path / "cut", tmp_path / "straight")
     asked = {"epochs": 3, "loss.box": 2.0}
-    straight = resume(Run.open("straight", tmp_path), asked)
+    watcher = Told()
+    straight = resume(Run.open("straight", tmp_path), asked, watcher=watcher)
+    before, after = (straight.steps[i]["lr"]["heads"] for i in (1, 2))
+    assert any(f"was {before:.3g} at step 2 and is {after:.3g} at step 3" in note for note in watcher.notes)
     run = Run.open("cut", tmp_path)
 
     def killed(*_: Any, **__: Any) -> None:
@@ -251,3 +254,33 @@ def test_a_run_whose_states_are_gone_says_that_it_begins_again(data: Path, tmp_p
         path.unlink()
     resume(run, watcher=watcher)
     assert any("begins again" in note and "1 step" in note for note in watcher.notes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("images", "batch", "epochs", "every", "steps"),
+    [(2, 8, 1, 5, 1), (3, 8, 1, 5, 1), (12, 4, 2, 9, 4), (10, 3, 1, 1, 2), (40, 30, 2, 1, 2)],
+)  # fmt: skip
+def test_sets_and_epochs_of_odd_sizes(
+    images: int, batch: int, epochs: int, every: int, steps: int, tmp_path: Path
+) -> None:  # fmt: skip
+    """Fewer images than a batch holds, a last batch left out, one epoch, evaluations rarer than the run is long."""
+    keys = {**KEYS, "data": str(shapes(tmp_path / "data", images)), "batch": batch, "epochs": epochs}
+    keys |= {"validation.every": every, "ema": 0.9, "accumulate": 2}
+    if min(batch, images) < 4:
+        keys |= {"norms": "frozen"}
+    whole = fit({**keys, "name": "whole"}, root=tmp_path)
+    assert [row["step"] for row in whole.steps] == list(range(1, steps + 1))
+    assert [row["epoch"] for row in whole.steps] == [i * epochs // steps for i in range(steps)]
+    assert {row["images"] for row in whole.steps} == {min(batch, whole.info["data"]["train"]["images"])}
+    assert [row["epoch"] for row in whole.results] == [e for e in range(1, epochs + 1) if e == epochs or e % every == 0]
+    with pytest.raises(Died):
+        fit({**keys, "name": "cut"}, root=tmp_path, watcher=DieAt(1))
+    run = Run.open("cut", tmp_path)
+    with pytest.raises(Died):
+        resume(run, watcher=DieAt(steps))
+    resume(run)
+    assert values(run) == values(whole)
+    assert results(run) == results(whole)
+    assert same_weights(run, whole)
+    assert replay(run, steps).identical

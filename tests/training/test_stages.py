@@ -13,11 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onestage.errors import RecipeError
+from onestage.experiments.storage import plain
 from onestage.training.plan import laid_out
 from onestage.training.recipe import Recipe, build
 from onestage.training.recipe.keys import flat, parse_assignments, read_recipe
 from onestage.training.recipe.schedule import SCHEDULE_KEYS
 from onestage.training.recipe.stages import Stage, legs
+from onestage.training.saving.state import digest
 
 # Diary 004, an ablation of freezing: 20 epochs of the heads with Adam 1e-3, then 20 of everything, a new Adam 1e-5.
 TWO: list[dict[str, Any]] = [
@@ -90,6 +92,33 @@ def test_legs_lie_end_to_end_and_add_up(lengths: list[tuple[int, str]], per_epoc
     complete = laid_out(recipe, per_epoch)
     assert legs(complete, per_epoch) == laid
     assert laid_out(complete, per_epoch) == complete
+
+
+@given(
+    st.sampled_from(list(SCHEDULE_KEYS)),
+    st.sampled_from([None, 0, 7, 0.3, "2 epochs", "15 %"]),
+    st.sampled_from(["sgd", "adam", "adamw", "nadam"]),
+    st.integers(1, 30), st.integers(1, 30), st.integers(0, 2**31), st.floats(1e-12, 1e3), st.booleans(),
+)  # fmt: skip
+def test_a_recipe_read_back_gives_the_same_rates_to_the_bit(
+    name: str, warmup: Any, optimiser: str, epochs: int, per_epoch: int, seed: int, lr: float, staged: bool
+) -> None:  # fmt: skip
+    """What a resume reads from recipe.yaml lays out the very legs of the run, and has the digest its states know."""
+    keys = {"data": "x", "schedule.name": name, "schedule.warmup": warmup, "optimiser.name": optimiser,
+            "optimiser.lr": lr, "seed": seed}  # fmt: skip
+    length = {"stages": [{"epochs": epochs}, {"epochs": 2, "clip": 0.1}]} if staged else {"epochs": epochs}
+    recipe = laid_out(build({**keys, **length}), per_epoch)
+    text = yaml.safe_dump(plain(recipe.as_dict()), sort_keys=False, allow_unicode=True)
+    kept = yaml.safe_load(text)
+    assert digest(kept) == digest(recipe.as_dict())
+    again = Recipe.recorded(kept)
+    assert again == recipe
+    assert laid_out(again, per_epoch) == recipe
+    for leg, other in zip(legs(recipe, per_epoch), legs(again, per_epoch), strict=True):
+        steps = range(leg.first_step, leg.first_step + leg.steps)
+        shares = [leg.share(step) for step in steps]
+        assert shares == [other.share(step) for step in steps]
+        assert all(0 <= share <= 1 for share in shares)
 
 
 def test_problems_of_stages_come_with_the_others_and_with_their_path() -> None:

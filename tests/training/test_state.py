@@ -108,6 +108,52 @@ def test_a_damaged_state_gives_way_to_the_one_before(run: Run, damage: Callable[
     assert (again.step, again.said) == (10, ())
 
 
+def test_a_flipped_bit_of_the_card_is_no_other_state(run: Run) -> None:
+    """The card is sealed with the content: no bit of it can make the state one of another step or recipe."""
+    save(run, 10, 21)
+    path = run.state_dir / "last.pt"
+    whole = path.read_bytes()
+    begin = whole.rindex(b"\nonestage-state ")
+    passed_over = 0
+    for at in range(begin, len(whole)):
+        for bit in range(8):
+            data = bytearray(whole)
+            data[at] ^= 1 << bit
+            path.write_bytes(data)
+            saved = load_state(run)
+            assert saved is not None
+            assert (saved.step, saved.state["step"]) in ((21, 21), (10, 10)), (at - begin, bit)
+            passed_over += saved.step == 10
+    assert passed_over > 8 * (len(whole) - begin) - 20
+
+
+def test_a_state_cut_anywhere_gives_way_to_the_one_before(run: Run) -> None:
+    save(run, 10, 20)
+    path = run.state_dir / "last.pt"
+    whole = path.read_bytes()
+    begin = whole.rindex(b"\nonestage-state ")
+    for length in {0, 1, 100, begin - 1, *range(begin, len(whole) - 1), len(whole) // 2}:
+        path.write_bytes(whole[:length])
+        saved = load_state(run)
+        assert saved is not None
+        assert saved.step == 10, length
+    path.write_bytes(whole + b"x" * 2000)
+    told = load_state(run)
+    assert told is not None
+    assert (told.step, len(told.said)) == (10, 1)
+
+
+def test_a_missing_last_state_gives_way_to_the_one_before(run: Run) -> None:
+    save(run, 10, 20)
+    (run.state_dir / "last.pt").unlink()
+    (run.state_dir / ".last.pt.7-ab.part").write_bytes(b"half a state")
+    saved = load_state(run)
+    assert saved is not None
+    assert saved.step == 10
+    tidy(run, saved)
+    assert {path.name for path in run.state_dir.iterdir()} == {"last.pt"}
+
+
 def test_two_damaged_states_are_no_start(run: Run) -> None:
     save(run, 10, 20)
     for path in run.state_dir.glob("*.pt"):

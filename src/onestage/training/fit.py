@@ -154,7 +154,8 @@ def _introduce(run: Run, plan: Plan) -> None:
 def _progress(run: Run, recipe: Recipe, saved: Saved | None) -> Progress:
     images = int(run.info.get("data", {}).get("train", {}).get("images", 0))
     best = str(run.weights_dir / "best.safetensors")
-    return Progress(0 if saved is None else saved.step, steps_per_epoch(images, recipe.batch), best)
+    factor = 1.0 if saved is None else float(saved.state["loop"]["lr_factor"])
+    return Progress(0 if saved is None else saved.step, steps_per_epoch(images, recipe.batch), best, factor)
 
 
 def _place(plan: Plan, ranks: Ranks) -> dict[str, Any]:

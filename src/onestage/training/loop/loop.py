@@ -71,9 +71,7 @@ class Loop:
     def enter(self, leg: Leg) -> None:
         """Begin a leg: its frozen parts, and an optimiser of its own that knows nothing of the leg before."""
         self.leg = leg
-        self.detector.zero_grad(
-            set_to_none=True
-        )  # what is frozen now must not count in the norm with its last gradient
+        self.detector.zero_grad(set_to_none=True)  # the last gradient of what is frozen now must not count in the norm
         self.frozen = freeze(self.detector, leg.freeze)
         self.wrapped, self.optimiser = self.engine.setup(self.detector, build_optimiser(self.detector, leg.optimiser))
         self.core = {id(p) for p in self.detector.parts()["backbone"].parameters()}

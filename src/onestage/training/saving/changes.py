@@ -46,11 +46,15 @@ JUMP = 1.1
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come: optimiser steps done, steps in each epoch, the file of its best weights."""
+    """How far a run has come: optimiser steps done, steps in each epoch, the file of its best weights.
+
+    `lr_factor` is what rollbacks have multiplied the learning rates by.
+    """
 
     step: int
     steps_per_epoch: int
     best: str = "weights/best.safetensors"
+    lr_factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -263,7 +267,7 @@ def _near(a: float, b: float) -> bool:
 def _rate(recipe: Recipe, progress: Progress, step: int) -> float | None:
     """The highest learning rate at `step` (0-based), None where the run has no such step."""
     leg = _leg(recipe, progress, step)
-    return None if leg is None else leg.optimiser.lr * leg.share(step)
+    return None if leg is None else leg.optimiser.lr * leg.share(step) * progress.lr_factor
 
 
 def _leg(recipe: Recipe, progress: Progress, step: int) -> Leg | None:

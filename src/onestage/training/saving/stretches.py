@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,10 +49,11 @@ def stretches(run: Run, start: int, step: int) -> list[Stretch]:
     return found or [Stretch(Recipe.recorded(run.recipe), start, step)]
 
 
-def _recipes(run: Run, segments: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _recipes(run: Run, segments: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The recipe of each segment: that of its digest, in earlier versions' runs one more for each change."""
     known, kept = _by_digest(run), [*run.earlier_recipes, run.recipe]
-    found, version = [], 0
+    found: list[Mapping[str, Any]] = []
+    version = 0
     for segment in segments:
         version += bool(segment.get("changes"))
         found.append(known.get(segment.get("recipe"), kept[min(version, len(kept) - 1)]))
