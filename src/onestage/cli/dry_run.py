@@ -43,8 +43,8 @@ def show_plan(terminal: Terminal, keys: Mapping[str, Any], picture: str | None) 
     terminal.say(yaml.safe_dump(plan.recipe.as_dict(), sort_keys=False, allow_unicode=True).rstrip())
     terminal.say()
     terminal.say(
-        f"{how_many(plan.steps, 'step')}, {plan.steps_per_epoch} in each of {how_many(plan.recipe.epochs or 0, 'epoch')}; "
-        "nothing was trained"
+        f"{how_many(plan.steps, 'step')}, {plan.steps_per_epoch} in each of "
+        f"{how_many(plan.recipe.epochs or 0, 'epoch')}; nothing was trained"
     )
     terminal.say()
     show_groups(terminal, plan)

@@ -71,6 +71,11 @@ def holder(path: Path) -> dict[str, Any] | None:
     return None
 
 
+def guarded(path: Path) -> bool:
+    """Whether the lock file `path` was ever held on this machine, so that nobody's holding it says something."""
+    return fcntl is not None and _read(path).get("host") == socket.gethostname()
+
+
 def _take(descriptor: int, path: Path) -> None:
     if fcntl is not None:
         try:

@@ -70,9 +70,8 @@ def render(run: Run, decode: Decode | None = None) -> str:
         "recipe": recipe, "finding_counts": findings[0], "findings": findings[1],
         "environment": facts.flat(info.get("environment")), "provenance": facts.provenance(info),
         "times": facts.times(info, steps), "every": facts.all_scores(scores), "protocols": metrics.get("protocols", []),
-        "stages": read(lambda: course.stages(info), []), "segments": read(lambda: course.stretches(info), []),
-        "noticed": read(lambda: course.noticed(said), []), "incident_count": len(incidents),
-        "incidents": read(lambda: course.incident_rows(incidents), []), "library": library(),
+        "incident_count": len(incidents), **read(lambda: course.told(info, said, incidents), course.NOTHING),
+        "library": library(),
     }  # fmt: skip
     curves: dict[str, Any] = read(lambda: class_curves(metrics, scores), {})
     drawn = read(lambda: len(plots.drawable_curves(curves)), len(curves))

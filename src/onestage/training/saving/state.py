@@ -76,15 +76,18 @@ def load_state(run: Run, *, at_most: int | None = None) -> Saved | None:
         damage = "it has no card at its end" if card is None else _damage(path, card)
         if card is None or damage:
             bad += 1
-            said.append(f"{path} is damaged ({damage}); the state before it is used")
+            said.append(f"{path} is damaged ({damage})")
             continue
-        return Saved(int(card["step"]), _content(path), path, tuple(said))
+        told = [f"{line}; the state after step {card['step']} is used" for line in said]
+        return Saved(int(card["step"]), _content(path), path, tuple(told))
     if not bad:
         return None
+    last = run.weights_dir / "last.safetensors"
+    learnt = f"start a new run from what it has learnt: weights={last}, or " if last.is_file() else ""
     raise ModelError(
         f"run {run.name} has no whole state to go on from", problems=said,
-        hint="start a new run from what it has learnt: weights="
-        f"{run.weights_dir / 'last.safetensors'}, or the same run again under another name",
+        hint=f"put a state back from a copy; or {learnt}do the same run again under another name: "
+        f"onestage train {run.folder / 'recipe.yaml'} name=…",
     )  # fmt: skip
 
 
