@@ -131,15 +131,15 @@ def _facts(run: Run, info: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _status(run: Run, info: dict[str, Any]) -> str:
     """The status; a run that says it is running while no process holds it was killed."""
-    from onestage.experiments.lock import guarded, holder
+    from onestage.experiments.lock import abandoned, holder
 
-    status = str(info.get("status"))
+    status, lock = str(info.get("status")), run.state_dir / "lock"
     if status != "running":
         return status
-    by = holder(run.state_dir / "lock")
-    if by is not None:
-        return f"running in process {by['pid']} on {by.get('host', 'this machine')}" if "pid" in by else status
-    return f"was killed: onestage train --resume {run.name} goes on" if guarded(run.state_dir / "lock") else status
+    if abandoned(lock):
+        return f"was killed: onestage train --resume {run.name} goes on"
+    by = holder(lock) or {}
+    return f"running in process {by['pid']} on {by.get('host', 'this machine')}" if "pid" in by else status
 
 
 def _part(info: dict[str, Any], key: str) -> dict[str, Any]:

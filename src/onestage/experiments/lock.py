@@ -71,9 +71,9 @@ def holder(path: Path) -> dict[str, Any] | None:
     return None
 
 
-def guarded(path: Path) -> bool:
-    """Whether the lock file `path` was ever held on this machine, so that nobody's holding it says something."""
-    return fcntl is not None and _read(path).get("host") == socket.gethostname()
+def abandoned(path: Path) -> bool:
+    """Whether a process of this machine held the lock file `path`, and none does now."""
+    return fcntl is not None and _read(path).get("host") == socket.gethostname() and holder(path) is None
 
 
 def _take(descriptor: int, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The course of a run in words and small tables: stages and their groups, stretches, incidents, what was noticed."""
+"""The course of a run in words and small tables: stages, stretches, incidents, what was noticed."""
 
 from __future__ import annotations
 

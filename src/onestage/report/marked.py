@@ -1,4 +1,4 @@
-"""What happened at which step, drawn into a figure by steps: where stages begin, where a run went on, incidents."""
+"""What happened at which step, drawn into a figure: stages, incidents, where a run went on."""
 
 from __future__ import annotations
 
