@@ -82,6 +82,10 @@ def _show(terminal: Terminal, told: dict[str, Any], page: Path) -> None:
         terminal.say()
         terminal.table(*prior_rows(told, PRIORS_SHOWN), left=4, title="The priors with the largest loss")
         terminal.say()
-        parts = "the loss is not finite: there is none" if not told["by_part"] else ", ".join(f"{name} {number(norm)}" for name, norm in told["by_part"].items())
+        parts = (
+            "the loss is not finite: there is none"
+            if not told["by_part"]
+            else ", ".join(f"{name} {number(norm)}" for name, norm in told["by_part"].items())
+        )
         terminal.facts([("gradient by part", parts)])
     terminal.facts([("page", str(page))])

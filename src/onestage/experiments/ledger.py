@@ -51,7 +51,9 @@ def _facts(run: Run) -> dict[str, Any]:
     best = _best(results, info.get("best", {}).get("step"))
     last = results[-1] if results else {}
     return {
-        "status": "killed" if info["status"] == "running" and abandoned(run.state_dir / "lock") else str(info["status"]),
+        "status": "killed"
+        if info["status"] == "running" and abandoned(run.state_dir / "lock")
+        else str(info["status"]),
         "model": info.get("model", {}).get("name"),
         "data": info.get("data", {}).get("name") or _last_part(info.get("data", {}).get("root")),
         "mAP50": best.get("metrics/mAP50"),

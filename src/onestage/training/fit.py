@@ -19,7 +19,15 @@ from onestage.training.plan import Plan, ask, plan_together, steps_per_epoch
 from onestage.training.recipe import Recipe
 from onestage.training.saving.changes import Changes, Progress, changed_recipe, changes
 from onestage.training.saving.restarts import begun_by
-from onestage.training.saving.state import Saved, digest, held_by_us, load_state, refuse_edited_recipe, saved_steps, tidy
+from onestage.training.saving.state import (
+    Saved,
+    digest,
+    held_by_us,
+    load_state,
+    refuse_edited_recipe,
+    saved_steps,
+    tidy,
+)
 from onestage.training.saving.stretches import in_force
 from onestage.training.session import Session
 from onestage.training.watcher import Watcher
