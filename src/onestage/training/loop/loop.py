@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from onestage.errors import ModelError
 from onestage.models.detector import Detector
 from onestage.records import Batch
 from onestage.training.devices.capacity import memory_in_use
@@ -92,6 +94,8 @@ class Loop:
         self.keepsake.take()
         smaller, extra = self.accumulate, dict[str, Any]()
         detailed = (self.step + 1) % DETAILS == 0
+        with contextlib.suppress(ModelError):  # a model of one size: the observer tells of the batch, which is at fault
+            self._take_size(batch)
         own = self.observer.before(self.step + 1, epoch, batch, self.detector)
         action = self._agreed(own)
         if action == "go":

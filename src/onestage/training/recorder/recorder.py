@@ -49,7 +49,7 @@ class Recorder:
     gives the file of an image id, `classes` names labels, `weights` scale the parts of the loss, `precision` is that
     of the forward pass. `spikes` replaces the watch on loss, gradient and positives. `mixed`: samples are mosaics.
     `rank` is the number of this process where there are several. `size_of` gives the input size (width, height) of the
-    step that follows so many others; without it any size is right.
+    step that follows so many others; without it that of the detector is right.
 
     Nothing it does changes weights, gradients, statistics or random states. Each process watches its own images:
     where there are several, the loop takes the gravest of their decisions.
@@ -88,7 +88,7 @@ class Recorder:
         Only labels and shapes count here, which would raise an error in the loss rather than make it nan; all else
         waits for `examine`, where the step tells what came of it.
         """
-        size = _size(batch) if self.size_of is None else self.size_of(step - 1)
+        size = detector.size if self.size_of is None else self.size_of(step - 1)
         faults = check_before(batch, detector.classes, size)
         if not faults:
             return "go"
