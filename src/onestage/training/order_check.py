@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from onestage.records import Finding, ImageId, Where
-from onestage.training.step_record import StepRecord
+from onestage.training.loop.step_record import StepRecord
 
 # Two epochs that begin with so many images alike do not so by chance (1 in 40,000 where there are no others).
 FIRST = 8

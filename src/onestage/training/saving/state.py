@@ -113,7 +113,7 @@ def refuse_edited_recipe(run: Run, saved: Saved) -> None:
     if card.get("recipe") not in {digest(recipe) for recipe in recipes}:
         raise RecipeError(
             f"{run.folder / 'recipe.yaml'} is not the recipe that the state after step {saved.step} was saved with",
-            hint=f"put back recipe.yaml as it was (or the state, if it is another run's), and change keys so that it is "
+            hint=f"put back recipe.yaml as it was (or the state, if it is another run's); change keys so that it is "
             f"recorded: onestage train --resume {run.name} key=value",
         )
 
