@@ -161,7 +161,8 @@ def told_loss(error: StorageError, run: Run, step: int) -> StorageError:
         cost = f"the state after step {step} is saved: nothing is lost"
     else:
         cost = f"the last state is of step {steps[0]}: {_counted(lost)} will be done again"
-    told = StorageError(error.message, problems=(*error.problems, cost), hint=error.hint)
+    hint = f"make room there, or move the folder of the run elsewhere; then: onestage train --resume {run.name}"
+    told = StorageError(error.message, problems=(*error.problems, cost), hint=hint)
     told.__cause__ = error
     return told
 
