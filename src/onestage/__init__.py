@@ -13,6 +13,8 @@ _FROM = {
     "evaluate": "onestage.evaluation",
     "judge_detections": "onestage.analysis.judging",
     "open_dataset": "onestage.data.opening",
+    "replay": "onestage.runs",
+    "resume": "onestage.runs",
 }
 
 __all__ = [

@@ -9,5 +9,7 @@ from onestage.deploy.predict import Prediction as Prediction
 from onestage.evaluation import Evaluation as Evaluation
 from onestage.evaluation import evaluate as evaluate
 from onestage.experiments.run import Run as Run
+from onestage.runs import replay as replay
+from onestage.runs import resume as resume
 
 __version__: str

@@ -23,13 +23,13 @@ from onestage.models.detector import Detector as Network
 from onestage.models.inference import TorchPredictor
 from onestage.models.weights import as_safetensors, load_detector, read_card, start_from
 from onestage.report.batch_sheet import write_batch_sheet
+from onestage.runs import dotted
 from onestage.training.devices.machine import choose_device
 from onestage.training.dry_run import DryRun, dry_run
 from onestage.training.fit import fit
 from onestage.training.judging.dataset import judge
 from onestage.training.plan import ask, open_data
 from onestage.training.recipe import Recipe
-from onestage.training.recipe.keys import flat
 from onestage.training.watcher import Watcher
 
 Images = str | Path | Pixels | Sequence[str | Path | Pixels]
@@ -211,7 +211,7 @@ class Detector:
 
     def _asked(self, data: str | Path, keys: Mapping[str, Any]) -> dict[str, Any]:
         """The recipe's keys, flat with dots: what the detector is, then what the user asks."""
-        given = flat({key.replace("__", "."): value for key, value in keys.items()})
+        given = dotted(keys)
         if given.get("model", self.name) != self.name:
             raise UsageError(
                 f"model={given['model']}: this detector is {self.name}", hint=f"Detector({given['model']!r})"

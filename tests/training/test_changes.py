@@ -134,3 +134,45 @@ def test_scores_that_no_longer_compare_are_told() -> None:
 
 def test_nothing_jumps_before_the_first_step() -> None:
     assert [note for note in change(0, epochs=20, optimiser__lr=1.0).notes if "rate" in note] == []
+
+
+# Two stages of 5 epochs, of 40 steps each.
+STAGED = laid_out(Recipe.model_validate({
+    **OLD.as_dict(), "stages": [{"name": "heads", "epochs": 5}, {"name": "all", "epochs": 5}],
+}), 40)  # fmt: skip
+
+
+def staged(step: int, **asked: Any) -> Changes:
+    new = changed_recipe(STAGED, {key.replace("__", "."): value for key, value in asked.items()}, at(step))
+    return changes(STAGED, laid_out(new, 40), at(step))
+
+
+def test_a_staged_run_is_made_longer_by_its_last_stage() -> None:
+    told = staged(400, epochs=20)
+    assert (told.changed["epochs"], told.changed["stages[1].epochs"]) == ([10, 20], [5, 15])
+    assert not any(key.startswith("stages[0]") for key in told.changed)
+
+
+def test_stages_may_change_without_naming_the_epochs() -> None:
+    first, last = (leg.model_dump() for leg in STAGED.stages)
+    told = staged(250, stages=[first, {**last, "epochs": 7}])
+    assert told.changed["epochs"] == [10, 12]
+    more = staged(250, stages=[first, last, {"name": "end", "epochs": 2}])
+    assert more.changed["epochs"] == [10, 12]
+    assert "stages[2].name" in more.changed
+
+
+def test_the_optimiser_of_a_stage_that_is_begun_stays() -> None:
+    first, last = (leg.model_dump() for leg in STAGED.stages)
+    other = {**last, "optimiser": {"name": "sgd"}, "schedule": {"name": "constant"}}
+    assert "stages[1].optimiser.name" in staged(100, stages=[first, other]).changed  # not begun yet
+    with pytest.raises(RecipeError) as caught:
+        staged(250, stages=[first, other])
+    assert caught.value.problems == ("stage all: what adamw remembers of its steps means nothing to sgd",)
+
+
+def test_changes_that_no_step_is_left_for_are_refused() -> None:
+    problems = refused(400, optimiser__lr=1e-5)
+    assert problems == ("optimiser.lr: 0.001 did the 400 steps",)
+    assert change(400, epochs=12, optimiser__lr=1e-5).changed["epochs"] == [10, 12]
+    assert change(400, validation__score=0.05).reasons == []

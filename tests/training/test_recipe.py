@@ -164,3 +164,17 @@ def test_a_complete_recipe_can_take_another_schedule() -> None:
     cosine = build({"data": "x", "schedule.final": 0.05})
     recipe = cosine.changed({"schedule.name": "multi-step", "schedule.final": None})
     assert recipe.schedule.completed(100).milestones == ("67 steps", "83 steps")
+
+
+def test_a_group_on_the_command_line_is_its_keys() -> None:
+    words = ["schedule={name: steps, milestones: [3, 6]}", "optimiser={lr: 0.1, rates: {neck: 0.5}}", "loss={box: 2}"]
+    assert parse_assignments(words) == {
+        "schedule.name": "steps", "schedule.milestones": [3, 6], "optimiser.lr": 0.1, "optimiser.rates": {"neck": 0.5},
+        "loss": {"box": 2},
+    }  # fmt: skip
+
+
+def test_a_lone_word_freezes_too() -> None:
+    assert build({"data": "x", "freeze": "stem"}).freeze == ("stem",)
+    stages = build({"data": "x", "stages": [{"epochs": 1, "freeze": "all-but-heads"}]}).stages
+    assert stages[0].freeze == ("all-but-heads",)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onestage.training.recipe.spans import as_written, in_steps, spelled
+from onestage.training.recipe.spans import as_written, in_steps, rising, spelled
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,12 @@ def test_epochs_need_to_be_known() -> None:
 @given(st.integers(0, 10**7), st.integers(1, 10**7))
 def test_what_is_spelled_is_read_back(steps: int, whole: int) -> None:
     assert in_steps(as_written(spelled(steps)), whole) == steps
+
+
+@pytest.mark.parametrize(
+    ("spans", "fine"),
+    [((), True), ((3, "6 steps", 0.5, "60 %", "2 epochs"), True), ((5, 3), False), ((5, 5), False),
+     (("2 epochs", 7, "1 epoch"), False), ((0.5, "40 %"), False), ((100, "1 epoch"), True)],
+)  # fmt: skip
+def test_milestones_rise_within_a_unit(spans: tuple[int | float | str, ...], fine: bool) -> None:
+    assert rising(spans) == fine

@@ -1,4 +1,4 @@
-"""The course of a run on the terminal: its stages, its stretches with what changed, and its incidents."""
+"""The course of a run on the terminal: stages, stretches with what changed, incidents."""
 
 from __future__ import annotations
 

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from onestage.cli.terminal import Terminal
-    from onestage.report.batch_sheet import SheetImage
-    from onestage.training.replay import Replayed
 
 EXAMPLES = (
     ("replay ssd-lite0-trees-001 --step 123", "a table, and a page with the images in the run's folder"),
@@ -42,14 +40,11 @@ def replay(run: RunName, step: Step, as_json: Json = False) -> None:
     terminal = Terminal(as_json)
     opened = Run.open(run)
     with terminal.waiting("loading torch"):
-        from onestage.report.replayed import write_replay
-        from onestage.training import replay as replaying
-
+        import onestage.runs as again
     with _bar(terminal, step) as progress:
-        done = replaying.replay(opened, step, progress)
-    folder = opened.folder / "recorder" / f"replay-{step:06d}"
+        done = again.replay(opened, step, progress=progress)
     facts = done.as_dict()
-    page = write_replay(folder, facts, pictures(done), done.classes, opened.name)
+    page = again.write_page(opened, done)
     _show(terminal, facts, page)
     terminal.result({**facts, "page": str(page)})
 
@@ -66,25 +61,6 @@ def _bar(terminal: Terminal, step: int) -> Iterator[Callable[[int, int], None] |
     task = bar.add_task(f"on the way to step {step}", total=None)
     with bar:
         yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def pictures(done: Replayed) -> list[SheetImage]:
-    """The batch's images as they are drawn: augmented, with truths and the priors that answer for them."""
-    import numpy as np
-
-    from onestage.report.batch_sheet import SheetImage
-    from onestage.training.first_batch import assigned_of
-
-    found = []
-    for batch in done.batches:
-        assigned = assigned_of(done.detector, batch)
-        pixels = np.clip(batch.images, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
-        for i, image_id in enumerate(batch.ids):
-            found.append(SheetImage(
-                np.ascontiguousarray(pixels[i]), done.files[image_id].name, batch.annotations[i],
-                None if assigned is None else assigned[i],
-            ))  # fmt: skip
-    return found
 
 
 def _show(terminal: Terminal, told: dict[str, Any], page: Path) -> None:
@@ -106,6 +82,10 @@ def _show(terminal: Terminal, told: dict[str, Any], page: Path) -> None:
         terminal.say()
         terminal.table(*prior_rows(told, PRIORS_SHOWN), left=4, title="The priors with the largest loss")
         terminal.say()
-        parts = ", ".join(f"{name} {number(norm)}" for name, norm in told["by_part"].items())
+        parts = (
+            "the loss is not finite: there is none"
+            if not told["by_part"]
+            else ", ".join(f"{name} {number(norm)}" for name, norm in told["by_part"].items())
+        )
         terminal.facts([("gradient by part", parts)])
     terminal.facts([("page", str(page))])

@@ -106,7 +106,7 @@ def _facts(run: Run, info: dict[str, Any]) -> list[tuple[str, str]]:
     times = len(info.get("segments") or []) - 1
     facts = [
         ("run", f"{run.folder}"),
-        ("status", f"{info.get('status')}; begun {str(info.get('created'))[:16].replace('T', ' ')} UTC"
+        ("status", f"{_status(run, info)}; begun {str(info.get('created'))[:16].replace('T', ' ')} UTC"
                    + (f", taken up {'once' if times == 1 else f'{times} times'}" if times > 0 else "")),
         *([("error", str(info["error"]))] if info.get("error") else []),
         ("asked", asked or "–"),
@@ -127,6 +127,19 @@ def _facts(run: Run, info: dict[str, Any]) -> list[tuple[str, str]]:
     facts.append(("weights", _there(run.weights_dir / "best.safetensors") or "none yet"))
     facts.append(("report", _there(run.report_path) or f"none yet; onestage report {run.name}"))
     return facts
+
+
+def _status(run: Run, info: dict[str, Any]) -> str:
+    """The status; a run that says it is running while no process holds it was killed."""
+    from onestage.experiments.lock import abandoned, holder
+
+    status, lock = str(info.get("status")), run.state_dir / "lock"
+    if status != "running":
+        return status
+    if abandoned(lock):
+        return f"was killed: onestage train --resume {run.name} goes on"
+    by = holder(lock) or {}
+    return f"running in process {by['pid']} on {by.get('host', 'this machine')}" if "pid" in by else status
 
 
 def _part(info: dict[str, Any], key: str) -> dict[str, Any]:

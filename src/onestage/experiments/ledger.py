@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from onestage.errors import OnestageError
+from onestage.experiments.lock import abandoned
 from onestage.experiments.naming import runs_root
 from onestage.experiments.run import Run
 
@@ -19,7 +20,8 @@ def runs(root: Path | None = None) -> list[dict[str, Any]]:
     """One row per folder under `root` (default: `runs_root()`), oldest first; every row has all of COLUMNS.
 
     Scores are those of the best evaluation, in [0, 1]; `seconds` is the whole time; what is not known is None. A
-    folder that is no run, or whose files are damaged, is listed with the status "unreadable". `reason` says why a run
+    folder that is no run, or whose files are damaged, is listed with the status "unreadable", and one whose process on
+    this machine ended without a word as "killed". `reason` says why a run
     is unreadable, failed or diverged.
     """
     root = root or runs_root()
@@ -49,7 +51,9 @@ def _facts(run: Run) -> dict[str, Any]:
     best = _best(results, info.get("best", {}).get("step"))
     last = results[-1] if results else {}
     return {
-        "status": str(info["status"]),
+        "status": "killed"
+        if info["status"] == "running" and abandoned(run.state_dir / "lock")
+        else str(info["status"]),
         "model": info.get("model", {}).get("name"),
         "data": info.get("data", {}).get("name") or _last_part(info.get("data", {}).get("root")),
         "mAP50": best.get("metrics/mAP50"),

@@ -71,6 +71,11 @@ def holder(path: Path) -> dict[str, Any] | None:
     return None
 
 
+def abandoned(path: Path) -> bool:
+    """Whether a process of this machine held the lock file `path`, and none does now."""
+    return fcntl is not None and _read(path).get("host") == socket.gethostname() and holder(path) is None
+
+
 def _take(descriptor: int, path: Path) -> None:
     if fcntl is not None:
         try:

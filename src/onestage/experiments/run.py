@@ -178,7 +178,10 @@ class Run:
         try:
             found = storage.read_json(self.info_path)
         except (OSError, ValueError) as error:
-            raise UsageError(f"{self.info_path} cannot be read: {error}") from error
+            raise UsageError(
+                f"{self.info_path} cannot be read: {error}",
+                hint=f"put it back from a copy; the run's weights in {self.weights_dir} can be used without it",
+            ) from error
         if not isinstance(found, dict):
             raise UsageError(f"{self.info_path} cannot be read: expected a mapping, got {type(found).__name__}")
         return found

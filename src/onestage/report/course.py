@@ -15,6 +15,18 @@ MOST_INCIDENTS = 12
 # So many changed keys of a segment are shown.
 _MOST_CHANGES = 12
 Rows = list[dict[str, Any]]
+# What a page shows where the course of a run cannot be read.
+NOTHING: Mapping[str, Any] = {"stages": (), "segments": (), "noticed": (), "incidents": ()}
+
+
+def told(
+    info: Mapping[str, Any], findings: Sequence[Mapping[str, Any]], incidents: Sequence[Mapping[str, Any]]
+) -> Mapping[str, Any]:
+    """All that a page tells of the course of a run, from run.json, findings.json and the recorder's reports."""
+    return {
+        "stages": stages(info), "segments": stretches(info), "noticed": noticed(findings),
+        "incidents": incident_rows(incidents),
+    }  # fmt: skip
 
 
 def of_data(finding: Mapping[str, Any]) -> bool:
@@ -37,7 +49,7 @@ def noticed(findings: Sequence[Mapping[str, Any]]) -> Rows:
 
 def _when(finding: Mapping[str, Any]) -> str:
     step = (finding.get("where") or {}).get("step")
-    return "before the start" if step is None or (finding.get("code") in FORESEEN and not step) else f"step {step:,}"
+    return f"step {step:,}" if step else "before the start"
 
 
 def incident_rows(incidents: Sequence[Mapping[str, Any]]) -> Rows:

@@ -54,10 +54,6 @@ def render(run: Run, decode: Decode | None = None) -> str:
     said: Rows = read(lambda: run.findings, [])
     findings = read(lambda: facts.finding_rows([row for row in said if course.of_data(row)]), none)
     incidents: Rows = read(lambda: run.incidents, [])
-    shown: Rows = read(lambda: course.incident_rows(incidents), [])
-    noticed: Rows = read(lambda: course.noticed(said), [])
-    stages: Rows = read(lambda: course.stages(info), [])
-    stretches: Rows = read(lambda: course.stretches(info), [])
     if damaged := run.damaged_lines:
         problems.append(f"steps.jsonl: {damaged} line(s) could not be read, such as one cut when the process ended")
     classes = list(truth.classes) if truth else [str(name) for name in facts.at(info, "data", "classes") or []]
@@ -74,8 +70,8 @@ def render(run: Run, decode: Decode | None = None) -> str:
         "recipe": recipe, "finding_counts": findings[0], "findings": findings[1],
         "environment": facts.flat(info.get("environment")), "provenance": facts.provenance(info),
         "times": facts.times(info, steps), "every": facts.all_scores(scores), "protocols": metrics.get("protocols", []),
-        "stages": stages, "segments": stretches, "noticed": noticed, "incident_count": len(incidents),
-        "incidents": shown, "library": library(),
+        "incident_count": len(incidents), **read(lambda: course.told(info, said, incidents), course.NOTHING),
+        "library": library(),
     }  # fmt: skip
     curves: dict[str, Any] = read(lambda: class_curves(metrics, scores), {})
     drawn = read(lambda: len(plots.drawable_curves(curves)), len(curves))

@@ -73,8 +73,8 @@ def prior_rows(told: Mapping[str, Any], most: int | None = None) -> tuple[list[s
     parts = list(told["priors"][0]["parts"]) if told["priors"] else []
     columns = ["image", "prior", "box", "answers for", "level", *(f"{part} loss" for part in parts), "loss"]
     rows = [
-        [names[prior["place"]], str(prior["prior"]), " ".join(f"{v:.0f}" for v in prior["box"]),
-         "background" if prior["truth"] is None else f"truth {prior['truth'] + 1}", str(prior["level"]),
+        [names[prior["place"]], str(prior["prior"]), " ".join(str(round(v)) for v in prior["box"]),
+         "background" if prior["truth"] is None else f"truth {prior['truth']}", str(prior["level"]),
          *(number(prior["parts"][part]) for part in parts), number(prior["loss"])]
         for prior in told["priors"][:most]
     ]  # fmt: skip

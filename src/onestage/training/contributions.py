@@ -92,6 +92,8 @@ def contributions(
         kept.put_back()
     heaviest = sorted(priors, key=lambda prior: -_order(prior.loss))[:TOP]
     step = [p.grad for p in groups.parameters]
+    if evidence.grad_norm is None:  # the loss was not finite: there was no backward pass
+        return Contributions(tuple(images), tuple(heaviest), {})
     clipped = _norm(step) / evidence.grad_norm if evidence.grad_norm else 1.0
     by_part = {name: norm / clipped for name, norm in _by_part(groups, step).items()} if clipped else {}
     return Contributions(tuple(images), tuple(heaviest), by_part)

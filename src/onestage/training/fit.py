@@ -19,7 +19,15 @@ from onestage.training.plan import Plan, ask, plan_together, steps_per_epoch
 from onestage.training.recipe import Recipe
 from onestage.training.saving.changes import Changes, Progress, changed_recipe, changes
 from onestage.training.saving.restarts import begun_by
-from onestage.training.saving.state import Saved, digest, held_by_us, load_state, refuse_edited_recipe, tidy
+from onestage.training.saving.state import (
+    Saved,
+    digest,
+    held_by_us,
+    load_state,
+    refuse_edited_recipe,
+    saved_steps,
+    tidy,
+)
 from onestage.training.saving.stretches import in_force
 from onestage.training.session import Session
 from onestage.training.watcher import Watcher
@@ -107,6 +115,11 @@ def _alone_in(ranks: Ranks, find: Callable[[], Run]) -> Iterator[Run]:
 def _recorded(run: Run) -> tuple[dict[str, Any], Saved | None]:
     """The run's recipe and last state; nothing where it was ended before it had a recipe."""
     if not run.recipe:
+        if states := saved_steps(run):
+            raise UsageError(
+                f"{run.folder / 'recipe.yaml'} is gone, by which the state after step {states[0]} was made",
+                hint="put it back from a copy; its keys are those of asked.yaml with all that was chosen for them",
+            )
         return {}, None
     saved = load_state(run)
     if saved is not None:

@@ -89,7 +89,10 @@ def replay(run: Run, step: int, progress: Progress | None = None) -> Replayed:
 def _replayed(
     run: Run, step: int, recorded: dict[str, Any] | None, segment: Mapping[str, Any], progress: Progress | None
 ) -> Replayed:  # fmt: skip
-    saved = load_state(run, at_most=step - 1)
+    try:
+        saved = load_state(run, at_most=step - 1)
+    except ModelError:  # no state is whole: the start of the run needs none
+        saved = None
     start = 0 if saved is None else saved.step
     pieces = {row["step"]: int(row["accumulate"]) for row in run.steps if "accumulate" in row}
     state: Mapping[str, Any] | None = None if saved is None else saved.state

@@ -179,16 +179,15 @@ def _is_number(value: Any) -> bool:
 def coco_results(detections: Mapping[ImageId, Detections]) -> list[dict[str, Any]]:
     """Detections as a COCO results list; category_id is label + 1, boxes xywh.
 
-    Enough digits are kept that judging the list gives the scores of the detections themselves.
+    Scores are kept to the last bit: judging the list, or cutting it at an operating point, gives what the detections
+    themselves would.
     """
     rows = []
     for image_id, found in detections.items():
         for box, label, score in zip(found.boxes, found.labels, found.scores, strict=True):
             x1, y1, x2, y2 = (round(float(v), 6) for v in box)
             bbox = [x1, y1, round(x2 - x1, 6), round(y2 - y1, 6)]
-            rows.append(
-                {"image_id": image_id, "category_id": int(label) + 1, "bbox": bbox, "score": float(f"{score:.9g}")}
-            )
+            rows.append({"image_id": image_id, "category_id": int(label) + 1, "bbox": bbox, "score": float(score)})
     return rows
 
 

@@ -31,7 +31,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
 
 def parse_assignments(words: Iterable[str]) -> dict[str, Any]:
-    """`key=value`, `--key value` and `--key=value` as {key: value}; values are read as YAML."""
+    """`key=value`, `--key value` and `--key=value` as {key: value}; values are read as YAML, mappings are groups."""
     changes: dict[str, Any] = {}
     problems = []
     rest = list(words)
@@ -49,7 +49,7 @@ def parse_assignments(words: Iterable[str]) -> dict[str, Any]:
             value = text
         if isinstance(value, str) and _EXPONENT.fullmatch(value):  # YAML 1.1 takes 5e-4 for text
             value = float(value)
-        changes[key.replace("-", "_") if word.startswith("--") else key] = value
+        changes |= flat({key.replace("-", "_") if word.startswith("--") else key: value})
     if problems:
         raise RecipeError(
             "the command has words that set nothing", problems=problems, hint="key=value, as in epochs=20"

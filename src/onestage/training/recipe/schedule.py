@@ -130,6 +130,9 @@ class Schedule(BaseModel):
             raise ValueError("factor: expected a value between 0 and 1 (in a list, one for each milestone, above 0)")
         if self.name == "exponential" and self.gamma is not None and self.gamma > 1:
             raise ValueError("gamma: expected at most 1, or lr grows without end")
+        if not rising(self.milestones or ()):
+            said = ", ".join(map(str, self.milestones or ()))
+            raise ValueError(f"milestones: expected each one later than the one before, got [{said}]")
         if self.every is not None and in_steps(self.every, 10**9, 10**6) < 1:
             raise ValueError("every: expected at least one step")
         return self

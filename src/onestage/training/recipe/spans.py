@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
@@ -55,6 +56,18 @@ def in_steps(span: int | float | str, steps: int, steps_per_epoch: int = 0) -> i
     if steps_per_epoch < 1:
         raise ValueError(f"{span!r}: how many steps an epoch has is not known here")
     return round(float(found[1]) * steps_per_epoch)
+
+
+def rising(spans: Sequence[int | float | str]) -> bool:
+    """Whether each span is longer than the one before, as far as spans in one unit tell without knowing the run."""
+    last: dict[str, int] = {}
+    for span in spans:
+        unit = "epochs" if "epoch" in str(span) else "share" if isinstance(span, float) or "%" in str(span) else "steps"
+        length = in_steps(span, 10**9, 10**6)
+        if length <= last.get(unit, -1):
+            return False
+        last[unit] = length
+    return True
 
 
 def spelled(steps: int) -> str:

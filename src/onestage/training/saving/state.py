@@ -76,15 +76,18 @@ def load_state(run: Run, *, at_most: int | None = None) -> Saved | None:
         damage = "it has no card at its end" if card is None else _damage(path, card)
         if card is None or damage:
             bad += 1
-            said.append(f"{path} is damaged ({damage}); the state before it is used")
+            said.append(f"{path} is damaged ({damage})")
             continue
-        return Saved(int(card["step"]), _content(path), path, tuple(said))
+        told = [f"{line}; the state after step {card['step']} is used" for line in said]
+        return Saved(int(card["step"]), _content(path), path, tuple(told))
     if not bad:
         return None
+    last = run.weights_dir / "last.safetensors"
+    learnt = f"start a new run from what it has learnt: weights={last}, or " if last.is_file() else ""
     raise ModelError(
         f"run {run.name} has no whole state to go on from", problems=said,
-        hint="start a new run from what it has learnt: weights="
-        f"{run.weights_dir / 'last.safetensors'}, or the same run again under another name",
+        hint=f"put a state back from a copy; or {learnt}do the same run again under another name: "
+        f"onestage train {run.folder / 'recipe.yaml'} name=…",
     )  # fmt: skip
 
 
@@ -110,8 +113,8 @@ def refuse_edited_recipe(run: Run, saved: Saved) -> None:
     if card.get("recipe") not in {digest(recipe) for recipe in recipes}:
         raise RecipeError(
             f"{run.folder / 'recipe.yaml'} is not the recipe that the state after step {saved.step} was saved with",
-            hint=f"put it back as it was, and change keys so that it is recorded: onestage train --resume {run.name} "
-            "key=value",
+            hint=f"put back recipe.yaml as it was (or the state, if it is another run's); change keys so that it is "
+            f"recorded: onestage train --resume {run.name} key=value",
         )
 
 
@@ -158,7 +161,8 @@ def told_loss(error: StorageError, run: Run, step: int) -> StorageError:
         cost = f"the state after step {step} is saved: nothing is lost"
     else:
         cost = f"the last state is of step {steps[0]}: {_counted(lost)} will be done again"
-    told = StorageError(error.message, problems=(*error.problems, cost), hint=error.hint)
+    hint = f"make room there, or move the folder of the run elsewhere; then: onestage train --resume {run.name}"
+    told = StorageError(error.message, problems=(*error.problems, cost), hint=hint)
     told.__cause__ = error
     return told
 
