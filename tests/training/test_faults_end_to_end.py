@@ -318,7 +318,9 @@ def test_a_policy_that_exchanges_labels_is_told(data: Path, tmp_path: Path, monk
     def exchanged(sample: Sample) -> Sample:
         labels = sample.annotations.labels
         return sample._replace(
-            annotations=replace(sample.annotations, labels=np.where(labels < 2, (1 - labels) * (labels.max(initial=0) > 0), labels))
+            annotations=replace(
+                sample.annotations, labels=np.where(labels < 2, (1 - labels) * (labels.max(initial=0) > 0), labels)
+            )
         )
 
     spoil_samples(monkeypatch, exchanged)
@@ -766,7 +768,12 @@ def test_an_image_cut_short_in_mid_run_is_named(
 
 def test_corrupt_labels_are_named_by_file_and_line(data: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(data, tmp_path / "copy")
-    rows = {"007": "0 nan 0.5 0.1 0.2", "009": "banana 0.5 0.5 0.1 0.2", "011": "0 0.5 0.5 0 0.2", "012": "7 .5 .5 .2 .2"}
+    rows = {
+        "007": "0 nan 0.5 0.1 0.2",
+        "009": "banana 0.5 0.5 0.1 0.2",
+        "011": "0 0.5 0.5 0 0.2",
+        "012": "7 .5 .5 .2 .2",
+    }
     for name, row in rows.items():
         path = copy / "labels" / f"{name}.txt"
         path.write_text(f"{path.read_text()}\n{row}")
