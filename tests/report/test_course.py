@@ -17,8 +17,8 @@ DOCS = Path(__file__).parents[2] / "docs" / "findings.md"
 GROUPS = [
     {"stage": "heads", "epochs": 1, "steps": [0, 4], "optimiser": "adamw", "schedule": "cosine", "lr": 1e-3,
      "groups": [
-         {"group": "heads", "tensors": 20, "numbers": 100, "trainable": True, "lr": 1e-3, "decay": 0.05, "norms": "-"},
-         {"group": "stem (frozen)", "tensors": 27, "numbers": 300, "trainable": False, "lr": None, "decay": None,
+         {"group": "heads", "tensors": 20, "parameters": 100, "trainable": True, "lr": 1e-3, "decay": 0.05, "norms": "-"},
+         {"group": "stem (frozen)", "tensors": 27, "parameters": 300, "trainable": False, "lr": None, "decay": None,
           "norms": "kept"},
      ]},
     {"stage": "<all>", "epochs": 2, "steps": [4, 12], "optimiser": "sgd", "schedule": "constant", "lr": 1e-4,
@@ -134,7 +134,7 @@ def test_a_plain_run_has_no_empty_sections(tmp_path: Path) -> None:
 def test_damaged_parts_are_named_and_the_rest_is_shown(tmp_path: Path) -> None:
     run = made(tmp_path)
     run.write_file("recorder/step-000006.json", b"{")
-    run.update(groups=[{"stage": "x", "groups": [{"numbers": "many"}]}])
+    run.update(groups=[{"stage": "x", "groups": [{"parameters": "many"}]}])
     text = render(run)
     assert "step-000006.json cannot be read" in text
     assert "a part of the run could not be shown" in text

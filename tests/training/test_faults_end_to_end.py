@@ -8,21 +8,28 @@ from __future__ import annotations
 
 import contextlib
 import math
+import shutil
+import time
+from collections import namedtuple
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import small_model
 import torch
+from safetensors.torch import save_file
 from small_model import Small
 from test_fit import TINY, shapes
-from torch import nn
+from torch import Tensor, nn
 
+import onestage.training.loop.loop as loop_module
 from onestage import models
 from onestage.data.augment import Sample, Zoom
+from onestage.data.batches import Maker
 from onestage.data.loader import Loader
 from onestage.errors import DataError, DivergedError, ModelError, RecipeError
 from onestage.experiments.run import Run
