@@ -17,7 +17,8 @@ DOCS = Path(__file__).parents[2] / "docs" / "findings.md"
 GROUPS = [
     {"stage": "heads", "epochs": 1, "steps": [0, 4], "optimiser": "adamw", "schedule": "cosine", "lr": 1e-3,
      "groups": [
-         {"group": "heads", "tensors": 20, "parameters": 100, "trainable": True, "lr": 1e-3, "decay": 0.05, "norms": "-"},
+         {"group": "heads", "tensors": 20, "parameters": 100, "trainable": True, "lr": 1e-3, "decay": 0.05,
+          "norms": "-"},
          {"group": "stem (frozen)", "tensors": 27, "parameters": 300, "trainable": False, "lr": None, "decay": None,
           "norms": "kept"},
      ]},
