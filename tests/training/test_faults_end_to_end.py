@@ -653,7 +653,8 @@ def test_the_formula_that_blew_is_named_in_any_loss(
         return
     assert told.stopped("loss-formula", 4)
     assert formula == {"exp": "exp(90) = inf", "log": "ln(-20) = nan", "sqrt": "sqrt(-10) = nan"}[fault]
-    assert f"prior {{'exp': 9, 'log': 0, 'sqrt': 3}[fault]} " in finding["what"]
+    prior = {"exp": 9, "log": 0, "sqrt": 3}[fault]
+    assert f"prior {prior} " in finding["what"]
     assert Path(finding["where"]["file"]).is_file()
 
 
