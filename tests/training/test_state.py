@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from onestage.errors import ModelError, RecipeError, StorageError, UsageError
+from onestage.experiments.lock import holder
 from onestage.experiments.run import Run
 from onestage.training.saving import state as states
 from onestage.training.saving.state import (
@@ -26,7 +27,6 @@ from onestage.training.saving.state import (
     saved_steps,
     tidy,
     told_loss,
-    trained_by,
 )
 
 RECIPE = {"data": "trees", "optimiser": {"lr": 1e-5}, "size": [64, 64], "weights": None}
@@ -247,12 +247,12 @@ def test_a_recipe_changed_by_a_resume_that_was_killed_is_known(run: Run) -> None
 
 
 def test_one_process_at_a_time(run: Run) -> None:
-    assert trained_by(run) is None
+    assert holder(run.folder / states.LOCK) is None
     with held_by_us(run):
         with pytest.raises(UsageError, match="is being trained by process"), held_by_us(run):
             pass
-        assert trained_by(run) == {"pid": os.getpid(), "host": os.uname().nodename}
-    assert trained_by(run) is None
+        assert holder(run.folder / states.LOCK) == {"pid": os.getpid(), "host": os.uname().nodename}
+    assert holder(run.folder / states.LOCK) is None
     with held_by_us(run):
         pass
 
@@ -269,7 +269,7 @@ def test_a_lock_ends_with_its_process(run: Run) -> None:
         with pytest.raises(UsageError, match=f"process {other.pid} on") as caught, held_by_us(run):
             pass
         assert f"kill {other.pid}" in str(caught.value.hint)
-        assert (trained_by(run) or {})["pid"] == other.pid
+        assert (holder(run.folder / states.LOCK) or {})["pid"] == other.pid
     finally:
         other.send_signal(signal.SIGKILL)
         other.wait()

@@ -205,10 +205,6 @@ class Ranks:
                 dist.broadcast(given, 0)
                 tensor.copy_(given)
 
-    def barrier(self) -> None:
-        """Wait for all."""
-        self.any(False)
-
     def close(self) -> None:
         """Part from the others; nothing more can be asked of them.
 

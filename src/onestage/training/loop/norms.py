@@ -55,12 +55,6 @@ def synchronise(module: nn.Module, device: str = "cpu") -> None:
     _replace(module, nn.BatchNorm2d, nn.SyncBatchNorm if device.startswith("cuda") else SynchronisedNorm)
 
 
-def separate(module: nn.Module) -> None:
-    """Undo `synchronise`: every norm is nn.BatchNorm2d again."""
-    _replace(module, nn.SyncBatchNorm, nn.BatchNorm2d)
-    _replace(module, SynchronisedNorm, nn.BatchNorm2d)
-
-
 def _replace(module: nn.Module, old: type[_BatchNorm], new: type[_BatchNorm]) -> None:
     """Put a norm of the kind `new` in the place of each that is exactly of the kind `old`."""
     for parent in list(module.modules()):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from onestage.training.recorder.batch_checks import Fault
 from onestage.training.recorder.culprit import Cause, Scene
-from onestage.training.recorder.formulas import answering_prior, blown_prior, describe, heaviest_prior
+from onestage.training.recorder.formulas import answering_prior, asked, blown_prior, describe, heaviest_prior
 from onestage.training.recorder.gradients import blown_gradient
 from onestage.training.recorder.operations import blown_operation, with_operation
 from onestage.training.recorder.rerun import overflow
@@ -171,13 +171,9 @@ def no_positives(scene: Scene) -> Cause | None:
 
 
 def _sum_over_priors(scene: Scene, part: int, name: str) -> float | None:
-    try:
-        one = scene.evidence.passes[part]
-        with torch.no_grad():
-            value = float(scene.detector.prior_losses(one.raw, one.truths)[name].sum())
-    except Exception:
-        return None
-    return value if math.isfinite(value) else None
+    one = scene.evidence.passes[part]
+    value = asked(lambda: float(scene.detector.prior_losses(one.raw, one.truths)[name].sum()))
+    return value if value is not None and math.isfinite(value) else None
 
 
 def crowd(scene: Scene) -> Cause | None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from onestage.training.recorder.culprit import Cause, PriorPlace, Scene
 
+T = TypeVar("T")
 _KINDS = (
     (re.compile(r"\b(ln|log)\b"), {"-inf": "a logarithm of 0", "nan": "a logarithm of a negative number"}),
     (re.compile(r"\bsqrt\b"), {"nan": "a square root of a negative number"}),
@@ -48,13 +50,23 @@ def blown_prior(scene: Scene) -> Cause | None:
     return None
 
 
+def asked(question: Callable[[], T]) -> T | None:
+    """What a model tells of the step that went wrong; None where it does not tell, or fails at what is being reported.
+
+    What is told is the first error: one that comes of looking for its cause must not take its place.
+    """
+    try:
+        with torch.no_grad():
+            return question()
+    except Exception:
+        return None
+
+
 def heaviest_prior(scene: Scene, part: int, image: int) -> tuple[int, float] | None:
     """The prior of an image with the largest weighted loss, and that loss; None where the model does not tell."""
     one = scene.evidence.passes[part]
-    try:
-        with torch.no_grad():
-            parts = scene.detector.prior_losses(one.raw, one.truths)
-    except Exception:
+    parts = asked(lambda: scene.detector.prior_losses(one.raw, one.truths))
+    if parts is None:
         return None
     weighted = sum(values[image].float() * scene.weights.get(name, 1.0) for name, values in parts.items())
     if not isinstance(weighted, Tensor) or not weighted.numel():
@@ -126,28 +138,18 @@ def _largest(terms: Mapping[str, float]) -> str | None:
 
 
 def _match(scene: Scene, part: int) -> Tensor | None:
-    try:
-        with torch.no_grad():
-            return scene.detector.assign(scene.evidence.passes[part].truths).match
-    except Exception:  # a model that does not tell: what it does not tell is left out
-        return None
+    return asked(lambda: scene.detector.assign(scene.evidence.passes[part].truths).match)
 
 
 def prior_place(scene: Scene, part: int, prior: int) -> PriorPlace | None:
     """Number, box and level of a prior; None where the model does not tell."""
-    try:
-        with torch.no_grad():
-            assignment = scene.detector.assign(scene.evidence.passes[part].truths)
-        box = tuple(round(float(value), 4) for value in assignment.boxes[prior])
-        return PriorPlace(prior, box, int(assignment.level[prior]))
-    except Exception:
+    assignment = asked(lambda: scene.detector.assign(scene.evidence.passes[part].truths))
+    if assignment is None:
         return None
+    box = tuple(round(float(value), 4) for value in assignment.boxes[prior])
+    return PriorPlace(prior, box, int(assignment.level[prior]))
 
 
 def _terms(scene: Scene, part: int, image: int, prior: int) -> dict[str, float]:
     one = scene.evidence.passes[part]
-    try:
-        with torch.no_grad():
-            return dict(scene.detector.terms(one.raw, one.truths, image, prior))
-    except Exception:
-        return {}
+    return asked(lambda: dict(scene.detector.terms(one.raw, one.truths, image, prior))) or {}

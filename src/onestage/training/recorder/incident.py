@@ -12,6 +12,7 @@ from onestage.errors import DivergedError
 from onestage.experiments.spikes import Spike
 from onestage.experiments.storage import as_json, plain, read_json, write_bytes
 from onestage.records import Finding
+from onestage.training.loop.evidence import Action
 from onestage.training.recorder.causes import Diagnosis, Kind
 from onestage.training.recorder.culprit import Cause, Scene
 from onestage.training.recorder.ring import Entry
@@ -34,7 +35,7 @@ class Incident:
     epoch: int
     kind: Kind
     diagnosis: Diagnosis
-    decision: str
+    decision: Action
     entry: Entry
     before: Sequence[Entry]
     files: Mapping[Any, str | None] = field(default_factory=dict)

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from onestage.errors import DivergedError, OnestageError
 from onestage.experiments.spikes import Spike, Spikes
@@ -222,13 +222,13 @@ class Recorder:
         if word == "rollback" and diagnosis.culprit.code in IN_THE_DATA:
             diagnosis.notes.append("no rollback: it would come to the same batch again, which is skipped instead")
             word = "skip"
-        entry.decision = self._policy(word)
+        entry.decision = decision = self._policy(word)
         return self._take(Incident(
-            entry.step, entry.epoch, kind, diagnosis, entry.decision, entry, scene.history, files_of(scene), spikes,
+            entry.step, entry.epoch, kind, diagnosis, decision, entry, scene.history, files_of(scene), spikes,
             self.run, self.folder, self.mixed, self.rank, time.perf_counter() - start,
         ))  # fmt: skip
 
-    def _policy(self, word: str) -> Action:
+    def _policy(self, word: Literal["report", "stop", "skip", "rollback"]) -> Action:
         """The guard's word as a decision; "stop" once skips and rollbacks are used up."""
         if word == "report":
             return "go"
@@ -236,7 +236,7 @@ class Recorder:
             if self.counts["skip"] + self.counts["rollback"] >= self.guard.most:
                 return "stop"
             self.counts[word] += 1
-        return word  # type: ignore[return-value]
+        return word
 
     def _take(self, incident: Incident) -> Action:
         """Keep, tell and write an incident; a report that cannot be written is no reason to lose the first error."""
@@ -250,7 +250,7 @@ class Recorder:
                 incident.write(self.folder)
             except (OSError, OnestageError, ValueError) as error:
                 incident.diagnosis.notes.append(f"the report could not be written: {error}")
-        return incident.decision  # type: ignore[return-value]
+        return incident.decision
 
 
 def spikes_for(recipe: Recipe, first: Leg) -> Spikes:

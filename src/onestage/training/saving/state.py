@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import torch
 
 from onestage.errors import ModelError, RecipeError, StorageError
-from onestage.experiments.lock import held, holder
+from onestage.experiments.lock import held
 from onestage.experiments.run import Run
 from onestage.models.weights import read_card
 
@@ -127,11 +127,6 @@ def digest(recipe: Mapping[str, Any]) -> str:
 def held_by_us(run: Run) -> contextlib.AbstractContextManager[None]:
     """Hold the run's lock while training it; UsageError where another process trains it."""
     return held(Path(run.folder) / LOCK)
-
-
-def trained_by(run: Run) -> dict[str, Any] | None:
-    """The process that trains the run just now ({"pid", "host", "since"}), or None."""
-    return holder(Path(run.folder) / LOCK)
 
 
 def tidy(run: Run, saved: Saved | None = None) -> int:
