@@ -79,7 +79,7 @@ def test_micro_batches_give_the_update_of_the_whole(pieces: int) -> None:
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "nadam"])
 def test_every_optimisers_update_is_that_of_the_whole_batch(name: str) -> None:
-    """From the same weights and momenta. Adaptive ones carry rounding on, where a gradient is near 0."""
+    """From the same weights and momenta; over many steps adaptive ones amplify rounding where a gradient is near 0."""
     options = {"label_smoothing": 0.1, "class_loss": "focal" if name == "nadam" else "softmax-ohem"}
     whole, parts = (loop(frozen_norms=True, options=options, accumulate=pieces) for pieces in (1, 4))
     for made in (whole, parts):
