@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from onestage.training.recipe.spans import Span, in_steps, spelled
+from onestage.training.recipe.spans import Span, in_steps, rising, spelled
 
 # Keys that speak of one optimiser or schedule alone; with another they have no effect, which is an error.
 OPTIMISER_KEYS: Mapping[str, tuple[str, ...]] = {
