@@ -147,7 +147,7 @@ def test_automatic_epochs() -> None:
         ({"epochs": "three"}, "epochs: expected a whole number, got 'three'"),
         ({"optimiser.lr": "fast"}, "optimiser.lr: expected a number, got 'fast'"),
         ({"size": [1, 2, 3]}, "size: expected one number or [width, height], got [1, 2, 3]"),
-        ({"freeze": "stem"}, "freeze: expected a list, [a, b], got 'stem'"),
+        ({"freeze": 3}, "freeze: expected a list, [a, b], got 3"),
         ({"augmentation.options": 3}, "augmentation.options: expected keys and values, got 3"),
         ({"optimiser": 3}, "optimiser: a group of keys: optimiser.name, optimiser.lr"),
         ({"schedule.name": "step", "schedule.final": 0.1}, "leave it away, or set it to null"),
