@@ -178,3 +178,10 @@ def test_a_lone_word_freezes_too() -> None:
     assert build({"data": "x", "freeze": "stem"}).freeze == ("stem",)
     stages = build({"data": "x", "stages": [{"epochs": 1, "freeze": "all-but-heads"}]}).stages
     assert stages[0].freeze == ("all-but-heads",)
+
+
+def test_what_was_meant_by_a_group_is_told() -> None:
+    assert "(did you mean schedule.name=cosine?)" in problems({"data": "x", "schedule": "cosine"})
+    with pytest.raises(RecipeError) as caught:
+        parse_assignments(["stages=[{name: a, epochs: 1]"])
+    assert caught.value.problems[0].startswith("stages: '[{name: a, epochs: 1]' is no YAML: ")

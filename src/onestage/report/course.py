@@ -166,6 +166,8 @@ def exactness(segment: Mapping[str, Any], place: int) -> str:
 
 def spoken(value: Any) -> str:
     """A value of a recipe in words; long ones are cut."""
+    if isinstance(value, list | tuple):
+        return spoken(", ".join(spoken(item) for item in value) or "none")
     text = "automatic" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
     return text if len(text) <= 60 else f"{text[:57]}…"
 
