@@ -28,7 +28,7 @@ def test_stages_stretches_and_incidents_are_told(here: Command, run: Run) -> Non
     answer = here("runs", "show", "x")
     assert answer.code == 0, answer.err
     words = " ".join(answer.out.split())
-    assert "taken up 2 times" in words
+    assert "taken up twice" in words
     assert "heads steps 1 to 4, adamw, cosine, lr 0.001" in words
     assert "8 and on" in words
     assert "epochs: 12 → 6" in words

@@ -93,6 +93,11 @@ def test_stretches_say_steps_changes_and_exactness() -> None:
     assert [row["steps"] for row in rows] == ["1 to 7", "none", "8 and on"]
     assert [row["exact"] for row in rows] == ["–", "bit for bit", "no longer"]
     assert rows[2]["changes"] == ["epochs: 12 → 6", "schedule.gamma: automatic → 0.5"]
+    assert (course.spoken([10.0, "3 steps"]), course.spoken([]), course.spoken(None)) == (
+        "10, 3 steps",
+        "none",
+        "automatic",
+    )
     assert rows[0]["machine"] == "vm, EPYC, cpu, fp32, 1 thread"
     assert rows[1]["machine"] == "2 processes"
 
@@ -117,7 +122,7 @@ def test_the_page_tells_the_course(tmp_path: Path) -> None:
     text = render(made(tmp_path))
     for words in (
         "<h2>Incidents</h2>", "photos/&lt;im1&gt;.jpg", "<h2>Noticed before and while training</h2>", "empty-level",
-        "<h2>Stages</h2>", "&lt;all&gt;", "<h2>Stretches</h2>", "taken up 2 times", "bit for bit", "epochs: 12 → 6",
+        "<h2>Stages</h2>", "&lt;all&gt;", "<h2>Stretches</h2>", "taken up twice", "bit for bit", "epochs: 12 → 6",
         "<h2>Found in the data</h2>", "zero-area",
     ):  # fmt: skip
         assert words in text, words

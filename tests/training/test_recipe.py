@@ -147,7 +147,7 @@ def test_automatic_epochs() -> None:
         ({"epochs": "three"}, "epochs: expected a whole number, got 'three'"),
         ({"optimiser.lr": "fast"}, "optimiser.lr: expected a number, got 'fast'"),
         ({"size": [1, 2, 3]}, "size: expected one number or [width, height], got [1, 2, 3]"),
-        ({"freeze": "stem"}, "freeze: expected a list, [a, b], got 'stem'"),
+        ({"freeze": 3}, "freeze: expected a list, [a, b], got 3"),
         ({"augmentation.options": 3}, "augmentation.options: expected keys and values, got 3"),
         ({"optimiser": 3}, "optimiser: a group of keys: optimiser.name, optimiser.lr"),
         ({"schedule.name": "step", "schedule.final": 0.1}, "leave it away, or set it to null"),
@@ -178,3 +178,10 @@ def test_a_lone_word_freezes_too() -> None:
     assert build({"data": "x", "freeze": "stem"}).freeze == ("stem",)
     stages = build({"data": "x", "stages": [{"epochs": 1, "freeze": "all-but-heads"}]}).stages
     assert stages[0].freeze == ("all-but-heads",)
+
+
+def test_what_was_meant_by_a_group_is_told() -> None:
+    assert "(did you mean schedule.name=cosine?)" in problems({"data": "x", "schedule": "cosine"})
+    with pytest.raises(RecipeError) as caught:
+        parse_assignments(["stages=[{name: a, epochs: 1]"])
+    assert caught.value.problems[0].startswith("stages: '[{name: a, epochs: 1]' is no YAML: ")

@@ -229,3 +229,13 @@ def test_automatic_values_of_an_optimiser() -> None:
     adam = Optimiser(name="adam").completed()
     assert (adam.beta2, adam.eps) == (0.999, 1e-8)
     assert Optimiser(name="sgd").completed().beta2 is None
+
+
+def test_milestones_in_several_units_are_laid_out_in_order() -> None:
+    mixed = Schedule(name="multi-step", milestones=(100, "1 epoch", 0.9), factor=(0.1, 10.0, 0.5))
+    laid = mixed.completed(200, 40)
+    assert laid.milestones == ("40 steps", "100 steps", "180 steps")
+    assert laid.factor == (10.0, 0.1, 0.5)
+    assert Schedule.model_validate(laid.model_dump()) == laid
+    with pytest.raises(ValueError, match="expected none before the one that it follows"):
+        Schedule(name="multi-step", milestones=(6, 3))

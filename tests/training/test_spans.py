@@ -41,7 +41,7 @@ def test_what_is_spelled_is_read_back(steps: int, whole: int) -> None:
 
 @pytest.mark.parametrize(
     ("spans", "fine"),
-    [((), True), ((3, "6 steps", 0.5, "60 %", "2 epochs"), True), ((5, 3), False), ((5, 5), False),
+    [((), True), ((3, "6 steps", 0.5, "60 %", "2 epochs"), True), ((5, 3), False), ((5, 5), True),
      (("2 epochs", 7, "1 epoch"), False), ((0.5, "40 %"), False), ((100, "1 epoch"), True)],
 )  # fmt: skip
 def test_milestones_rise_within_a_unit(spans: tuple[int | float | str, ...], fine: bool) -> None:

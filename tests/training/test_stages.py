@@ -146,7 +146,7 @@ def test_problems_of_stages_come_with_the_others_and_with_their_path() -> None:
         ([{"epochs": 0}], "stages[0].epochs: expected greater than or equal to 1, got 0"),
         ([{"epochs": 2, "optimiser": {"name": "sgd", "eps": 1}}], "stages[0].optimiser: eps has no effect with sgd"),
         ([{"epochs": 2, "schedule": {"milestones": ["soon"]}}], "stages[0].schedule.milestones[0]: expected a whole"),
-        ([{"epochs": 2}, {"epochs": 2, "freeze": "stem"}], "stages[1].freeze: expected a list, [a, b], got 'stem'"),
+        ([{"epochs": 2}, {"epochs": 2, "freeze": 3}], "stages[1].freeze: expected a list, [a, b], got 3"),
         (3, "stages: expected a list"),
     ],
 )

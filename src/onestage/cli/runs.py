@@ -107,7 +107,7 @@ def _facts(run: Run, info: dict[str, Any]) -> list[tuple[str, str]]:
     facts = [
         ("run", f"{run.folder}"),
         ("status", f"{_status(run, info)}; begun {str(info.get('created'))[:16].replace('T', ' ')} UTC"
-                   + (f", taken up {'once' if times == 1 else f'{times} times'}" if times > 0 else "")),
+                   + (f", taken up {('once', 'twice')[times - 1] if times < 3 else f'{times} times'}" if times > 0 else "")),
         *([("error", str(info["error"]))] if info.get("error") else []),
         ("asked", asked or "–"),
         ("data", str(data.get("described") or data.get("root") or "–")),

@@ -8,7 +8,7 @@ from typing import Any
 # Codes of findings that follow from the recipe alone; a test holds them to docs/findings.md.
 FORESEEN = frozenset({
     "lr-at-nothing", "counted-from-the-run", "milestone-beyond-end", "milestone-in-warmup", "warmup-too-long",
-    "lr-too-high", "decay-too-strong", "ema-too-long",
+    "lr-too-high", "decay-too-strong", "ema-too-long", "fp16-on-cpu",
 })  # fmt: skip
 # So many incidents are told at length; the others are counted.
 MOST_INCIDENTS = 12
@@ -166,6 +166,8 @@ def exactness(segment: Mapping[str, Any], place: int) -> str:
 
 def spoken(value: Any) -> str:
     """A value of a recipe in words; long ones are cut."""
+    if isinstance(value, list | tuple):
+        return spoken(", ".join(spoken(item) for item in value) or "none")
     text = "automatic" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
     return text if len(text) <= 60 else f"{text[:57]}…"
 

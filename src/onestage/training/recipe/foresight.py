@@ -37,7 +37,17 @@ def foresee(recipe: Recipe, steps_per_epoch: int) -> list[Finding]:
         for look in (_rate, _nothing, _warmup, _milestones, _decay):
             findings += look(leg, place, key)
     findings += _average(recipe, sum(leg.steps for leg in laid))
+    findings += _precision(recipe)
     return findings
+
+
+def _precision(recipe: Recipe) -> Iterator[Finding]:
+    if recipe.precision == "fp16" and recipe.device == "cpu":
+        yield _finding(
+            "fp16-on-cpu", "precision=fp16 on a CPU, which computes in other formats and converts at every operation",
+            "a step takes many times as long as with fp32, and saves no memory worth it",
+            "precision=bf16 or precision=fp32; left automatic, the faster of the two is taken",
+        )  # fmt: skip
 
 
 def _finding(

@@ -22,7 +22,10 @@ def read_recipe(path: Path) -> dict[str, Any]:
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise RecipeError(f"cannot read the recipe {path}: {error.strerror or error}") from error
+        raise RecipeError(
+            f"cannot read the recipe {path}: {error.strerror or error}",
+            hint="the path of a YAML file, such as a run's recipe.yaml; keys are written key=value",
+        ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is no YAML: {error}") from error
     if not isinstance(found, Mapping):
@@ -45,14 +48,17 @@ def parse_assignments(words: Iterable[str]) -> dict[str, Any]:
             continue
         try:
             value = yaml.safe_load(text) if text else None
-        except yaml.YAMLError:
+        except yaml.YAMLError as error:
             value = text
+            if text.lstrip()[:1] in ("[", "{"):  # a list or a group, and no word that happens to be no YAML
+                problems.append(f"{key}: {text!r} is no YAML: {getattr(error, 'problem', None) or error}")
         if isinstance(value, str) and _EXPONENT.fullmatch(value):  # YAML 1.1 takes 5e-4 for text
             value = float(value)
         changes |= flat({key.replace("-", "_") if word.startswith("--") else key: value})
     if problems:
         raise RecipeError(
-            "the command has words that set nothing", problems=problems, hint="key=value, as in epochs=20"
+            "the command has words that set nothing", problems=problems,
+            hint="key=value, as in epochs=20; lists and groups as YAML in quotes, as in freeze='[stem, neck]'",
         )
     return changes
 
@@ -86,10 +92,13 @@ def inside_free(key: str) -> bool:
     return any(key.startswith(f"{free}.") for free in FREE)
 
 
-def unknown_key(key: str, known: Iterable[str]) -> str:
-    """What is wrong with a key that is not `known`, and which was meant."""
+def unknown_key(key: str, known: Iterable[str], value: Any = None) -> str:
+    """What is wrong with a key that is not `known`, and which was meant with its `value`."""
     inside = [path for path in known if path.startswith(f"{key}.")]
-    return f"a group of keys: {', '.join(inside)}" if inside else f"unknown key{_nearest(key, known)}"
+    if not inside:
+        return f"unknown key{_nearest(key, known)}"
+    meant = f" (did you mean {key}.name={value}?)" if isinstance(value, str) and f"{key}.name" in inside else ""
+    return f"a group of keys: {', '.join(inside)}{meant}"
 
 
 def _nearest(key: str, known: Iterable[str]) -> str:

@@ -174,7 +174,7 @@ def build(keys: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) ->
     """The recipe of flat dotted `keys` over the model's `defaults`; RecipeError lists every problem at once."""
     known = known_keys()
     unknown = [key for key in keys if key not in known and not inside_free(key)]
-    problems = [f"{key}: {unknown_key(key, known)}" for key in unknown]
+    problems = [f"{key}: {unknown_key(key, known, keys[key])}" for key in unknown]
     values = nested({**(defaults or {}), **{key: value for key, value in keys.items() if key not in unknown}})
     values, wrong = settled(values)
     problems += wrong

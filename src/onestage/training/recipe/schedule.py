@@ -132,7 +132,7 @@ class Schedule(BaseModel):
             raise ValueError("gamma: expected at most 1, or lr grows without end")
         if not rising(self.milestones or ()):
             said = ", ".join(map(str, self.milestones or ()))
-            raise ValueError(f"milestones: expected each one later than the one before, got [{said}]")
+            raise ValueError(f"milestones: expected none before the one that it follows, got [{said}]")
         if self.every is not None and in_steps(self.every, 10**9, 10**6) < 1:
             raise ValueError("every: expected at least one step")
         return self
@@ -148,7 +148,11 @@ class Schedule(BaseModel):
         for key in {"warmup", "every", "centre"} & kept.keys():
             kept[key] = spelled(max(in_steps(kept[key], steps, steps_per_epoch), int(key == "every")))
         if "milestones" in kept:
-            kept["milestones"] = tuple(spelled(in_steps(at, steps, steps_per_epoch)) for at in kept["milestones"])
+            laid = [in_steps(at, steps, steps_per_epoch) for at in kept["milestones"]]
+            order = sorted(range(len(laid)), key=laid.__getitem__)  # steps, epochs and shares may be mixed
+            kept["milestones"] = tuple(spelled(laid[place]) for place in order)
+            if isinstance(kept["factor"], tuple):
+                kept["factor"] = tuple(kept["factor"][place] for place in order)
         return self.model_copy(update=kept)
 
     def share(self, step: int, steps: int, seed: int = 0) -> float:

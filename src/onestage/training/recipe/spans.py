@@ -59,12 +59,12 @@ def in_steps(span: int | float | str, steps: int, steps_per_epoch: int = 0) -> i
 
 
 def rising(spans: Sequence[int | float | str]) -> bool:
-    """Whether each span is longer than the one before, as far as spans in one unit tell without knowing the run."""
+    """Whether no span is shorter than one before it, as far as spans in one unit tell without knowing the run."""
     last: dict[str, int] = {}
     for span in spans:
         unit = "epochs" if "epoch" in str(span) else "share" if isinstance(span, float) or "%" in str(span) else "steps"
         length = in_steps(span, 10**9, 10**6)
-        if length <= last.get(unit, -1):
+        if length < last.get(unit, 0):
             return False
         last[unit] = length
     return True

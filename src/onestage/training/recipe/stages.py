@@ -140,7 +140,7 @@ def _problems(values: Mapping[str, Any], stage: Mapping[str, Any], index: int) -
     own = flat(stage)
     known = _known()
     unknown = [key for key in own if key not in known and not key.startswith("optimiser.rates.")]
-    problems = [f"stages[{index}].{key}: {unknown_key(key, known)}" for key in unknown]
+    problems = [f"stages[{index}].{key}: {unknown_key(key, known, own[key])}" for key in unknown]
     keys = nested({key: value for key, value in own.items() if key not in unknown})
     groups = {name: keys.pop(name, None) or {} for name in _GROUPS}
     problems += _told(Stage, keys, place)
