@@ -21,6 +21,15 @@ def facts(environment: Mapping[str, Any], devices: int = 1) -> dict[str, Any]:
     return {**said, "devices": devices}
 
 
+def done_by(info: Mapping[str, Any], step: int) -> dict[str, Any]:
+    """The segment of run.json (`info`) that did `step`, {} for step 0, which is before the first.
+
+    Segments of earlier versions did not say on what machine; run.json's environment did.
+    """
+    segments = [segment for segment in info.get("segments", []) if segment["from_step"] < step]
+    return {**facts(info.get("environment", {})), **(segments[-1] if segments else {})} if step else {}
+
+
 def inexact(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Why steps done with the facts `now` need not be those done with `before`, bit for bit; empty where they are.
 

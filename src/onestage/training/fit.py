@@ -10,7 +10,7 @@ from typing import Any
 from onestage.errors import DataError, UsageError
 from onestage.experiments.onlooker import Onlooker
 from onestage.experiments.run import Run
-from onestage.experiments.segments import facts, inexact
+from onestage.experiments.segments import done_by, facts, inexact
 from onestage.experiments.truth import write_truth
 from onestage.training.devices.launch import jobs
 from onestage.training.devices.machine import choose_device, environment
@@ -88,7 +88,7 @@ def _resume(run: Run, keys: Mapping[str, Any], watcher: Watcher, ranks: Ranks) -
         told = changes(old, plan.recipe, progress)
         place = _place(plan, ranks)
         reasons = ranks.first(
-            lambda: [*inexact(_before(run, saved.step), place), *told.reasons] if saved is not None else []
+            lambda: [*inexact(done_by(run.info, saved.step), place), *told.reasons] if saved is not None else []
         )
         ranks.first(lambda: _rewrite(run, plan, saved, told))
         segment = {**place, "exact": not reasons, **({"reasons": reasons} if reasons else {}),
@@ -175,13 +175,6 @@ def _place(plan: Plan, ranks: Ranks) -> dict[str, Any]:
     """Where this process runs and by which recipe, as a segment keeps it."""
     machine = facts(environment(plan.device, str(plan.recipe.precision), {}), ranks.count)
     return {**machine, "recipe": digest(plan.recipe.as_dict())}
-
-
-def _before(run: Run, step: int) -> dict[str, Any]:
-    """Where `step` was done, {} before the first; segments of earlier versions did not say, but run.json did."""
-    info = run.info
-    segments = [segment for segment in info.get("segments", []) if segment["from_step"] < step]
-    return {**facts(info.get("environment", {})), **segments[-1]} if segments else {}
 
 
 def _in_words(told: Changes, reasons: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ import torch
 
 from onestage.errors import DivergedError, ModelError, UsageError
 from onestage.experiments.run import Run
-from onestage.experiments.segments import facts, inexact
+from onestage.experiments.segments import done_by, facts, inexact
 from onestage.models.detector import Detector
 from onestage.records import Batch, ImageId
 from onestage.training.contributions import Contributions, contributions
@@ -77,7 +77,7 @@ def replay(run: Run, step: int, progress: Progress | None = None) -> Replayed:
     """
     recorded = next((row for row in run.steps if row["step"] == step), None)
     _refuse_undone(run, step, recorded)
-    segment = _segment_of(run, step)
+    segment = done_by(run.info, step)
     threads = torch.get_num_threads()
     torch.set_num_threads(int(segment.get("threads") or threads))
     try:
@@ -134,13 +134,6 @@ def _refuse_undone(run: Run, step: int, recorded: Mapping[str, Any] | None) -> N
             f"run {run.name} has no step {step}: {f'its steps are 1 to {last}' if last else 'it did none'}",
             hint="the step as steps.jsonl, the report or an incident names it",
         )
-
-
-def _segment_of(run: Run, step: int) -> dict[str, Any]:
-    """What run.json says of the process that did the step; the run's environment, where its segment says nothing."""
-    info = run.info
-    segments = [segment for segment in info.get("segments", []) if segment["from_step"] < step]
-    return {**facts(info.get("environment", {})), **(segments[-1] if segments else {})}
 
 
 def _opened(run: Run, stretch: Stretch, state: Mapping[str, Any] | None) -> Session:
