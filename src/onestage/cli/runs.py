@@ -104,10 +104,11 @@ def _facts(run: Run, info: dict[str, Any]) -> list[tuple[str, str]]:
     steps = run.steps
     asked = ", ".join(f"{key}={as_word(value)}" for key, value in run.asked.items())
     times = len(info.get("segments") or []) - 1
+    often = {1: "once", 2: "twice"}.get(times, f"{times} times")
     facts = [
         ("run", f"{run.folder}"),
         ("status", f"{_status(run, info)}; begun {str(info.get('created'))[:16].replace('T', ' ')} UTC"
-                   + (f", taken up {('once', 'twice')[times - 1] if times < 3 else f'{times} times'}" if times > 0 else "")),
+                   + (f", taken up {often}" if times > 0 else "")),
         *([("error", str(info["error"]))] if info.get("error") else []),
         ("asked", asked or "–"),
         ("data", str(data.get("described") or data.get("root") or "–")),
