@@ -72,3 +72,11 @@ def test_an_installed_launcher_that_did_not_start_us_is_no_matter(
     srun.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     machine.engine("cpu", precision)  # a warning would fail the test
+
+
+def test_measuring_leaves_the_runs_chance_alone() -> None:
+    """A replay knows the precision and does not measure: it must draw what the run drew."""
+    detector = models.build("ssd-lite0", 1, (64, 64))
+    before = torch.get_rng_state()
+    machine.choose_precision(detector, "cpu", batch=1)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -20,6 +20,7 @@ from onestage.experiments.lock import holder
 from onestage.experiments.run import Run
 from onestage.training.saving import state as states
 from onestage.training.saving.state import (
+    digest,
     held_by_us,
     load_state,
     refuse_edited_recipe,
@@ -225,7 +226,7 @@ def test_a_full_disk_says_what_is_lost(run: Run) -> None:
     save(run, 10)
     assert told_loss(error, run, 12).problems == ("the last state is of step 10: 2 steps will be done again",)
     assert told_loss(error, run, 10).problems == ("the state after step 10 is saved: nothing is lost",)
-    assert told_loss(error, run, 11).hint == "free some"
+    assert "--resume kept" in str(told_loss(error, run, 11).hint)
 
 
 def test_a_recipe_edited_by_hand_is_refused(run: Run) -> None:
@@ -244,6 +245,21 @@ def test_a_recipe_changed_by_a_resume_that_was_killed_is_known(run: Run) -> None
     run.write_recipe({**RECIPE, "epochs": 9})
     assert run.earlier_recipes == [RECIPE]
     refuse_edited_recipe(run, saved)
+
+
+def test_a_recipe_edited_by_hand_after_a_change_is_refused(run: Run) -> None:
+    """The state is still of the recipe before the change, which is known; the segment's is not."""
+    save(run, 5)
+    saved = load_state(run)
+    assert saved is not None
+    changed = {**RECIPE, "clip": 1.0}
+    run.write_recipe(changed)
+    run.begin(5, recipe=digest(changed))
+    refuse_edited_recipe(run, saved)
+    path = run.folder / "recipe.yaml"
+    path.write_text(path.read_text().replace("clip: 1.0", "clip: 2.0"))
+    with pytest.raises(RecipeError, match=r"recipe\.yaml is not the recipe"):
+        refuse_edited_recipe(run, saved)
 
 
 def test_one_process_at_a_time(run: Run) -> None:

@@ -80,6 +80,9 @@ class Lookout:
         due = record.step % STILL == 0 or record.step in self.ends or record.step in STILL_FIRST
         if due and self.still is not None and (moved := self.still.moved()):
             record.extra["moved"] = moved
+
+    def came(self, record: StepRecord) -> None:
+        """Look at which images a step was made of."""
         if (finding := self.order.look(record)) is not None:
             self._keep([finding])
 

@@ -221,6 +221,7 @@ class Session:
         self.since_judged.append(row)
         self.run.append_step(row)
         if self.ranks.is_first:
+            self.lookout.came(record)
             self.lookout.step(row)
         try:
             self.watcher.stepped(record, self.plan)

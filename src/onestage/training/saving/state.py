@@ -107,10 +107,13 @@ def finish_best(run: Run, best: Mapping[str, Any] | None) -> None:
 
 
 def refuse_edited_recipe(run: Run, saved: Saved) -> None:
-    """RecipeError where recipe.yaml was edited by hand since the state was saved: nobody would know what changed."""
-    card = _card(saved.path) or {}
-    recipes = [run.recipe, *run.earlier_recipes]
-    if card.get("recipe") not in {digest(recipe) for recipe in recipes}:
+    """RecipeError where recipe.yaml was edited by hand since the state was saved: nobody would know what changed.
+
+    So is one that was edited since the last segment began, by another recipe than the state's.
+    """
+    known = {digest(recipe) for recipe in (run.recipe, *run.earlier_recipes)}
+    last = [segment["recipe"] for segment in run.info.get("segments", [])[-1:] if "recipe" in segment]
+    if not {(_card(saved.path) or {}).get("recipe"), *last} <= known:
         raise RecipeError(
             f"{run.folder / 'recipe.yaml'} is not the recipe that the state after step {saved.step} was saved with",
             hint=f"put back recipe.yaml as it was (or the state, if it is another run's); change keys so that it is "
