@@ -104,10 +104,10 @@ def _facts(run: Run, info: dict[str, Any]) -> list[tuple[str, str]]:
     steps = run.steps
     asked = ", ".join(f"{key}={as_word(value)}" for key, value in run.asked.items())
     times = len(info.get("segments") or []) - 1
+    again = f", taken up {('once', 'twice')[times - 1] if times < 3 else f'{times} times'}" if times > 0 else ""
     facts = [
         ("run", f"{run.folder}"),
-        ("status", f"{_status(run, info)}; begun {str(info.get('created'))[:16].replace('T', ' ')} UTC"
-                   + (f", taken up {('once', 'twice')[times - 1] if times < 3 else f'{times} times'}" if times > 0 else "")),
+        ("status", f"{_status(run, info)}; begun {str(info.get('created'))[:16].replace('T', ' ')} UTC{again}"),
         *([("error", str(info["error"]))] if info.get("error") else []),
         ("asked", asked or "–"),
         ("data", str(data.get("described") or data.get("root") or "–")),

@@ -57,7 +57,8 @@ def parse_assignments(words: Iterable[str]) -> dict[str, Any]:
         changes |= flat({key.replace("-", "_") if word.startswith("--") else key: value})
     if problems:
         raise RecipeError(
-            "the command has words that set nothing", problems=problems,
+            "the command has words that set nothing",
+            problems=problems,
             hint="key=value, as in epochs=20; lists and groups as YAML in quotes, as in freeze='[stem, neck]'",
         )
     return changes
