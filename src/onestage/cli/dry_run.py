@@ -130,6 +130,7 @@ def _count(share: Share) -> str:
 def _show_batch(terminal: Terminal, batch: FirstBatch, path: Path | None) -> None:
     """What the first batch brings: truths, positives by level, what no prior answers for."""
     from onestage.boxes.assigned import POOR_FIT
+    from onestage.cli.groups import how_many
 
     rows = batch.rows()
     truths = sum(row["truths"] for row in rows)
@@ -139,9 +140,11 @@ def _show_batch(terminal: Terminal, batch: FirstBatch, path: Path | None) -> Non
         levels = [sum(counts) for counts in zip(*(row["positives_per_level"] for row in rows), strict=True)]
         left_out = sum(len(row["unanswered"]) for row in rows)
         told = f"{sum(levels)} priors answer for them, by level {', '.join(map(str, levels))}"
-        facts.append(("", told + (f"; {left_out} truths have none" if left_out else "")))
+        facts.append(("", told + (f"; {how_many(left_out, 'truth')} without one" if left_out else "")))
         if poor := sum(row["poorly_fitted"] for row in rows):
-            facts.append(("", f"{poor} truths have an IoU below {POOR_FIT} with every prior: too small or too long"))
+            facts.append(
+                ("", f"{how_many(poor, 'truth')} with an IoU below {POOR_FIT} with every prior: too small or too long")
+            )
     else:
         facts.append(("", "this model does not say which priors it assigns"))
     if path is not None:
