@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -95,3 +96,16 @@ def test_a_longer_run_says_what_jumps(there: Command, runs: Path) -> None:
     assert "from here on not bit for bit the uninterrupted run: epochs was changed" in answer.out
     assert "going on after step 2" in answer.out
     assert [row["step"] for row in Run.open("first", runs).steps] == [1, 2, 3, 4]
+
+
+def test_where_nothing_can_be_written_the_numbers_are_shown_all_the_same(there: Command, runs: Path) -> None:
+    place = runs / "first" / "recorder" / "replay-000001"
+    place.parent.mkdir(exist_ok=True)
+    shutil.rmtree(place, ignore_errors=True)
+    place.write_text("in the way")
+    answer = there("replay", "first", "--step", "1")
+    place.unlink()
+    assert answer.code == 1
+    assert "What each image did" in answer.out
+    assert "page and pictures were not written" in answer.err
+    assert "Traceback" not in answer.err

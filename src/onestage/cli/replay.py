@@ -35,6 +35,7 @@ IMAGES_SHOWN, PRIORS_SHOWN = 16, 5
 def replay(run: RunName, step: Step, as_json: Json = False) -> None:
     """Do one step of a run again, bit for bit, and show what each image did in it."""
     from onestage.cli.terminal import Terminal
+    from onestage.errors import StorageError
     from onestage.experiments.run import Run
 
     terminal = Terminal(as_json)
@@ -44,9 +45,16 @@ def replay(run: RunName, step: Step, as_json: Json = False) -> None:
     with _bar(terminal, step) as progress:
         done = again.replay(opened, step, progress=progress)
     facts = done.as_dict()
-    page = again.write_page(opened, done)
+    page, unwritten = None, None
+    try:
+        page = again.write_page(opened, done)
+    except StorageError as error:  # someone else's run, a full disk: the numbers are there all the same
+        hint = f'onestage.replay({opened.name!r}, {step}, page="a/folder") in Python writes them elsewhere'
+        unwritten = StorageError(f"page and pictures were not written: {error.message}", hint=hint)
     _show(terminal, facts, page)
-    terminal.result({**facts, "page": str(page)})
+    terminal.result({**facts, "page": None if page is None else str(page)})
+    if unwritten is not None:
+        raise unwritten
 
 
 @contextlib.contextmanager
@@ -63,7 +71,7 @@ def _bar(terminal: Terminal, step: int) -> Iterator[Callable[[int, int], None] |
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _show(terminal: Terminal, told: dict[str, Any], page: Path) -> None:
+def _show(terminal: Terminal, told: dict[str, Any], page: Path | None) -> None:
     from onestage.report.replayed import image_rows, number, prior_rows, verdict
 
     row = told["row"]
@@ -88,4 +96,5 @@ def _show(terminal: Terminal, told: dict[str, Any], page: Path) -> None:
             else ", ".join(f"{name} {number(norm)}" for name, norm in told["by_part"].items())
         )
         terminal.facts([("gradient by part", parts)])
-    terminal.facts([("page", str(page))])
+    if page is not None:
+        terminal.facts([("page", str(page))])

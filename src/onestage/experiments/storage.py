@@ -82,6 +82,14 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
+def make_folder(path: Path) -> None:
+    """Make the folder `path` and those above it, where they are not there; raises StorageError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(path, error) from error
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Put `data` in the place of what `path` holds, whole or not at all; raises StorageError."""
     with replacing(path) as temporary:

@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from onestage.experiments.storage import as_json, write_bytes
+from onestage.experiments.storage import as_json, make_folder, write_bytes
 from onestage.report.batch_sheet import SheetImage, batch_sheet
 from onestage.report.draw import Image
 from onestage.report.template import fill
@@ -28,7 +28,7 @@ def write_replay(
     `told` is `Replayed.as_dict()`, `pictures` are the batch's images in its order. The page needs no other file.
     Raises StorageError where a file cannot be written.
     """
-    (folder / "images").mkdir(parents=True, exist_ok=True)
+    make_folder(folder / "images")
     write_bytes(folder / "replay.json", as_json(told).encode())
     for place, picture in enumerate(pictures):
         stem = re.sub(r"[^A-Za-z0-9.-]+", "_", Path(picture.name).stem)[:60]
