@@ -273,6 +273,7 @@ def test_a_class_map_that_differs_between_train_and_val_is_named(
 # Machine and files
 
 
+@pytest.mark.slow
 def test_slow_data_is_told(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = Maker.batch
 

@@ -292,6 +292,15 @@ def test_the_spike_of_one_image_is_named(
         assert [row["step"] for row in told.run.steps if row.get("skipped")] == [35] * (guard == "skip")
 
 
+def test_a_spike_that_stays_is_told_once(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoil_loss(
+        monkeypatch, lambda loss, raw: loss.parts.update(box=loss.parts["box"] * 1e4), *range(34, 41)
+    )  # fmt: skip
+    told = Told({"data": str(data), "epochs": 5, "augmentation.rest": 0, **QUIET}, tmp_path)
+    spikes = [found for found in told.findings if found["evidence"].get("incident") == "spike"]
+    assert [found["where"]["step"] for found in spikes] == [34]
+
+
 def divided(loss: Loss, raw: Raw) -> None:
     count = loss.positives.sum().float()
     loss.parts.update({name: part / count for name, part in loss.parts.items()})

@@ -42,7 +42,7 @@ def test_a_healthy_run_raises_nothing(
     monkeypatch.setitem(models.MODELS, "ssd-small", small_model.WORDS)
     data, changed = RUNS[name]
     keys = {
-        "data": str(shared / "data" / data), "model": "ssd-small", "size": 96, "weights": "none", "device": "cpu",
+        "data": str(shared / data), "model": "ssd-small", "size": 96, "weights": "none", "device": "cpu",
         "precision": "fp32", "batch": 8, "validation.every": 2, "seed": 1, **changed,
     }  # fmt: skip
     run = fit(keys, root=tmp_path)
