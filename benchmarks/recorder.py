@@ -4,7 +4,8 @@
 
 Two loops of the same model see the same batches in turns, one with the recorder and one without, so that a busy
 machine disturbs both alike; medians of CPU time. Besides at 64x64 with batch 4, where a step is as short as it gets,
-and on evidence of a step that cost nothing, where the recorder is alone.
+on evidence of a step that cost nothing, where the recorder is alone; and in a whole run all that
+watches it: recorder, live findings, steps.jsonl, norms of parts and update, memory and room on disk together.
 """
 
 from __future__ import annotations
@@ -12,22 +13,31 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import tempfile
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import nn
 
+from onestage.experiments.run import Run
 from onestage.models import build
 from onestage.models.detector import Loss, Raw
 from onestage.records import Annotations, Batch, ImageTransform
 from onestage.training.devices.machine import engine
+from onestage.training.loop import loop
 from onestage.training.loop.evidence import Evidence, Pass
 from onestage.training.loop.loop import Loop
+from onestage.training.plan import ask, make_plan
 from onestage.training.recipe.schedule import Optimiser, Schedule
 from onestage.training.recipe.stages import Leg
 from onestage.training.recorder import Recorder
+from onestage.training.session import Session
+from onestage.training.watcher import Watcher
 
 TARGET = 0.02
 
@@ -95,6 +105,71 @@ def measure(name: str, size: int, images: int, repeats: int) -> dict[str, Any]:
     return summed_up(name, size, images, {form: values[1:] for form, values in seconds.items()}, watch.recorder)
 
 
+def a_session(name: str, size: int, images: int, folder: Path) -> Session:
+    """A run that is ready for its first step, on noise with one box a picture."""
+    for part in ("images", "labels"):
+        (folder / "data" / part).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number in range(4 * images):
+        cv2.imwrite(str(folder / f"data/images/{number}.png"), rng.integers(0, 256, (64, 64, 3), np.uint8))
+        (folder / f"data/labels/{number}.txt").write_text(f"{number % 3} 0.5 0.5 0.4 0.4\n")
+    keys = {
+        "data": str(folder / "data"), "model": name, "size": size, "batch": images, "epochs": 1000, "weights": "none",
+        "optimiser.name": "sgd", "optimiser.lr": 1e-5, "schedule.name": "constant", "schedule.warmup": 0, "ema": 0,
+        "precision": "fp32", "device": "cpu", "saving.seconds": 1e9, "freeze": [],
+    }  # fmt: skip
+    plan = make_plan(ask(keys))
+    run = Run.create(folder, "benchmark", "benchmark")
+    run.write_recipe(plan.recipe.as_dict())
+    made = Session(run, plan, Watcher())
+    made.loop.enter(made.legs[0])
+    made.lookout.enter(plan.detector, made.loop.frozen)
+    made.start = time.perf_counter()
+    return made
+
+
+def measure_whole(name: str, size: int, images: int, repeats: int) -> dict[str, Any]:
+    """What all that watches a run takes of its steps, ten steps a turn: recorder, live findings, the row of
+    steps.jsonl, norms of parts and update, memory, room on disk; CPU seconds of a step with it, and of these alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        session = a_session(name, size, images, Path(folder))
+        spent = [0.0]
+        for owner, names in (
+            (session.recorder, ("before", "examine", "done")), (session, ("_account", "_between")),
+            (session.loop, ("_norms_of_parts", "_layers_without_gradient", "_weights_now")),
+            (loop, ("_norm", "memory_in_use")),
+        ):  # fmt: skip
+            for word in names:
+                setattr(owner, word, counted(getattr(owner, word), spent))
+        batches = [a_batch(images, size, seed) for seed in range(loop.DETAILS)]
+        seconds: dict[str, list[float]] = {"with": [], "recorder": []}
+        for repeat in range(repeats + 1):
+            start, spent[0] = time.process_time(), 0.0
+            for record in session.loop.epoch(repeat, iter(batches), images):
+                session._account(record)
+                session._between()
+            seconds["with"].append((time.process_time() - start) / len(batches))
+            seconds["recorder"].append(spent[0] / len(batches))
+        session.feed.close()
+        session.judge.close()
+    kept = {form: values[1:] for form, values in seconds.items()}
+    kept["without"] = [whole - part for whole, part in zip(kept["with"], kept["recorder"], strict=True)]
+    return summed_up(f"whole {name}", size, images, kept, session.recorder)
+
+
+def counted(work: Callable[..., Any], spent: list[float]) -> Callable[..., Any]:
+    """`work`, with its CPU seconds added to `spent`, those of calls within it once."""
+    inside = spent  # one list for all: the outermost call counts
+
+    def timed(*given: Any, **named: Any) -> Any:
+        before, start = inside[0], time.process_time()
+        answer = work(*given, **named)
+        inside[0] = before + time.process_time() - start
+        return answer
+
+    return timed
+
+
 def measure_nil(size: int, images: int, repeats: int) -> dict[str, Any]:
     """The recorder on the evidence of a step that cost nothing, again and again, the check of statistics included."""
     model: Any = Nil()
@@ -145,6 +220,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=320)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--turns", type=int, default=3, help="turns of ten steps of the whole run")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     asked = parser.parse_args()
@@ -152,6 +228,7 @@ def main() -> None:
     results = [
         measure(asked.model, asked.size, asked.batch, asked.repeats),
         measure(asked.model, 64, 4, max(asked.repeats, 40)),
+        measure_whole(asked.model, asked.size, asked.batch, asked.turns),
         measure_nil(asked.size, asked.batch, asked.repeats),
     ]
     found = {"benchmark": "recorder", "torch": torch.__version__, "target": TARGET, "steps": results}

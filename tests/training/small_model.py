@@ -1,4 +1,4 @@
-"""A real detector so small that runs of hundreds of steps take seconds; `ssd-small` among the models."""
+"""A real detector so small that runs of hundreds of steps take seconds: `ssd-small` among the models."""
 
 from __future__ import annotations
 

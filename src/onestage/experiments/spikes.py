@@ -93,7 +93,7 @@ class Spikes:
     row as make up a quarter of the window, the curve has come to another place and is learnt anew. Warm-up, a jump of
     the learning rate, another stage, a size not seen before and the epoch from which augmentation is calm
     (`calm_epoch`, 0-based) each open a new chapter: the old one is kept for comparison at twice the distance until
-    MINIMUM steps of the new one are known.
+    MINIMUM steps of the new one are known. Of another stage's losses and gradients nothing is kept.
     """
 
     def __init__(
@@ -177,6 +177,8 @@ class Spikes:
         if self.lr is not None and ((jump and not warming) or stage != self.stage or calm != self.calm or unseen):
             self.chapters += 1
             self.chapter_steps = 0
+            if stage != self.stage:  # other weights learn, norms behave otherwise: nothing before compares
+                self.past |= {what: Rolling(self.window) for what in ("loss", "grad_norm")}
         if self.chapters and self.chapter_steps == MINIMUM:
             for what, past in self.past.items():
                 self.past[what] = Rolling(self.window, past.order[-MINIMUM:])

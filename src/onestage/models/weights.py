@@ -116,8 +116,7 @@ def refuse_not_finite(state: Mapping[str, Tensor], path: Path) -> None:
     if problems:
         raise ModelError(
             f"{path} holds values that are not finite numbers, in {len(problems)} of {len(state)} tensors",
-            problems=_first(problems),
-            hint="other weights: best.safetensors of a run that went well, or an older state",
+            problems=_first(problems), hint="other weights, such as best.safetensors of a run that went well",
         )  # fmt: skip
 
 

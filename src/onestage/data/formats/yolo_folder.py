@@ -192,7 +192,7 @@ def _bare(root: Path) -> YoloFolder | None:
 
 
 def _holds_labels(folder: Path) -> bool:
-    """Whether the first label files below a folder that are not empty hold YOLO's rows: class, then four numbers."""
+    """Whether the first label files below a folder, empty ones aside, hold YOLO's rows: whole number, four numbers."""
     files = [path for path in files_under(folder, {".txt"}) if path.name.lower() not in NOT_LABELS]
     told = [path for path in files if path.stat().st_size][:20]  # images without objects have empty files
     rows = [line.split() for path in told for line in text_lines(path)[:3] if line.strip()]

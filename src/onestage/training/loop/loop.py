@@ -194,12 +194,16 @@ class Loop:
         if overflowed(evidence):
             self._scaler().update()
             return
-        before = [p.detach().clone() for p in self.trained] if detailed else []
+        before = self._weights_now() if detailed else []
         self.optimiser.step()
         if detailed:
             evidence.update_norm = _norm([p.detach() for p in self.trained], before)
         if self.averaged is not None:
             self.averaged.update(self.detector)
+
+    def _weights_now(self) -> list[Tensor]:
+        """A copy of what learns."""
+        return [p.detach().clone() for p in self.trained]
 
     def _leave_out(self) -> None:
         """Forget the step: no gradient, norms' statistics as they were."""

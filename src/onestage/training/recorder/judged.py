@@ -22,9 +22,8 @@ def broken_answers(detector: Detector, batch: Batch, precision: str, file_of: Fi
     largest = {name: float(p.detach().abs().amax()) for name, p in detector.named_parameters() if p.numel()}
     away = [name for name, value in largest.items() if RUNAWAY < value < math.inf]
     worst = max(away, key=lambda name: largest[name], default="")
-    ran = (
-        f"weights have run away: up to {largest.get(worst, 0.0):.3g} in {worst}, {len(away)} tensors above {RUNAWAY:g}"
-    )
+    most = f"up to {largest.get(worst, 0.0):.3g} in {worst}"
+    ran = f"weights have run away: {most}, {len(away)} tensors above {RUNAWAY:g}"
     for kind, named in (("weights", detector.named_parameters()), ("running statistics", detector.named_buffers())):
         if names := not_finite(named):
             what = f"{kind} are not finite: {listed(names)}"

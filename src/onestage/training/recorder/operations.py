@@ -16,17 +16,8 @@ from onestage.training.recorder.formulas import prior_place
 
 # What fills tensors with inf on purpose, such as ranks that must come last: no accident by itself.
 _FILLS = {
-    "masked_fill",
-    "masked_fill_",
-    "fill_",
-    "fill",
-    "full",
-    "full_like",
-    "new_full",
-    "scatter",
-    "where",
-    "lift_fresh",
-}
+    "masked_fill", "masked_fill_", "fill_", "fill", "full", "full_like", "new_full", "scatter", "where", "lift_fresh",
+}  # fmt: skip
 _SIGNS = {"div": "/", "mul": "*", "sub": "-", "add": "+"}
 _NAMES = {"log": "ln", "div_": "div", "mul_": "mul", "sub_": "sub", "add_": "add", "exp_": "exp"}
 _KINDS = {
@@ -86,8 +77,8 @@ def blown_operation(scene: Scene) -> Cause | None:
             told = f"the {name} loss" if name in loss.parts else "what the loss is divided by"
             cause = Cause(
                 "loss-formula", f"{told} is not finite", "certain", formula=origin.formula,
-                consequence=f"{origin.kind}: neither the loss of the whole batch nor any weight after the step would "
-                "be finite", remedy="bound what goes into it, or leave out the boxes it cannot be taken of",
+                consequence=f"{origin.kind}: neither the loss of the batch nor any weight after it would be finite",
+                remedy="bound what goes into it, or leave out the boxes it cannot be taken of",
             )  # fmt: skip
             return _placed(scene, part, cause, origin, images)
     return None
@@ -101,9 +92,8 @@ def _placed(scene: Scene, part: int, cause: Cause, origin: Origin, images: list[
     by_prior = origin.shape[:2] == tuple(one.raw.offsets.shape[:2])
     image = origin.at[0] if by_prior and origin.at[0] in images else images[0]
     others = len(images) - 1
-    cause = replace(
-        cause, what=f"{cause.what}{f', nor of {others} other image' + 's' * (others > 1) if others else ''}"
-    )
+    more = f", nor of {others} other image{'s' * (others > 1)}" if others else ""
+    cause = replace(cause, what=f"{cause.what}{more}")
     cause = scene.at(cause, part, image)
     return replace(cause, prior=prior_place(scene, part, origin.at[1])) if by_prior else cause
 

@@ -106,6 +106,8 @@ class Recorder:
         spikes: list[Spike] = []
         if kind is None:
             spikes = self._spikes(entry, evidence)
+            if self.guard.spike == "report" and self._goes_on(spikes):
+                spikes = []
             kind = "spike" if spikes else ("odd-batch" if self._new(faults, evidence) else None)
         if kind is None:
             return "go"
@@ -199,6 +201,11 @@ class Recorder:
         usual = statistics.median(before) if before else math.inf
         stays = bool(before) and before[-1] > SURGE * usual  # told of when it came
         return [Spike("loss", evidence.loss, usual, math.inf)] if evidence.loss > SURGE * usual and not stays else []
+
+    def _goes_on(self, spikes: Sequence[Spike]) -> bool:
+        """Whether these are the spikes of the step before, which were told, and not a new one."""
+        rows = [self.spikes.in_a_row[spike.what] for spike in spikes]
+        return any(row > 1 for row in rows) and all(row != 1 for row in rows)
 
     def _new(self, faults: Sequence[Fault], evidence: Evidence) -> bool:
         """Whether a fault that is not severe is told for the first time: of each image once, and of MOST_ODD in all."""
