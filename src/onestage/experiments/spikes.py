@@ -16,6 +16,7 @@ FLOORS = {"loss": (0.08, 2.0), "grad_norm": (0.15, 4.0), "positives": (0.15, 3.0
 CROWD = 1.2  # positives per image above all in memory by so much are told beside a spike of loss or gradient
 LR_JUMP = 1.5  # a learning rate that changes by more than so much from one step to the next starts a new chapter
 UNSEEN_SIZES = 64
+RESIZED = 5  # steps after another input size at which loss and gradient may be as far off again
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ class Spikes:
     row as make up a quarter of the window, the curve has come to another place and is learnt anew. Warm-up, a jump of
     the learning rate, another stage, a size not seen before and the epoch from which augmentation is calm
     (`calm_epoch`, 0-based) each open a new chapter: the old one is kept for comparison at twice the distance until
-    MINIMUM steps of the new one are known. Of another stage's losses and gradients nothing is kept.
+    MINIMUM steps of the new one are known. Of another stage's losses and gradients nothing is kept,
+    and RESIZED steps after each change of size are compared at twice the distance too.
     """
 
     def __init__(
@@ -110,6 +112,8 @@ class Spikes:
         self.stage: Any = None
         self.calm = False
         self.sizes: list[str] = []
+        self.size: str | None = None
+        self.resized = RESIZED  # steps since the size changed
 
     def look(self, row: Mapping[str, Any]) -> list[Spike]:
         """The spikes of a step; empty for most. Values that are missing or not finite are no business of this."""
@@ -143,7 +147,7 @@ class Spikes:
             return None
         sigmas = above / max(past.deviation(median), floor)
         new_chapter = self.chapters > 0 and self.chapter_steps < MINIMUM
-        if sigmas < self.sigmas * (2 if new_chapter else 1):
+        if sigmas < self.sigmas * (2 if new_chapter or self.resized < RESIZED else 1):
             return None
         return Spike(what, value, math.exp(median), sigmas)
 
@@ -173,6 +177,8 @@ class Spikes:
         epoch = _number(row.get("epoch"))
         calm = self.calm_epoch is not None and epoch is not None and epoch >= self.calm_epoch
         size = str(row.get("size"))
+        self.resized = self.resized + 1 if self.size in (None, size) else 0
+        self.size = size
         unseen = size not in self.sizes and len(self.sizes) < UNSEEN_SIZES
         if self.lr is not None and ((jump and not warming) or stage != self.stage or calm != self.calm or unseen):
             self.chapters += 1
@@ -189,7 +195,8 @@ class Spikes:
 
     def to_dict(self) -> dict[str, Any]:
         """All that has been seen as plain data, for an exact resume."""
-        plain = ("sigmas", "window", "warmup", "calm_epoch", "chapter_steps", "chapters", "lr", "stage", "calm")
+        plain = ("sigmas", "window", "warmup", "calm_epoch", "chapter_steps", "chapters", "lr", "stage", "calm",
+                 "size", "resized")  # fmt: skip
         return {
             **{key: getattr(self, key) for key in plain}, "sizes": list(self.sizes), "in_a_row": dict(self.in_a_row),
             "past": {what: list(past.order) for what, past in self.past.items()},
@@ -201,6 +208,7 @@ class Spikes:
         spikes = cls(state["sigmas"], state["window"], warmup=state["warmup"], calm_epoch=state["calm_epoch"])
         for key in ("chapter_steps", "chapters", "lr", "stage", "calm"):
             setattr(spikes, key, state[key])
+        spikes.size, spikes.resized = state.get("size"), state.get("resized", RESIZED)
         spikes.sizes, spikes.in_a_row = list(state["sizes"]), dict(state["in_a_row"])
         spikes.past = {what: Rolling(spikes.window, order) for what, order in state["past"].items()}
         return spikes
