@@ -121,8 +121,8 @@ def test_a_place_in_words() -> None:
 
 def test_exit_codes_are_the_promised_ones() -> None:
     promised = {
-        "OnestageError": 1, "FetchError": 1, "StorageError": 1, "LostRankError": 1, "UsageError": 2, "RecipeError": 2, "DataError": 3,
-        "ModelError": 4, "ExportError": 5, "GateError": 6, "DivergedError": 7,
+        "OnestageError": 1, "FetchError": 1, "StorageError": 1, "LostRankError": 1, "UsageError": 2, "RecipeError": 2,
+        "DataError": 3, "ModelError": 4, "ExportError": 5, "GateError": 6, "DivergedError": 7,
     }  # fmt: skip
     family = {
         name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, OnestageError)
