@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from onestage.errors import ModelError
 from onestage.records import Annotations
 
 
@@ -122,7 +123,7 @@ class Detector(nn.Module, ABC):
 
     def resized(self, size: tuple[int, int]) -> None:
         """Take images of another `size` (width, height) from now on, weights unchanged; ModelError where it cannot."""
-        raise NotImplementedError(f"{self.name} has one input size")
+        raise ModelError(f"{self.name}: has one input size, got {size[0]}x{size[1]}")
 
     @abstractmethod
     def parts(self) -> dict[str, nn.Module]:

@@ -106,7 +106,5 @@ def _refused(detector: Detector, base: Size) -> str | None:
         detector.resized((base[0] + SMALLEST, base[1] + SMALLEST))
     except ModelError as error:
         return error.message.removeprefix(f"{detector.name}: ").partition(", got ")[0]
-    except NotImplementedError:
-        return "has one input size"
     detector.resized(base)
     return None
