@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import small_model
 import torch
 from small_model import Small
-from test_fit import TINY
+from test_fit import TINY, shapes
 from torch import nn
 
+from onestage import models
 from onestage.data.augment import Sample, Zoom
 from onestage.data.loader import Loader
 from onestage.errors import DataError, DivergedError, ModelError, RecipeError
@@ -24,6 +26,17 @@ from onestage.training.fit import fit
 from onestage.training.loop.loop import Loop
 
 QUIET = {"validation.every": 100}  # judged once, at the end
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shapes(tmp_path_factory.mktemp("data") / "shapes", images=50)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ssd-small` among the models."""
+    monkeypatch.setitem(models.MODELS, "ssd-small", small_model.WORDS)
 
 
 class Told:

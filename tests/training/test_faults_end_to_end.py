@@ -14,36 +14,26 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import small_model
 from planted_runs import (
     QUIET,
     Told,
     box_of_first,
+    data,
+    small,
     spoil_batches,
     spoil_model,
     spoil_truths,
 )  # fmt: skip
-from test_fit import shapes
 from torch import nn
 
 import onestage.training.loop.loop as loop_module
-from onestage import models
 from onestage.data.augment import Sample, Zoom
 from onestage.data.batches import Maker
 from onestage.data.loader import Loader
 from onestage.errors import DataError, RecipeError
 from onestage.records import Annotations, Batch
 
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return shapes(tmp_path_factory.mktemp("data") / "shapes", images=50)
-
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`ssd-small` among the models."""
-    monkeypatch.setitem(models.MODELS, "ssd-small", small_model.WORDS)
+__all__ = ["data", "small"]
 
 
 # Truths

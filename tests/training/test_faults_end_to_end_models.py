@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import small_model
 import torch
 from planted_runs import (
     QUIET,
     Told,
+    data,
+    small,
     spoil_batches,
     spoil_loss,
     spoil_model,
@@ -24,21 +25,11 @@ from test_fit import shapes
 from torch import Tensor, nn
 
 import onestage.training.loop.loop as loop_module
-from onestage import models
 from onestage.errors import DivergedError, ModelError
 from onestage.models.detector import Loss, Raw
 from onestage.records import Annotations
 
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return shapes(tmp_path_factory.mktemp("data") / "shapes", images=50)
-
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`ssd-small` among the models."""
-    monkeypatch.setitem(models.MODELS, "ssd-small", small_model.WORDS)
+__all__ = ["data", "small"]
 
 
 # Rates and precision
