@@ -111,7 +111,7 @@ class LossFlat(Rule):
             return None
         return self.says(Says(
             "", seen.step,
-            f"the loss has not fallen in {seen.step} steps: {self.start:.4g} at the start, {self.least:.4g} "
+            f"the unweighted loss has not fallen in {seen.step} steps: {self.start:.4g} at the start, {self.least:.4g} "
             "at its least",
             "no step so far made the answers fit the truth better; heads that start at random fall within "
             "the first hundreds",
