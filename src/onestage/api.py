@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,7 +21,8 @@ from onestage.experiments.run import Run
 from onestage.experiments.storage import write_bytes
 from onestage.models.detector import Detector as Network
 from onestage.models.inference import TorchPredictor
-from onestage.models.weights import as_safetensors, load_detector, read_card, start_from
+from onestage.models.published import published
+from onestage.models.weights import as_safetensors, load_detector, start_from
 from onestage.report.batch_sheet import write_batch_sheet
 from onestage.runs import dotted
 from onestage.training.devices.machine import choose_device
@@ -77,18 +78,17 @@ class Detector:
     def load(
         cls, what: str | Path, model: str | None = None, classes: Sequence[str] = (), fit: Fit | None = None
     ) -> Detector:
-        """The detector of a run (its folder or name; its best weights) or of a weights file.
+        """The detector of a run (its folder or name; its best weights), of a weights file, or published by name.
 
-        Weights of other programs say nothing of themselves: then `model` and `classes`, and `fit` where it is not
-        squash, must be given. Raises UsageError for an unknown run, ModelError for weights that are not there or fit
-        no model.
+        Weights of other programs say nothing of themselves: then `model` and, for most models, `classes` must be
+        given, and `fit` where it is not the model's own. Raises UsageError for an unknown run, ModelError for weights
+        that are not there or fit no model.
         """
-        path, run = weights_of(what)
-        network, names = load_detector(path, model, classes)
-        card = read_card(path) if model is None else {}
-        used: Fit = fit or card.get("fit") or (run.recipe.get("fit") if run else None) or "squash"
-        detector = cls(network.name, fit=used, **card.get("options", {}))
-        detector._adopt(network, names, path, run)
+        known = published(what)
+        path, run = weights_of(what) if known is None else (known.file(), None)
+        loaded = load_detector(path, model or (known.model if known else None), classes)
+        detector = cls(loaded.detector.name, fit=fit or cast(Fit, loaded.fit), **loaded.options)
+        detector._adopt(loaded.detector, loaded.classes, path, run)
         return detector
 
     @property
@@ -131,9 +131,9 @@ class Detector:
             self._same_count(open_data(ask(asked)).classes)
         run = fit(asked, root=None if root is None else Path(root), watcher=watcher)
         path, _ = weights_of(run.folder)
-        card = read_card(path)
-        self.fit, self.options = card["fit"], card["options"]
-        self._adopt(*load_detector(path), path, run)
+        loaded = load_detector(path)
+        self.fit, self.options = cast(Fit, loaded.fit), loaded.options
+        self._adopt(loaded.detector, loaded.classes, path, run)
         return run
 
     def dry_run(self, data: str | Path, *, picture: str | Path | None = None, **keys: Any) -> DryRun:
@@ -264,7 +264,9 @@ def _start(model: str, pretrained: bool | str | Path | None) -> str | None:
         return default
     if isinstance(pretrained, bool):
         return "imagenet" if pretrained else None
-    return "imagenet" if pretrained == "imagenet" else str(weights_of(pretrained)[0])
+    if pretrained == "imagenet" or published(pretrained) is not None:
+        return str(pretrained)
+    return str(weights_of(pretrained)[0])
 
 
 def _class_names(classes: int | Sequence[str] | None) -> tuple[str, ...]:

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from onestage import models
-from onestage.data.images import decode, fit
+from onestage.data.images import decode
+from onestage.data.images import fit as fitted
 from onestage.errors import FetchError, ModelError
 from onestage.models.detector import Detector
 from onestage.models.mobile import Classifier, efficientnet_lite0, mobilenet_v2
@@ -40,7 +41,8 @@ def saved(detector: Detector, path: Path, classes: tuple[str, ...] = ("cat", "do
 def test_saved_weights_come_back_as_the_same_detector(tmp_path: Path) -> None:
     detector = make().eval()
     path = saved(detector, tmp_path / "w.safetensors")
-    again, classes = load_detector(path)
+    again, classes, options, fit = load_detector(path)
+    assert (options, fit) == ({}, "squash")
     assert classes == ("cat", "dog")
     assert read_card(path)["size"] == [96, 96]
     image = torch.randint(0, 256, (1, 3, 96, 96), dtype=torch.uint8)
@@ -161,7 +163,7 @@ def photographs(root: Path) -> tuple[np.ndarray, list[set[int]]]:
                 height, width = image.shape[:2]
                 left, top = max(int((cx - w / 2) * width), 0), max(int((cy - h / 2) * height), 0)
                 crop = image[top : int((cy + h / 2) * height), left : int((cx + w / 2) * width)]
-                crops.append(fit(np.ascontiguousarray(crop), (224, 224))[0])
+                crops.append(fitted(np.ascontiguousarray(crop), (224, 224))[0])
                 wanted.append(SAME[int(label)])
                 break
     return np.stack(crops), wanted

@@ -20,6 +20,8 @@ def match_ssd(
     force: bool = True,
     ignore: Tensor | None = None,
     bipartite: Bipartite = "greedy",
+    floor: float = 0.0,
+    near: float = 0.0,
 ) -> Tensor:
     """For each prior (P,) the row of the truth it answers for, or BACKGROUND (-1), or IGNORED (-2).
 
@@ -28,26 +30,49 @@ def match_ssd(
     `force` every truth also gets a prior of its own, whatever their IoU (above 0): of equal ones that of lower index.
     Priors that have no truth and lie by half or more in an ignored region become IGNORED.
 
+    `floor` is the least IoU of a forced pair. Where `near` is above 0, ignored regions may be objects smaller than any
+    prior (faces too small to learn): priors that would answer for one, of at least `near` times the highest IoU any
+    prior has with it, become IGNORED too, and so do those near a truth that the floor left without any.
+
     Source: Liu et al. 2016, section 2.2. `bipartite="greedy"` is the paper's and Caffe's matching: the best pair of
     all first, and a truth whose best prior is taken gets its next best. `"last"` is lufficc's and lxg2015's loop:
     each truth claims its best prior and of two that claim the same one the last in the list keeps it, the other may
     be left without any. Theirs adds 1e-5 to the union of relative areas and forces pairs that do not overlap at all.
+    The floor is zisianw/FaceBoxes.PyTorch's (0.2), where what lies near such a truth is background, and where a truth
+    below the floor may take over a prior that another one has matched.
     """
     match = torch.full((len(priors),), BACKGROUND, dtype=torch.int64, device=priors.device)
     if not len(boxes) or not len(priors):
         return match
     rows = torch.arange(len(boxes), device=boxes.device) if ignore is None else torch.nonzero(~ignore).flatten()
+    aside = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device) if ignore is None else ignore
     if len(rows):
         overlap = pairwise_iou(boxes[rows], priors)
         best, truth = overlap.max(0)
         match = torch.where(best >= threshold, rows[truth], match)
         if force:
-            truths, owned = _bipartite_greedy(overlap) if bipartite == "greedy" else _bipartite_last(overlap)
+            able = overlap if floor <= 0 else overlap.masked_fill(overlap < floor, 0)
+            truths, owned = _bipartite_greedy(able) if bipartite == "greedy" else _bipartite_last(able)
             match[owned] = rows[truths]
+        if floor > 0 and near > 0:
+            aside = aside.clone()
+            aside[rows[overlap.amax(1) < min(floor, threshold)]] = True
     if ignore is not None and len(rows) < len(boxes):
         covered = _share_inside(priors, boxes[ignore]).amax(1) >= 0.5
         match = torch.where(covered & (match == BACKGROUND), IGNORED, match)
+    if near > 0 and bool(aside.any()):
+        match = torch.where(_near(boxes[aside], priors, near) & (match == BACKGROUND), IGNORED, match)
     return match
+
+
+def _near(boxes: Tensor, priors: Tensor, share: float, rows: int = 128) -> Tensor:
+    """Whether a prior (P,) has at least `share` of the highest IoU with one of `boxes`; by rows, to save memory."""
+    found = torch.zeros(len(priors), dtype=torch.bool, device=priors.device)
+    for part in torch.split(boxes, rows):
+        overlap = pairwise_iou(part, priors)
+        best = overlap.amax(1, keepdim=True)
+        found |= ((overlap >= share * best) & (best > 0)).any(0)
+    return found
 
 
 def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:

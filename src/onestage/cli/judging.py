@@ -37,8 +37,11 @@ def judge(terminal: Terminal, place: str, keys: dict[str, Any]) -> Judged:
     Raises UsageError for keys that have no effect on it, and whatever reading and judging raise.
     """
     from onestage.experiments.run import Run
+    from onestage.models.published import published
 
     path = Path(place)
+    if (known := published(place)) is not None:
+        return _judge_weights(terminal, known.file(), {"model": known.model, **keys}, {})
     if _holds_detections(path, keys):
         return _judge_file(terminal, path, keys)
     _refuse_dead(keys, [key for key in keys if key in ONLY_FOR_FILES], "weights")
@@ -74,11 +77,11 @@ def _judge_weights(terminal: Terminal, path: Path, given: Mapping[str, Any], own
     data = _needed(keys)
     protocols = _protocols(keys)
     with terminal.waiting("loading torch"):
-        from onestage.models.weights import load_detector, read_card
+        from onestage.models.weights import load_detector
         from onestage.training.judging.dataset import judge as judge_detector
     named = listed(given.get("classes"))
-    detector, classes = load_detector(path, given.get("model"), named or ())
-    keys.setdefault("fit", read_card(path).get("fit", "squash") if given.get("model") is None else "squash")
+    detector, classes, _, fit = load_detector(path, given.get("model"), named or ())
+    keys.setdefault("fit", fit)
     options = {key: keys[key] for key in ("score", "iou", "fit", "precision", "batch", "device", "at") if key in keys}
     dataset = open_set(
         data, keys.get("split"), classes=classes, seed=keys.get("seed", 0), allow_loss=keys.get("allow_loss", False)

@@ -17,6 +17,7 @@ MODELS: dict[str, str] = {
     "ssd512": "onestage.models.ssd:SSD512",
     "ssd-lite0": "onestage.models.lite:SSDLite0",
     "ssd-mobilenetv2": "onestage.models.lite:SSDMobileNetV2",
+    "faceboxes": "onestage.models.faceboxes:FaceBoxes",
 }
 
 

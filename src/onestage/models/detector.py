@@ -77,12 +77,15 @@ class Detector(nn.Module, ABC):
     `forward` takes RGB images (B, 3, H, W), uint8 or float in 0 … 255, and normalises them itself, so that training,
     export and prediction cannot disagree. Subclasses set `mean` and `std` (per channel, in 0 … 255) and name their
     parts in `parts()` for freezing and learning rates. `default_weights` scale the parts of the loss, and
-    `recipe_defaults` are recipe keys the model trains well with, where the user names no other.
+    `recipe_defaults` are recipe keys the model trains well with, where the user names no other. `default_classes` and
+    `default_fit` are those of weights of other programs, which do not say.
     """
 
     name: str
     default_weights: Mapping[str, float] = {}
     recipe_defaults: Mapping[str, Any] = {}
+    default_classes: Sequence[str] = ()
+    default_fit: str = "squash"
 
     def __init__(self, classes: int, size: tuple[int, int], mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
@@ -124,6 +127,18 @@ class Detector(nn.Module, ABC):
     def resized(self, size: tuple[int, int]) -> None:
         """Take images of another `size` (width, height) from now on, weights unchanged; ModelError where it cannot."""
         raise ModelError(f"{self.name}: has one input size, got {size[0]}x{size[1]}")
+
+    @classmethod
+    def options_of(cls, state: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The model's options that a file of another program was made with, told by its tensors; {} by default."""
+        return {}
+
+    def adapt(self, state: Mapping[str, Tensor], options: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
+        """A file's tensors as this detector has them: renamed, reordered. `options` are those of a file of ours.
+
+        By default the tensors as they are. Raises ModelError for a file that means another network.
+        """
+        return dict(state)
 
     @abstractmethod
     def parts(self) -> dict[str, nn.Module]:

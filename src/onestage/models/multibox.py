@@ -22,7 +22,7 @@ BoxLoss = Literal["smooth-l1", "giou", "diou"]
 # Least and greatest value of each number in `MultiboxOptions`.
 _RANGES = {
     "threshold": (0.0, 1.0), "negatives": (0, 1_000_000), "min_negatives": (0, 1_000_000), "gamma": (0.0, 100.0),
-    "alpha": (0.0, 1.0), "label_smoothing": (0.0, 1.0),
+    "alpha": (0.0, 1.0), "label_smoothing": (0.0, 1.0), "floor": (0.0, 1.0), "near": (0.0, 1.0),
 }  # fmt: skip
 
 
@@ -30,7 +30,8 @@ _RANGES = {
 class MultiboxOptions:
     """How priors are matched and what is summed into the loss.
 
-    `threshold` is the IoU from which a prior is positive. "softmax-ohem": cross-entropy over background (0) and
+    `threshold` is the IoU from which a prior is positive, `floor` the least IoU of a pair that is forced, `near` how
+    priors near ignored objects are told, both as in `match_ssd`. "softmax-ohem": cross-entropy over background (0) and
     classes, over positives and `negatives` hardest negatives per positive, at least `min_negatives` per image.
     "focal": sigmoid focal loss over all priors with `gamma` and `alpha`, no background column. `label_smoothing` e,
     0 to below 1, softens what is learnt towards: by e spread evenly over the columns (softmax), or to (1 - e) t + e / 2
@@ -46,6 +47,8 @@ class MultiboxOptions:
     alpha: float = 0.25
     box_loss: BoxLoss = "smooth-l1"
     label_smoothing: float = 0.0
+    floor: float = 0.0
+    near: float = 0.0
 
     def __post_init__(self) -> None:
         choices = {"class_loss": get_args(ClassLoss), "box_loss": get_args(BoxLoss), "bipartite": get_args(Bipartite)}
@@ -187,7 +190,15 @@ def match_batch(truths: Sequence[Truth], priors: Tensor, options: MultiboxOption
     """For each image and prior (B, P) the row of its truth, or BACKGROUND, or IGNORED; see `match_ssd`."""
     corners = corners_of(priors)
     rows = [
-        match_ssd(truth.boxes, corners, options.threshold, ignore=truth.ignore, bipartite=options.bipartite)
+        match_ssd(
+            truth.boxes,
+            corners,
+            options.threshold,
+            ignore=truth.ignore,
+            bipartite=options.bipartite,
+            floor=options.floor,
+            near=options.near,
+        )
         for truth in truths
     ]
     return torch.stack(rows)

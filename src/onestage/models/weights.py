@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,6 +18,7 @@ from onestage.errors import ModelError
 from onestage.fetch import registry_file
 from onestage.models.detector import Detector
 from onestage.models.mobile import lite0_names, mobilenet_names
+from onestage.models.published import published
 
 State = Mapping[str, Tensor]
 
@@ -93,7 +94,8 @@ def imagenet_state(model: str) -> dict[str, Tensor]:
 def start_from(detector: Detector, weights: str | None) -> Report:
     """Give a new detector its first weights: "imagenet" for the backbone, a file for all that fits, None for none.
 
-    A file's heads are skipped when its classes differ from the detector's; any other difference is an error.
+    Published weights are named (`models.published`). A file's heads are skipped when its classes differ from the
+    detector's; any other difference is an error.
     """
     own = tuple(detector.state_dict())
     if weights is None:
@@ -103,9 +105,12 @@ def start_from(detector: Detector, weights: str | None) -> Report:
         backbone = {name: tensor for name, tensor in state.items() if name.startswith("backbone.")}
         report = load_fitting(detector, backbone, "ImageNet backbone", may_miss=("neck.", "heads."))
         return Report(report.source, report.loaded, tuple(n for n in state if n not in backbone), report.initialised)
-    path = Path(weights)
+    known = published(weights)
+    path = Path(weights) if known is None else known.file()
     state = read_state(path)
     refuse_not_finite(state, path)
+    card = card_of(path)
+    state = detector.adapt(state, None if card is None or card["model"] != detector.name else card["options"])
     return load_fitting(detector, state, path.name, may_miss=_heads(detector))
 
 
@@ -135,7 +140,8 @@ def quicken_norms(detector: nn.Module) -> None:
 def load_fitting(detector: nn.Module, state: State, source: str, may_miss: Sequence[str] = ()) -> Report:
     """Load every tensor of `state` strictly; only names that begin with `may_miss` may be absent or of another shape.
 
-    Raises ModelError that lists missing, unexpected and misshapen tensors with both shapes.
+    Norms saved before torch 0.4.1 have no count of their batches, which may be absent too. Raises ModelError that
+    lists missing, unexpected and misshapen tensors with both shapes.
     """
     own = detector.state_dict()
     allowed = tuple(may_miss)
@@ -151,8 +157,8 @@ def load_fitting(detector: nn.Module, state: State, source: str, may_miss: Seque
             problems.append(f"{name}: expected shape {tuple(own[name].shape)}, got {tuple(tensor.shape)}")
         else:
             problems.append(f"{name}: the model has no such tensor")
-    missing = [name for name in own if name not in fitting and not (allowed and name.startswith(allowed))]
-    problems += [f"{name}: missing from the file" for name in missing if name not in state]
+    missing = [name for name in own if name not in state and not (allowed and name.startswith(allowed))]
+    problems += [f"{name}: missing from the file" for name in missing if not name.endswith(".num_batches_tracked")]
     if problems:
         raise ModelError(
             f"{source} does not fit the model: {len(problems)} tensors differ", problems=_first(problems),
@@ -216,27 +222,47 @@ def read_card(path: Path) -> dict[str, Any]:
     return card
 
 
-def load_detector(
-    path: Path, model: str | None = None, classes: Sequence[str] = ()
-) -> tuple[Detector, tuple[str, ...]]:
-    """The detector a weights file was saved from, ready to predict, and its class names.
+def card_of(path: Path) -> dict[str, Any] | None:
+    """`read_card`, or None for a file that says nothing of itself."""
+    try:
+        return read_card(path) if path.suffix == ".safetensors" else None
+    except ModelError:
+        return None
 
-    Files of other programs carry no card: then `model` and `classes` must be given.
+
+class Loaded(NamedTuple):
+    """A detector ready to predict, its class names, its options, and how images are to come to its input size."""
+
+    detector: Detector
+    classes: tuple[str, ...]
+    options: dict[str, Any]
+    fit: str
+
+
+def load_detector(path: Path, model: str | None = None, classes: Sequence[str] = ()) -> Loaded:
+    """The detector a weights file was saved from.
+
+    Files of other programs carry no card: then `model` must be given, and `classes` unless the model's published
+    weights all have the same (`Detector.default_classes`).
     """
     if model is None:
         if path.suffix != ".safetensors":
             raise ModelError(f"{path.name} does not say what model it belongs to", hint="model=NAME classes=[a,b,…]")
         card = read_card(path)
         detector = models.build(card["model"], len(card["classes"]), tuple(card["size"]), **card["options"])
-        classes = card["classes"]
-    else:
-        if not classes:
-            raise ModelError(
-                f"{path.name}: the class names are needed", hint="classes=[a,b,…] in the order of training"
-            )
-        detector = models.build(model, len(classes))
-    load_fitting(detector, read_state(path), path.name)
-    return detector.eval(), tuple(classes)
+        load_fitting(detector, read_state(path), path.name)
+        return Loaded(detector.eval(), tuple(card["classes"]), card["options"], card.get("fit", "squash"))
+    kind = models.model_class(model)
+    classes = tuple(classes) or tuple(kind.default_classes)
+    if not classes:
+        raise ModelError(f"{path.name}: the class names are needed", hint="classes=[a,b,…] in the order of training")
+    state = read_state(path)
+    card = card_of(path) or {}
+    options = card["options"] if card.get("model") == model else kind.options_of(state)
+    detector = models.build(model, len(classes), **options)
+    state = detector.adapt(state, options if card else None)
+    load_fitting(detector, state, path.name)
+    return Loaded(detector.eval(), classes, options, card.get("fit", kind.default_fit))
 
 
 def _heads(detector: Detector) -> tuple[str, ...]:

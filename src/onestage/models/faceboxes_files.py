@@ -1,0 +1,135 @@
+"""FaceBoxes' weights of other programs: their names, and heads made for other placements of the priors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from onestage.boxes.coding import VARIANCES
+from onestage.boxes.densified import cell_priors
+from onestage.errors import ModelError
+from onestage.records import FloatArray, IntArray
+
+# lxg2015's Inception numbers its convolutions: the names zisianw gave the same ones.
+_BRANCHES = (
+    "branch1x1", "branch1x1_2", "branch3x3_reduce", "branch3x3", "branch3x3_reduce_2", "branch3x3_2", "branch3x3_3",
+)  # fmt: skip
+_LXG = "multilbox."
+
+
+def options_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The options a file of another program was made for: {} for zisianw's names, which are ours."""
+    return {"variant": "lxg2015", "layout": "symmetric"} if _is_lxg(state) else {}
+
+
+def adapted(
+    state: Mapping[str, Tensor], variant: str, layout: str, options: Mapping[str, Any] | None = None
+) -> dict[str, Tensor]:
+    """A file's tensors under our names, its heads turned to the priors of `layout`.
+
+    `options` are those the file says it was made with (a card of ours); None for other programs' files, which are
+    known by their names. Raises ModelError for a file of the other variant: the two networks compute different things.
+    """
+    foreign = options is None
+    made = {"variant": "zisianw", "layout": "zisianw", **(options_of(state) if options is None else options)}
+    if made["variant"] != variant:
+        raise ModelError(
+            f"the weights are of FaceBoxes' {made['variant']} network, the model is the {variant} one",
+            hint=f"options.variant={made['variant']}: the two differ in biases and in a pool, not in names alone",
+        )
+    renamed = from_lxg(state) if foreign and _is_lxg(state) else dict(state)
+    return with_layout(renamed, made["layout"], layout)
+
+
+def from_lxg(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors under lxg2015/faceboxes' names under ours; `to_lxg` turns back."""
+    return {_our_name(name): tensor for name, tensor in state.items()}
+
+
+def to_lxg(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our tensors under the names of lxg2015/faceboxes."""
+    return {_lxg_name(name): tensor for name, tensor in state.items()}
+
+
+def with_layout(state: Mapping[str, Tensor], source: str, target: str) -> dict[str, Tensor]:
+    """The same detector for priors placed as `target`: head channels in their order, regressions shifted.
+
+    A prior of a cell is paired with the one of equal side and the same place in its grid, counted from the upper left;
+    every box comes out where it did, to rounding. Names that are absent (a part of a state) are passed over.
+    """
+    if source == target:
+        return dict(state)
+    result = dict(state)
+    for level, (given, wanted) in enumerate(zip(cell_priors(source), cell_priors(target), strict=True)):
+        order = paired(given, wanted)
+        scale = given[order, 2:] / wanted[:, 2:]
+        shift = (given[order, :2] - wanted[:, :2]) / wanted[:, 2:] / VARIANCES[0]
+        factors = np.concatenate([scale, np.ones_like(scale)], 1)
+        added = np.concatenate([shift, np.log(scale) / VARIANCES[1]], 1)
+        for name in (f"conf.{level}.weight", f"conf.{level}.bias"):
+            if name in result:
+                result[name] = _per_prior(result[name], len(order))[order].reshape(result[name].shape)
+        if (name := f"loc.{level}.weight") in result:
+            moved = _per_prior(result[name], len(order))[order]
+            result[name] = _times(moved, factors).reshape(result[name].shape)
+        if (name := f"loc.{level}.bias") in result:
+            moved = _times(_per_prior(result[name], len(order))[order], factors)
+            result[name] = (moved + torch.from_numpy(added).to(moved)).reshape(result[name].shape)
+    return result
+
+
+def paired(given: FloatArray, wanted: FloatArray) -> IntArray:
+    """For each prior (A, 4) of a cell in `wanted` the row of `given` of the same rank in side, then in y, then in x."""
+    order = np.empty(len(wanted), np.int64)
+    order[_ranked(wanted)] = _ranked(given)
+    return order
+
+
+def _ranked(priors: FloatArray) -> IntArray:
+    return np.lexsort((priors[:, 0], priors[:, 1], priors[:, 2]))
+
+
+def _per_prior(tensor: Tensor, priors: int) -> Tensor:
+    """A head's weight or bias with its first axis cut by prior: (A, columns, …)."""
+    return tensor.reshape(priors, -1, *tensor.shape[1:])
+
+
+def _times(tensor: Tensor, factors: FloatArray) -> Tensor:
+    """`tensor` (A, 4, …) times `factors` (A, 4)."""
+    shape = (*factors.shape, *([1] * (tensor.ndim - 2)))
+    return tensor * torch.from_numpy(factors).to(tensor).reshape(shape)
+
+
+def _is_lxg(state: Mapping[str, Tensor]) -> bool:
+    return any(name.startswith(_LXG) for name in state)
+
+
+def _our_name(name: str) -> str:
+    found = re.fullmatch(r"multilbox\.(loc|conf)_layers\.(\d)\.(.+)", name)
+    if found:
+        return f"{found[1]}.{found[2]}.{found[3]}"
+    if found := re.fullmatch(r"(conv|bn)([12])\.(.+)", name):
+        return f"conv{found[2]}.{found[1]}.{found[3]}"
+    if found := re.fullmatch(r"(inception\d)\.conv([1-7])\.([01])\.(.+)", name):
+        return f"{found[1]}.{_BRANCHES[int(found[2]) - 1]}.{('conv', 'bn')[int(found[3])]}.{found[4]}"
+    if found := re.fullmatch(r"(conv[34]_[12])\.([01])\.(.+)", name):
+        return f"{found[1]}.{('conv', 'bn')[int(found[2])]}.{found[3]}"
+    return name
+
+
+def _lxg_name(name: str) -> str:
+    found = re.fullmatch(r"(loc|conf)\.(\d)\.(.+)", name)
+    if found:
+        return f"multilbox.{found[1]}_layers.{found[2]}.{found[3]}"
+    if found := re.fullmatch(r"conv([12])\.(conv|bn)\.(.+)", name):
+        return f"{found[2]}{found[1]}.{found[3]}"
+    if found := re.fullmatch(r"(inception\d)\.(\w+)\.(conv|bn)\.(.+)", name):
+        return f"{found[1]}.conv{_BRANCHES.index(found[2]) + 1}.{('conv', 'bn').index(found[3])}.{found[4]}"
+    if found := re.fullmatch(r"(conv[34]_[12])\.(conv|bn)\.(.+)", name):
+        return f"{found[1]}.{('conv', 'bn').index(found[2])}.{found[3]}"
+    return name
