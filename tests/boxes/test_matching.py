@@ -140,3 +140,35 @@ def test_quick_enough_with_200_truths_and_25_thousand_priors(crowded):
     match = match_ssd(truths, priors)
     assert time.process_time() - start < 3  # about 0.1 s; ten times that for a slow, shared machine
     assert len(set(match.tolist()) - {BACKGROUND}) == 200
+
+
+@given(rectangles, rectangles, st.floats(0.05, 1))
+def test_priors_near_an_ignored_object_are_ignored_unless_they_have_a_truth(rows, aside, near):
+    priors = tensor([(x, y, x + 16, y + 16) for x in range(0, 48, 8) for y in range(0, 48, 8)])
+    boxes = tensor([*rows, *aside])
+    ignore = torch.arange(len(boxes)) >= len(rows)
+    match = match_ssd(boxes, priors, 0.35, ignore=ignore, near=near)
+    alone = match_ssd(tensor(rows), priors, 0.35)
+    assert torch.equal(match[match >= 0], alone[alone >= 0])
+    overlap = pairwise_iou(tensor(aside), priors)
+    best = overlap.amax(1, keepdim=True) if len(aside) else overlap
+    expected = ((overlap >= near * best) & (best > 0)).any(0) & (alone == BACKGROUND)
+    assert (match[expected] == IGNORED).all()
+    if near >= 0.5:
+        inside = (match == IGNORED) & ~expected
+        assert all(
+            iou(priors[i : i + 1].double().numpy(), np.array(aside, float)).max() > 0 for i in torch.nonzero(inside)
+        )
+
+
+@given(rectangles, st.floats(0.01, 1))
+def test_a_floor_forces_no_pair_below_it(rows, floor):
+    priors = tensor([(x, y, x + 16, y + 16) for x in range(0, 48, 8) for y in range(0, 48, 8)])
+    boxes = tensor(rows)
+    match = match_ssd(boxes, priors, 0.35, floor=floor)
+    overlap = pairwise_iou(boxes, priors)
+    for prior in torch.nonzero(match >= 0).flatten().tolist():
+        assert overlap[match[prior], prior] >= min(floor, 0.35)
+    answered = set(match[match >= 0].tolist())
+    forced = set(match_ssd(boxes, priors, 0.35)[match_ssd(boxes, priors, 0.35) >= 0].tolist())
+    assert answered <= forced
