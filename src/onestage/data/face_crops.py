@@ -141,12 +141,12 @@ class FaceBoxes:
         """Which windows (K, 4) hold a face of `shown` (N, 4) wholly, and the centre of one that is large enough."""
         corners, ends = windows[:, None, :2], windows[:, None, 2:]
         sides = np.minimum(shown[:, 2:], ends) - np.maximum(shown[:, :2], corners)
-        shorter: FloatArray = (sides * (np.array(size) / (ends - corners))).min(2)
-        centred: BoolArray = ((centres > corners) & (centres < ends)).all(2)
-        fine: BoolArray = (centred & (shorter >= self.min_face)).any(1)
+        large = (sides * (np.array(size) / (ends - corners))).min(2) >= self.min_face
+        centred = ((centres > corners) & (centres < ends)).all(2)
+        fine = np.asarray((large & centred).any(1), np.bool_)
         if self.wholly:
-            whole: BoolArray = ((shown[:, :2] >= corners) & (shown[:, 2:] <= ends)).all(2)
-            fine &= whole.any(1)
+            whole = np.asarray((shown[:, :2] >= corners) & (shown[:, 2:] <= ends), np.bool_)
+            fine &= np.asarray(whole.all(2), np.bool_).any(1)
         return fine
 
     def _judged(
