@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onestage.data.augment import POLICIES, Mosaic, Policy, augmentation, with_fit
+from onestage.data.augment import POLICIES, Mosaic, augmentation, with_fit
+from onestage.data.policy import Policy
 from onestage.data.views import joined, moved
 from onestage.errors import RecipeError
 from onestage.records import Annotations, ImageTransform

@@ -16,10 +16,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from onestage.data.augment import Sample, augmentation
+from onestage.data.augment import augmentation
 from onestage.data.dataset import Dataset
 from onestage.data.images import decode
 from onestage.data.loader import Loader, augmentation_seed, generator
+from onestage.data.policy import Sample
 from onestage.errors import DataError, RecipeError, UsageError
 from onestage.records import Annotations, Batch, ImageInfo
 

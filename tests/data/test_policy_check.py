@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
-from onestage.data.augment import Others, Plain, Policy, Sample, augmentation
+from onestage.data.augment import Plain, augmentation
 from onestage.data.images import Fit, Pixels, Size
+from onestage.data.policy import Others, Policy, Sample
 from onestage.data.policy_check import CODES, policy_keeps_boxes
 from onestage.records import Annotations
 

@@ -16,8 +16,9 @@ from test_fit import TINY, shapes
 from torch import nn
 
 from onestage import models
-from onestage.data.augment import Sample, Zoom
+from onestage.data.augment import Zoom
 from onestage.data.loader import Loader
+from onestage.data.policy import Sample
 from onestage.errors import DataError, DivergedError, ModelError, RecipeError
 from onestage.experiments.run import Run
 from onestage.models.detector import Loss, Raw

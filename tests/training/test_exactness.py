@@ -12,7 +12,8 @@ import pytest
 import torch
 from test_fit import TINY, StopAt, same_weights, shapes, values
 
-from onestage.data.augment import Sample, Zoom
+from onestage.data.augment import Zoom
+from onestage.data.policy import Sample
 from onestage.errors import UsageError
 from onestage.experiments.run import Run
 from onestage.models.detector import Detector

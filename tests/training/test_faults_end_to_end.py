@@ -27,9 +27,10 @@ from planted_runs import (
 from torch import nn
 
 import onestage.training.loop.loop as loop_module
-from onestage.data.augment import Sample, Zoom
+from onestage.data.augment import Zoom
 from onestage.data.batches import Maker
 from onestage.data.loader import Loader
+from onestage.data.policy import Sample
 from onestage.errors import DataError, RecipeError
 from onestage.records import Annotations, Batch
 

@@ -10,6 +10,7 @@ from onestage.cli.terminal import Terminal
 from onestage.errors import UsageError
 
 if TYPE_CHECKING:
+    from onestage.experiments.filtered import Filtered
     from onestage.training.cost.estimate import Estimate
     from onestage.training.cost.footprint import Share
     from onestage.training.first_batch import FirstBatch
@@ -54,7 +55,7 @@ def show_plan(terminal: Terminal, keys: Mapping[str, Any], picture: str | None) 
         from onestage.report.batch_sheet import write_batch_sheet
 
         write_batch_sheet(path, found.first_batch, found.title)
-    _show_batch(terminal, found.first_batch, path)
+    _show_batch(terminal, found.first_batch, path, plan.filtered)
     explain_findings(terminal, found.findings)
     terminal.result({**found.as_dict(), "picture": None if path is None else str(path)})
 
@@ -127,14 +128,16 @@ def _count(share: Share) -> str:
     return "" if share.times is None else f"{share.times:,}"
 
 
-def _show_batch(terminal: Terminal, batch: FirstBatch, path: Path | None) -> None:
-    """What the first batch brings: truths, positives by level, what no prior answers for."""
+def _show_batch(terminal: Terminal, batch: FirstBatch, path: Path | None, filtered: Filtered | None) -> None:
+    """What the first batch brings: truths, positives by level, what no prior answers for; what is left out in all."""
     from onestage.boxes.assigned import POOR_FIT
     from onestage.cli.groups import how_many
 
     rows = batch.rows()
     truths = sum(row["truths"] for row in rows)
+    ignored = sum(row["ignored"] for row in rows)
     words = f"{len(rows)} images, {truths} truths after augmentation ({batch.policy})"
+    words += f", {ignored} to ignore" if ignored else ""
     facts = [("first batch", words)]
     if batch.assigned is not None:
         levels = [sum(counts) for counts in zip(*(row["positives_per_level"] for row in rows), strict=True)]
@@ -147,6 +150,8 @@ def _show_batch(terminal: Terminal, batch: FirstBatch, path: Path | None) -> Non
             )
     else:
         facts.append(("", "this model does not say which priors it assigns"))
+    if filtered is not None:
+        facts.append(("first epoch", str(filtered)))
     if path is not None:
         facts.append(("picture", str(path)))
     terminal.facts(facts)

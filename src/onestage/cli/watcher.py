@@ -18,6 +18,7 @@ from onestage.cli.pace import Pace, clock
 from onestage.cli.terminal import Terminal
 from onestage.evaluation import Evaluation
 from onestage.experiments.curves import line
+from onestage.experiments.filtered import Filtered
 from onestage.experiments.run import Run
 from onestage.records import Finding
 from onestage.training.loop.step_record import StepRecord
@@ -102,8 +103,10 @@ class TerminalWatcher(Watcher):
         self.terminal.say("evaluation  " + "  ".join(words).rstrip(), style="green" if best else None)
 
     def finished(self, run: Run, evaluation: Evaluation) -> None:
-        """Take the bar away."""
+        """Take the bar away; say what augmentation left out."""
         self.close()
+        if filtered := run.info.get("filtered"):
+            self.terminal.say(f"augmentation: {Filtered(**filtered)}")
 
     def close(self) -> None:
         """Take the bar away; may be called twice."""

@@ -2,56 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
 
 from onestage.data.crops import expanded, overlapping_crop
+from onestage.data.face_crops import FaceBoxes
 from onestage.data.images import MEAN_COLOUR, Colour, Fit, Pixels, Size, Window, frame, view
 from onestage.data.parameters import changed, shares, spans
 from onestage.data.photometric import Photometric
+from onestage.data.policy import Others, Picture, Policy, Sample
 from onestage.data.views import joined, moved
 from onestage.errors import RecipeError, did_you_mean
 from onestage.records import Annotations, ImageTransform
 
-Picture = tuple[Pixels, Annotations]
-Others = Callable[[np.random.Generator], Picture]
-
 MILD = Photometric(24.0, (0.7, 1.3), (0.7, 1.3), 16.0, channel_swap=False)
 """Colours as they vary between photographs of one kind."""
-
-
-class Sample(NamedTuple):
-    """What a policy makes: image uint8 RGB (H, W, 3) at network size, annotations in its pixels, and how it came so.
-
-    The transform of a mirrored image has a negative scale. Of a transposed image it speaks of the transposed one; of
-    a mosaic, of the quadrant that shows the image itself.
-    """
-
-    image: Pixels
-    annotations: Annotations
-    transform: ImageTransform
-
-
-class Policy(Protocol):
-    """A way to turn an image with its boxes into a training sample, by chance drawn from `rng` alone."""
-
-    @property
-    def fit(self) -> Fit:
-        """Whether the whole image is squashed to the network's size, or keeps its proportions."""
-
-    def __call__(
-        self,
-        image: Pixels,
-        annotations: Annotations,
-        rng: np.random.Generator,
-        size: Size,
-        others: Others | None = None,
-    ) -> Sample:
-        """A sample at `size` (width, height); `others` hands out further pictures of the set to those who mix."""
 
 
 @dataclass(frozen=True)
@@ -230,11 +198,12 @@ class Mosaic:
         return Sample(canvas, joined(truths), own or ImageTransform())
 
 
-POLICIES: dict[str, type[Plain] | type[SSD] | type[Zoom] | type[Mosaic]] = {
+POLICIES: dict[str, type[Plain] | type[SSD] | type[Zoom] | type[Mosaic] | type[FaceBoxes]] = {
     "none": Plain,
     "ssd": SSD,
     "zoom": Zoom,
     "mosaic": Mosaic,
+    "faceboxes": FaceBoxes,
 }
 """Every policy by the name a recipe gives it."""
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from onestage.data.augment import Picture, Policy, Sample
 from onestage.data.dataset import Dataset
 from onestage.data.images import Pixels, Size, decode
+from onestage.data.policy import Picture, Policy, Sample
 from onestage.errors import DataError
 from onestage.records import Annotations, Batch, ImageId, ImageTransform
 

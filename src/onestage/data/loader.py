@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onestage.data.augment import Policy, augmentation, with_fit
+from onestage.data.augment import augmentation, with_fit
 from onestage.data.batches import Maker, Parts, Task, augmentation_seed, generator
 from onestage.data.dataset import Dataset
 from onestage.data.images import Fit, Size
+from onestage.data.policy import Policy
 from onestage.data.workers import Failure, worker_processes
 from onestage.errors import DataError, UsageError
 from onestage.records import Batch

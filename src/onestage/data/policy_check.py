@@ -9,8 +9,8 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from onestage.data.augment import Picture, Policy, Sample
 from onestage.data.images import Size, fit
+from onestage.data.policy import Picture, Policy, Sample
 from onestage.records import Annotations, BoolArray, Finding, FloatArray, Where
 
 DARK, BRIGHT = 40, 215

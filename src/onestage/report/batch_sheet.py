@@ -242,6 +242,8 @@ def _head(shown: Sequence[SheetImage], title: str, width: int) -> Image:
         for level, side in enumerate(level_sides(mine.priors, mine.level, mine.levels)):
             words.append((f"{level} ({side:.0f})", _darker(_level_colour(level))))
         words.append(("dashed red: no prior answers", _WRONG))
+    if any((one.truths.ignore | one.truths.crowd).any() for one in shown):
+        words.append(("dashed grey: ignored", _PALE))
     _write(head, words, 0, 54, 14)
     return head
 

@@ -50,6 +50,7 @@ def render(run: Run, decode: Decode | None = None) -> str:
     truth = read(lambda: read_truth(run), None)
     found: dict[ImageId, Detections] = read(lambda: detections_by_image(run.predictions), {})
     recipe: Rows = read(lambda: facts.recipe_rows(run.recipe, run.asked), [])
+    left_out: list[tuple[str, str]] = read(lambda: facts.left_out(run.recipe, steps), [])
     none: tuple[Rows, Rows] = ([], [])
     said: Rows = read(lambda: run.findings, [])
     findings = read(lambda: facts.finding_rows([row for row in said if course.of_data(row)]), none)
@@ -64,7 +65,7 @@ def render(run: Run, decode: Decode | None = None) -> str:
     context = {
         "run": run.name, "status": str(info.get("status", "unknown")), "status_kind": facts.status_kind(info),
         "verdict": facts.verdict(info, scores, steps, classes), "remarks": remarks,
-        "headline": facts.headline(info, len(steps), results), "tiles": facts.tiles(scores), "problems": problems,
+        "headline": [*facts.headline(info, len(steps), results), *left_out], "tiles": facts.tiles(scores), "problems": problems,
         "table": class_table(scores, classes), "words": list(PER_CLASS), "pictures": pictures,
         "cut": cut, "cut_known": operating_score(metrics, -1.0) >= 0, "legend": _legend(classes, pictures),
         "recipe": recipe, "finding_counts": findings[0], "findings": findings[1],

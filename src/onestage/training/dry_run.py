@@ -44,6 +44,7 @@ class DryRun:
             "groups": {leg.name: [row.as_dict() for row in rows] for leg, rows in plan.groups},
             "findings": [finding.as_dict() for finding in (*plan.opened.findings, *self.findings)],
             "estimate": self.estimate.as_dict(), "first_batch": self.first_batch.rows(),
+            "filtered": None if plan.filtered is None else plan.filtered.as_dict(),
         }  # fmt: skip
 
 

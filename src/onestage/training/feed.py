@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from onestage.data.augment import Policy, augmentation, calm, with_fit
+from onestage.data.augment import augmentation, calm, with_fit
 from onestage.data.loader import Loader
+from onestage.data.policy import Policy
 from onestage.records import Batch
 from onestage.training.devices.ranks import Ranks
 from onestage.training.multiscale import Sizes

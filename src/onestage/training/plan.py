@@ -12,15 +12,19 @@ import torch
 
 from onestage import models
 from onestage.data import samples
+from onestage.data.augment import augmentation
 from onestage.data.opening import Opened, open_dataset
 from onestage.data.samples import SAMPLES
 from onestage.errors import DataError
+from onestage.experiments.filtered import Filtered
 from onestage.models.detector import Detector
 from onestage.models.weights import Report, quicken_norms, start_from
 from onestage.records import Finding
 from onestage.training.checks import refuse_impossible
 from onestage.training.devices.machine import choose_device, choose_precision, keep_freed_memory
 from onestage.training.devices.ranks import Ranks
+from onestage.training.filtered import findings as filtered_findings
+from onestage.training.filtered import foreseen
 from onestage.training.loop.groups import GroupRow, groups_table
 from onestage.training.recipe import Recipe, build
 from onestage.training.recipe.foresight import foresee
@@ -44,6 +48,7 @@ class Plan:
     device: str
     measured: dict[str, float]
     foresight: list[Finding] = field(default_factory=list)
+    filtered: Filtered | None = None  # truths that augmentation will leave out in the first epoch
 
     @property
     def legs(self) -> tuple[Leg, ...]:
@@ -112,7 +117,10 @@ def make_plan(recipe: Recipe, weights: bool = True, ranks: int = 1) -> Plan:
         "loss": {**detector.default_weights, **recipe.loss},
     }  # fmt: skip
     completed = laid_out(recipe.changed(chosen), per_epoch)
-    return Plan(completed, opened, detector, report, device, measured, [*odd, *foresee(completed, per_epoch)])
+    policy = augmentation(completed.augmentation.policy, **completed.augmentation.options)
+    filtered = foreseen(policy, opened.train, detector.size, completed.seed)
+    foresight = [*odd, *foresee(completed, per_epoch), *filtered_findings(filtered, detector.size)]
+    return Plan(completed, opened, detector, report, device, measured, foresight, filtered)
 
 
 def plan_together(recipe: Recipe, ranks: Ranks, weights: bool = True) -> Plan:

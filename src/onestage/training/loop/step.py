@@ -15,6 +15,7 @@ from onestage.models.detector import Detector, Loss, Raw, Truth
 from onestage.records import Batch
 from onestage.training.devices.machine import is_out_of_memory
 from onestage.training.devices.ranks import Ranks
+from onestage.training.filtered import left_out
 from onestage.training.loop.evidence import Pass
 
 
@@ -23,7 +24,8 @@ class Totals:
     """A whole batch over all micro-batches and processes: sums of the parts of the loss, and what they are divided by.
 
     `parts` are sums over images, `normaliser` is at least 1, `positives` per level. `finite` is False where any part
-    of the loss is not a finite number; then no gradient was taken.
+    of the loss is not a finite number; then no gradient was taken. `filtered` counts the truths that augmentation
+    left out as too "small" or "cut", "of" how many; None where it does not say.
     """
 
     parts: dict[str, float]
@@ -32,6 +34,7 @@ class Totals:
     images: int
     truths: int
     finite: bool
+    filtered: dict[str, int] | None = None
 
     def raw(self) -> dict[str, float]:
         """The parts of the loss, normalised, unweighted."""
@@ -135,8 +138,11 @@ class Differentiator:
         parts = dict(zip(names, summed, strict=False))
         finite = all(value == value and abs(value) != float("inf") for value in summed)
         rest = summed[len(names) :]
-        positives = [int(value) if value == value else 0 for value in rest[1:-2]]
-        return Totals(parts, max(rest[0], 1.0), positives, int(rest[-2]), int(rest[-1]), finite)
+        positives = [int(value) if value == value else 0 for value in rest[1:-5]]
+        images, truths, *filtered = map(int, rest[-5:])
+        said = any(left_out(one.batch.annotations) is not None for one in passes)
+        told = dict(zip(("small", "cut", "of"), filtered, strict=True)) if said else None
+        return Totals(parts, max(rest[0], 1.0), positives, images, truths, finite, told)
 
     def _rescale(self, factor: float) -> None:
         gradients = [p.grad for p in self.detector.parameters() if p.grad is not None]
@@ -144,9 +150,9 @@ class Differentiator:
 
 
 def _counted(one: Pass) -> Tensor:
-    """Images and truths of a micro-batch."""
-    truths = sum(len(truth) for truth in one.batch.annotations)
-    return torch.tensor([len(one.batch), truths], dtype=torch.float64, device=one.loss.normaliser.device)
+    """Images and truths of a micro-batch, and what its augmentation left out."""
+    truths, filtered = sum(len(truth) for truth in one.batch.annotations), left_out(one.batch.annotations) or (0, 0, 0)
+    return torch.tensor([len(one.batch), truths, *filtered], dtype=torch.float64, device=one.loss.normaliser.device)
 
 
 def _finite(loss: Loss) -> bool:
