@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from onestage import models
-from onestage.boxes.selection import PRESETS, Selection
 from onestage.data.images import Fit, Pixels
 from onestage.data.one_set import open_set
 from onestage.deploy.predict import Prediction, Skipped, predict
@@ -20,7 +19,7 @@ from onestage.evaluation import Evaluation
 from onestage.experiments.run import Run
 from onestage.experiments.storage import write_bytes
 from onestage.models.detector import Detector as Network
-from onestage.models.inference import TorchPredictor
+from onestage.models.inference import TorchPredictor, refuse_one_size, shown_selection, size_kept
 from onestage.models.published import published
 from onestage.models.weights import as_safetensors, load_detector, start_from
 from onestage.report.batch_sheet import write_batch_sheet
@@ -41,8 +40,10 @@ class Detector:
 
     `classes` is a list of names, a number, or None: then they are those of the data it is trained on. `pretrained`
     True starts from ImageNet's backbone, a path or a run from these weights, False at random, None as the model's
-    recipe does. `size` is the input in pixels, one number or (width, height); `fit` how images come to it; `options`
-    are the model's own (`models.build`). Raises ModelError for an unknown model or weights that do not fit.
+    recipe does. `size` is the input in pixels, one number or (width, height); `fit` how images come to it ("squash"
+    unless the model's recipe says else), or "native" for images at `scale` times their own pixels, except in training;
+    `options` are the model's own (`models.build`).
+    Raises ModelError for an unknown model or weights that do not fit.
 
         detector = Detector("ssd-lite0")
         run = detector.train(data="trees", epochs=30, optimiser__lr=1e-3)
@@ -53,11 +54,12 @@ class Detector:
 
     def __init__(
         self, model: str = "ssd-lite0", classes: int | Sequence[str] | None = None, *,
-        pretrained: bool | str | Path | None = None, size: int | tuple[int, int] | None = None, fit: Fit = "squash",
-        **options: Any,
+        pretrained: bool | str | Path | None = None, size: int | tuple[int, int] | None = None, fit: Fit | None = None,
+        scale: float = 1.0, **options: Any,
     ) -> None:  # fmt: skip
-        models.model_class(model)
-        self.name, self.fit, self.options = model, fit, options
+        usual = models.defaults(model)
+        self.fit: Fit = fit or usual.get("validation.fit") or usual.get("fit") or models.model_class(model).default_fit
+        self.name, self.scale, self.options = model, scale, options
         self.run: Run | None = None
         self._size = (size, size) if isinstance(size, int) else size
         self._weights = _start(model, pretrained)
@@ -76,18 +78,23 @@ class Detector:
 
     @classmethod
     def load(
-        cls, what: str | Path, model: str | None = None, classes: Sequence[str] = (), fit: Fit | None = None
-    ) -> Detector:
+        cls, what: str | Path, model: str | None = None, classes: Sequence[str] = (), fit: Fit | None = None,
+        scale: float | None = None,
+    ) -> Detector:  # fmt: skip
         """The detector of a run (its folder or name; its best weights), of a weights file, or published by name.
 
         Weights of other programs say nothing of themselves: then `model` and, for most models, `classes` must be
         given, and `fit` where it is not the model's own. Raises UsageError for an unknown run, ModelError for weights
-        that are not there or fit no model.
+        that are not there or fit no model, and for "native" with a model of one size.
         """
         known = published(what)
         path, run = weights_of(what) if known is None else (known.file(), None)
         loaded = load_detector(path, model or (known.model if known else None), classes)
-        detector = cls(loaded.detector.name, fit=fit or cast(Fit, loaded.fit), **loaded.options)
+        used = fit or cast(Fit, loaded.fit)
+        if used == "native":
+            refuse_one_size(loaded.detector)
+        scale = loaded.scale if scale is None else scale
+        detector = cls(loaded.detector.name, fit=used, scale=scale, **loaded.options)
         detector._adopt(loaded.detector, loaded.classes, path, run)
         return detector
 
@@ -109,7 +116,7 @@ class Detector:
     def save(self, path: str | Path) -> Path:
         """Write the present weights as a safetensors file that `load` and every command take."""
         path = Path(path)
-        write_bytes(path, as_safetensors(self.model, self._classes, self.options, self.fit))
+        write_bytes(path, as_safetensors(self.model, self._classes, self.options, self.fit, scale=self.scale))
         return path
 
     def train(
@@ -132,7 +139,7 @@ class Detector:
         run = fit(asked, root=None if root is None else Path(root), watcher=watcher)
         path, _ = weights_of(run.folder)
         loaded = load_detector(path)
-        self.fit, self.options = cast(Fit, loaded.fit), loaded.options
+        self.fit, self.scale, self.options = cast(Fit, loaded.fit), loaded.scale, loaded.options
         self._adopt(loaded.detector, loaded.classes, path, run)
         return run
 
@@ -151,14 +158,15 @@ class Detector:
 
     def val(
         self, data: str | Path | None = None, *, split: str | None = None, protocols: Sequence[str] | None = None,
-        score: float | None = None, iou: float | None = None, seed: int | None = None, allow_loss: bool = False,
-        batch: int = 16, device: str | None = None,
+        score: float | None = None, iou: float | None = None, candidates: int | None = None, most: int | None = None,
+        seed: int | None = None, allow_loss: bool = False, batch: int = 16, device: str | None = None,
     ) -> Evaluation:  # fmt: skip
         """Judge the detector on a set of `data`; without it, on the validation images of the run it comes from.
 
         `split` is "val" (the default), "train", "test", "all" or a set's own name; where only one set is given, `seed`
-        splits it. `score` is the floor below which nothing is kept, `iou` that of non-maximum suppression. What is not
-        given is as in the run the detector comes from. Raises UsageError where no data is known, DataError for a set
+        splits it. `score` is the floor below which nothing is kept, `iou` that of non-maximum suppression, which looks
+        at the `candidates` highest of each class and keeps `most` of an image. What is not given is as in the run the
+        detector comes from, or as in the model's recipe. Raises UsageError where no data is known, DataError for a set
         that is not there or cannot be used.
         """
         if data is None and self.run is None:
@@ -173,30 +181,33 @@ class Detector:
         self._same_count(dataset.classes)
         evaluation, _ = judge(
             network, dataset, protocols or limits.protocols, score=limits.score if score is None else score,
-            iou=limits.iou if iou is None else iou, fit=self.fit, precision=recipe.precision or "fp32", batch=batch,
-            device=device,
+            iou=limits.iou if iou is None else iou, candidates=limits.candidates if candidates is None else candidates,
+            most=limits.most if most is None else most, fit=self.fit, scale=self.scale,
+            precision=recipe.precision or "fp32", batch=batch, device=device,
         )  # fmt: skip
         return evaluation
 
     def predict(
-        self, images: Images, *, score: float = PRESETS["view"].score, iou: float = PRESETS["view"].iou, batch: int = 8,
-        device: str | None = None, skipped: Skipped | None = None,
+        self, images: Images, *, score: float | None = None, iou: float | None = None, candidates: int | None = None,
+        most: int | None = None, batch: int = 8, device: str | None = None, skipped: Skipped | None = None,
     ) -> list[Prediction]:  # fmt: skip
         """What is in each image: files, folders, globs, RGB arrays uint8 (H, W, 3), one or several of them, in order.
 
-        Detections have at least `score`; `iou` is the overlap above which the weaker of two of one class goes. Files
-        that cannot be read are told to `skipped(path, why)`, by default as warnings. For more images than memory
+        Detections have at least `score` (0.4); `iou` (0.45) is the overlap above which the weaker of two of one class
+        goes; `candidates` (400) of a class are looked at, `most` (100) of an image kept; a model may have its own.
+        Files that cannot be read are told to `skipped(path, why)`, by default as warnings. For more images than memory
         should hold at once see `deploy.predict.predict`. Raises DataError where a name gives no image.
         """
         several = images if isinstance(images, Sequence) and not isinstance(images, str) else [images]
         wanted: list[Path | Pixels] = []
         for image in several:
             wanted += [image] if isinstance(image, np.ndarray) else sources([image])
-        limits = Selection(score, iou)
-        predictor = self.predictor(device)
-        return list(
-            predict(predictor, wanted, self._classes, self.model.size, self.fit, limits, batch=batch, skipped=skipped)
-        )
+        limits = shown_selection(self.name, score, iou, candidates, most)
+        with size_kept(self.model):
+            return list(predict(
+                self.predictor(device), wanted, self._classes, self.model.size, self.fit, limits, batch=batch,
+                scale=self.scale, skipped=skipped,
+            ))  # fmt: skip
 
     def predictor(self, device: str | None = None) -> TorchPredictor:
         """The network as a function of arrays, moved to `device`, by default the best there is."""
@@ -216,7 +227,11 @@ class Detector:
             raise UsageError(
                 f"model={given['model']}: this detector is {self.name}", hint=f"Detector({given['model']!r})"
             )
-        own: dict[str, Any] = {"model": self.name, "data": str(data), "weights": self._weights, "fit": self.fit}
+        own: dict[str, Any] = {"model": self.name, "data": str(data), "weights": self._weights}
+        if self.fit == "native":
+            own |= {"validation.fit": self.fit, "validation.scale": self.scale}
+        else:
+            own |= {"fit": self.fit, "validation.fit": None}
         if self._size is not None:
             own["size"] = list(self._size)
         if self._classes and self._named:

@@ -98,7 +98,11 @@ def test_a_folder_of_someone_else_is_never_written_to(
         (["norun", "{p}"], 2, "there is no run 'norun'"),
         (["{p}/bad.png", "{p}"], 4, "does not say what model it belongs to"),
         (["{w}", "{p}", "scor=0.3", "iou=7"], 2, "did you mean 'score'"),
-        (["{w}", "{p}", "score=2", "iou=0", "batch=0", "fit=x"], 2, "fit: expected squash or letterbox, got 'x'"),
+        (
+            ["{w}", "{p}", "score=2", "iou=0", "batch=0", "fit=x"],
+            2,
+            "fit: expected squash, letterbox or native, got 'x'",
+        ),
         (["{w}", "{p}", "device=moon"], 2, "device=moon: not on this machine"),
     ],
 )

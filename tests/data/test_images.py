@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onestage.data.images import MEAN_COLOUR, decode, fit, frame, view
+from onestage.data.images import MEAN_COLOUR, decode, fit, frame, native_size, view
 from onestage.errors import DataError
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "images"
@@ -219,3 +219,22 @@ def test_shrinking_far_averages() -> None:
     image, _ = fit(stripes, (50, 50))
     assert np.ptp(image) <= 1
     assert abs(int(image[0, 0, 0]) - 64) <= 1
+
+
+def test_native_keeps_every_pixel_and_a_scale_multiplies_them() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (7, 5, 3), np.uint8)
+    shown, transform = fit(image, (300, 300), "native")
+    np.testing.assert_array_equal(shown, image)
+    assert (transform.scale_x, transform.scale_y, transform.pad_x, transform.pad_y) == (1, 1, 0, 0)
+    larger, transform = fit(image, (300, 300), "native", scale=2.5)
+    assert larger.shape == (18, 12, 3)  # whole pixels, and the transform tells those
+    assert (transform.scale_x, transform.scale_y) == (12 / 5, 18 / 7)
+    np.testing.assert_array_equal(larger, cv2.resize(image, (12, 18), interpolation=cv2.INTER_LINEAR))
+    assert frame((5, 7), (300, 300), "native") == (0, 0, 5, 7)
+
+
+@given(st.integers(1, 9000), st.integers(1, 9000), st.floats(0.001, 16))
+def test_a_native_size_is_near_what_was_asked_and_never_nothing(width: int, height: int, scale: float) -> None:
+    for asked, got in zip((width * scale, height * scale), native_size((width, height), scale), strict=True):
+        assert got >= 1
+        assert abs(got - asked) <= 0.5 or (asked < 1 and got == 1)

@@ -349,3 +349,36 @@ def test_one_batch_again_is_bit_for_bit_that_of_the_epoch(dataset: Dataset, rank
         for number in (-1, 2):
             with pytest.raises(UsageError, match=f"a batch from 0 to 1, got {number}"):
                 loader.batch_of(0, number)
+
+
+def test_native_batches_are_single_images_at_their_own_pixels(dataset: Dataset) -> None:
+    asked: dict[str, Any] = {"batch": 4, "shuffle": False, "fit": "native"}
+    with Loader(dataset, SIZE, "none", **asked) as loader:
+        batches = list(loader.epoch(0))
+        assert len(loader) == len(batches) == NUMBER
+    for info, batch in zip(dataset.images, batches, strict=True):
+        assert batch.ids == (info.id,)
+        np.testing.assert_array_equal(batch.images[0].transpose(1, 2, 0), decode(info.path))
+        kept = dataset.annotations[info.id]
+        np.testing.assert_array_equal(batch.annotations[0].boxes, np.minimum(kept.boxes, [info.width, info.height] * 2))
+    with Loader(dataset, SIZE, "none", scale=2, **asked) as loader:
+        doubled = loader.batch_of(0, 1)
+    info = dataset.images[1]
+    assert doubled.images.shape[2:] == (2 * info.height, 2 * info.width)
+    np.testing.assert_allclose(doubled.annotations[0].boxes, 2 * batches[1].annotations[0].boxes)
+
+
+def test_native_images_are_shared_among_processes(dataset: Dataset) -> None:
+    shares = []
+    for rank in range(3):
+        with Loader(dataset, SIZE, "none", batch=1, shuffle=False, fit="native", rank=rank, ranks=3) as loader:
+            shares.append([batch.ids[0] for batch in loader.epoch(0)])
+            assert len(loader) == len(shares[-1])
+    assert [len(share) for share in shares] == [4, 4, 3]
+    assert {i for share in shares for i in share} == {info.id for info in dataset.images}
+
+
+@pytest.mark.parametrize("keys", [{"shuffle": True}, {"policy": "zoom", "shuffle": False}])
+def test_native_is_for_judging_alone(dataset: Dataset, keys: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="fit='native' is for judging"):
+        Loader(dataset, SIZE, fit="native", **keys)

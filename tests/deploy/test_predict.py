@@ -195,3 +195,34 @@ def test_no_torch_is_imported() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+class Anywhere(Bright):
+    """`Bright` for input of any size; keeps the sizes."""
+
+    def __call__(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        self.batches.append(images.shape)  # type: ignore[arg-type]
+        places = np.argwhere((images[0, 0] > 200) & (images[0, 2] < 60))
+        boxes, scores = np.zeros((1, 1, 4), np.float32), np.zeros((1, 1, 2), np.float32)
+        if len(places):
+            boxes[0, 0, :2], boxes[0, 0, 2:] = places.min(0)[::-1], places.max(0)[::-1] + 1
+            scores[0, 0, 1] = 0.9
+        return boxes, scores
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0, 0.5])
+def test_native_shows_each_image_alone_at_its_own_pixels(scale: float) -> None:
+    images = [picture([8, 4, 24, 12], 40, 20), picture([20, 40, 60, 80], 70, 90), picture([0, 0, 2, 2], 2, 2)]
+    seen = Anywhere()
+    found = list(predict(seen, images, "ab", (8, 8), "native", batch=8, scale=scale))
+    assert [shape[:1] + shape[2:] for shape in seen.batches] == [  # type: ignore[index]
+        (1, int(h * scale), int(w * scale)) for w, h in ((40, 20), (70, 90), (2, 2))
+    ]
+    boxes = np.concatenate([one.boxes for one in found])
+    np.testing.assert_allclose(boxes, [[8, 4, 24, 12], [20, 40, 60, 80], [0, 0, 2, 2]], atol=0.5 * (scale != 1))
+
+
+def test_a_scale_must_be_one() -> None:
+    for scale in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(UsageError, match="scale: expected more than 0"):
+            predict(Bright(), [], ["a", "b"], SIZE, "native", scale=scale)

@@ -41,7 +41,7 @@ def saved(detector: Detector, path: Path, classes: tuple[str, ...] = ("cat", "do
 def test_saved_weights_come_back_as_the_same_detector(tmp_path: Path) -> None:
     detector = make().eval()
     path = saved(detector, tmp_path / "w.safetensors")
-    again, classes, options, fit = load_detector(path)
+    again, classes, options, fit, _ = load_detector(path)
     assert (options, fit) == ({}, "squash")
     assert classes == ("cat", "dog")
     assert read_card(path)["size"] == [96, 96]

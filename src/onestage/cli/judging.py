@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 FOR_FILES = ("data", "split", "protocol", "format", "score", "at", "categories", "classes", "seed", "allow_loss")
 ONLY_FOR_FILES = ("format", "categories")
+# Which boxes are judged, and at what scale: keys of the recipe's `validation`.
+LIMITS = ("score", "iou", "candidates", "most", "scale")
 WEIGHTS = (".safetensors", ".pth", ".pt", ".weights", ".ckpt")
 
 
@@ -55,8 +57,8 @@ def judge(terminal: Terminal, place: str, keys: dict[str, Any]) -> Judged:
         "data": recipe.get("data"), "classes": recipe.get("classes"),
         "seed": recipe.get("split_seed", recipe.get("seed", 0)),
         "allow_loss": recipe.get("allow_loss", False), "protocol": validation.get("protocols"),
-        "score": validation.get("score"), "iou": validation.get("iou"), "fit": recipe.get("fit"),
-        "precision": recipe.get("precision"),
+        "fit": validation.get("fit") or recipe.get("fit"), "precision": recipe.get("precision"),
+        **{key: validation.get(key) for key in LIMITS},
     }  # fmt: skip
     return _judge_weights(terminal, run.weights_dir / f"{which}.safetensors", keys, own)
 
@@ -80,15 +82,30 @@ def _judge_weights(terminal: Terminal, path: Path, given: Mapping[str, Any], own
         from onestage.models.weights import load_detector
         from onestage.training.judging.dataset import judge as judge_detector
     named = listed(given.get("classes"))
-    detector, classes, _, fit = load_detector(path, given.get("model"), named or ())
-    keys.setdefault("fit", fit)
-    options = {key: keys[key] for key in ("score", "iou", "fit", "precision", "batch", "device", "at") if key in keys}
+    detector, classes, _, fit, scale = load_detector(path, given.get("model"), named or ())
+    keys = _limits(detector.name, {"fit": fit, "scale": scale}, keys, given)
+    options = {key: keys[key] for key in (*LIMITS, "fit", "precision", "batch", "device", "at") if key in keys}
     dataset = open_set(
         data, keys.get("split"), classes=classes, seed=keys.get("seed", 0), allow_loss=keys.get("allow_loss", False)
     )
     with terminal.waiting(f"judging {len(dataset)} images"):
         evaluation, found = judge_detector(detector, dataset, protocols, **options)
     return Judged(str(path), str(data), dataset, found, evaluation)
+
+
+def _limits(model: str, card: Mapping[str, Any], keys: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys with what the weights and the model's recipe say where the run says nothing."""
+    from onestage import models
+    from onestage.errors import UsageError
+
+    recipe = models.defaults(model)
+    own = {key: recipe[f"validation.{key}"] for key in LIMITS if f"validation.{key}" in recipe}
+    result = {**own, **card, **keys}
+    if result["fit"] != "native":
+        if "scale" in given:
+            raise UsageError(f"val: scale has no effect on fit={result['fit']}", hint="fit=native")
+        result.pop("scale", None)
+    return result
 
 
 def _holds_detections(path: Path, keys: Mapping[str, Any]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,12 +20,15 @@ if TYPE_CHECKING:
 KEYS = (
     ("out", "RUN/predict or ./predictions", "folder that results are written to"),
     ("score", "0.4", "lowest score of a detection that is kept, 0 to 1"),
-    ("iou", "0.45", "overlap above which the weaker of two boxes of a class goes"),
+    ("iou", "0.45, or the model's", "overlap above which the weaker of two boxes of a class goes"),
+    ("candidates", "400, or the model's", "boxes of each class in an image that are looked at for that"),
+    ("most", "100, or the model's", "detections of an image that are kept"),
     ("batch", "8", "images that go through the network together"),
     ("device", "automatic", "cpu, cuda, mps"),
     ("model", "as the weights say", "for weights of other programs: a model by name"),
     ("classes", "as the weights say", "for weights of other programs: class names in order, [a,b,…]"),
-    ("fit", "as the weights say", "how images come to the input size: squash or letterbox"),
+    ("fit", "as the weights say", "how images come to the network: squash, letterbox, or native, their own pixels"),
+    ("scale", "as the weights say, or 1", "of fit=native: images at so many times their own pixels"),
 )
 EXAMPLES = (
     ("predict ssd-lite0-trees-001 photos/", "a run's best weights on a folder"),
@@ -56,14 +59,19 @@ def predict(
     from onestage.api import Detector  # brings torch: only once the words are right
 
     terminal = Terminal(as_json)
-    detector = Detector.load(places[0], settings["model"], settings["classes"], settings["fit"])
+    detector = Detector.load(
+        places[0], settings["model"], settings["classes"], settings["fit"], scale=settings["scale"]
+    )
+    if settings["scale"] is not None and detector.fit != "native":
+        raise UsageError(f"scale has no effect on fit={detector.fit}", hint="fit=native")
     default = Path("predictions") if detector.run is None else detector.run.folder / "predict"
     out = Path(settings["out"]).expanduser() if settings["out"] else default
     _refuse_foreign(out)
     paths = sources(places[1:], leave_out=out)
     width, height = detector.model.size
+    at = f"{width}x{height}" if detector.fit != "native" else f"images at {detector.scale:g} times their own pixels"
     classes = "1 class" if len(detector.classes) == 1 else f"{len(detector.classes)} classes"
-    terminal.say(f"{detector.name}, {classes}, {width}x{height}, {len(paths)} images to {out}")
+    terminal.say(f"{detector.name}, {classes}, {at}, {len(paths)} images to {out}")
     job = _Job(detector, paths, out, settings, draws=not no_draw)
     found = job.run(terminal)
     if not found:
@@ -111,13 +119,14 @@ class _Job:
 
     def _timed(self) -> Iterator[Prediction]:
         """The predictions; `seconds` counts reading and the network, not what is done with them."""
-        from onestage.boxes.selection import Selection
         from onestage.deploy.predict import predict
+        from onestage.models.inference import shown_selection
 
         detector, settings = self.detector, self.settings
+        limits = {key: settings[key] for key in ("score", "iou", "candidates", "most")}
         answers = predict(
             detector.predictor(settings["device"]), self.paths, detector.classes, detector.model.size, detector.fit,
-            Selection(settings["score"], settings["iou"]), batch=settings["batch"],
+            shown_selection(detector.name, **limits), batch=settings["batch"], scale=detector.scale,
             skipped=lambda path, why: self.skipped.append((path, why)),
         )  # fmt: skip
         while True:
@@ -165,18 +174,21 @@ def _checked(keys: Mapping[str, Any]) -> dict[str, Any]:
     known_only("predict", keys, [key for key, _, _ in KEYS])
     view = PRESETS["view"]
     defaults = {
-        "out": None, "score": view.score, "iou": view.iou, "batch": 8, "device": None, "model": None, "classes": (),
-        "fit": None,
+        "out": None, "score": view.score, "iou": None, "candidates": None, "most": None, "batch": 8, "device": None,
+        "model": None, "classes": (), "fit": None, "scale": None,
     }  # fmt: skip
     settings = {**defaults, **{key: value for key, value in keys.items() if value is not None}}
     classes = settings["classes"]
     settings["classes"] = (classes,) if isinstance(classes, str) else classes
     checks = {
         "score": (is_number(settings["score"], 0, 1), "a number from 0 to 1"),
-        "iou": (is_number(settings["iou"], 0, 1) and settings["iou"] > 0, "a number above 0, at most 1"),
-        "batch": (type(settings["batch"]) is int and settings["batch"] >= 1, "a whole number from 1 on"),
+        "iou": (_open(settings["iou"], lambda v: is_number(v, 0, 1) and v > 0), "a number above 0, at most 1"),
+        "candidates": (_open(settings["candidates"], _counts), "a whole number from 1 on"),
+        "most": (_open(settings["most"], _counts), "a whole number from 1 on"),
+        "batch": (_counts(settings["batch"]), "a whole number from 1 on"),
         "classes": (isinstance(settings["classes"], list | tuple), "a list of names, [a,b,…]"),
-        "fit": (settings["fit"] in (None, "squash", "letterbox"), "squash or letterbox"),
+        "fit": (settings["fit"] in (None, "squash", "letterbox", "native"), "squash, letterbox or native"),
+        "scale": (_open(settings["scale"], lambda v: is_number(v, 0, 16) and v > 0), "a number above 0, at most 16"),
     }
     wrong = [f"{key}: expected {what}, got {settings[key]!r}" for key, (fine, what) in checks.items() if not fine]
     if wrong:
@@ -184,6 +196,15 @@ def _checked(keys: Mapping[str, Any]) -> dict[str, Any]:
                          problems=wrong if len(wrong) > 1 else ())  # fmt: skip
     settings["classes"] = tuple(map(str, settings["classes"]))
     return settings
+
+
+def _counts(value: Any) -> bool:
+    return type(value) is int and value >= 1
+
+
+def _open(value: Any, fine: Callable[[Any], bool]) -> bool:
+    """Whether a value is left open or fine."""
+    return value is None or fine(value)
 
 
 def _refuse_foreign(out: Path) -> None:

@@ -38,23 +38,28 @@ KEYS = (
     ("protocol", "the run's, or all that fit", "coco, voc07, voc07+1, voc10@0.75, darknet, …; several with commas"),
     ("format", "by content", "detection files: coco, comp4, yolo, darknet, cartucho, csv, visdrone, widerface, fddb"),
     ("score", "0.01", "score floor: detections below it are not judged (a file: none is left out)"),
-    ("iou", "0.5", "IoU of non-maximum suppression within a class; not for detection files"),
+    ("iou", "the run's, the model's", "IoU of non-maximum suppression within a class; not for detection files"),
+    ("candidates", "the run's, the model's", "boxes of each class in an image that suppression looks at"),
+    ("most", "the run's, the model's", "detections of an image that are kept"),
     ("at", "best mean F1", "score of the operating point, at which precision, recall and F1 are given"),
     ("categories", "automatic", "class numbers: coco (ids of the truth's file), labels (from 1), indices (from 0)"),
     ("model", "the file's own", "model the weights belong to, where they do not say so"),
     ("classes", "the file's own", "class names in order, where the weights do not say them"),
     ("weights", "best", "of a run: best or last"),
     ("batch", "16", "images at once"),
-    ("fit", "the run's, or squash", "squash or letterbox"),
+    ("fit", "the run's, or squash", "how images come to the network: squash, letterbox, or native, their own pixels"),
+    ("scale", "the run's, or 1", "of fit=native: images at so many times their own pixels"),
     ("precision", "the run's, or fp32", "fp32 or bf16"),
     ("device", "automatic", "cpu, cuda, mps"),
     ("seed", "0", "of the split, where only one set is given"),
     ("allow_loss", "false", "go on when more than 5 % of the data, or any row of a detection file, cannot be used"),
 )  # fmt: skip
 CHOICES = {
-    "fit": ("squash", "letterbox"), "precision": ("fp32", "bf16"), "weights": ("best", "last"),
+    "fit": ("squash", "letterbox", "native"), "precision": ("fp32", "bf16"), "weights": ("best", "last"),
     "categories": ("coco", "labels", "indices"), "allow_loss": (True, False),
 }  # fmt: skip
+
+WHOLE = ("batch", "seed", "candidates", "most")
 
 Words = Annotated[
     list[str] | None, typer.Argument(metavar="RUN|WEIGHTS|DETECTIONS [data=…] [key=value …]", show_default=False)
@@ -183,7 +188,9 @@ def _check(keys: Mapping[str, Any]) -> None:
             problems.append(f"{key}: expected a number from 0 to 1, got {value!r}")
         elif key in ("score", "at") and not is_number(value, -sys.float_info.max, sys.float_info.max):
             problems.append(f"{key}: expected a number, got {value!r}")
-        elif key in ("batch", "seed") and not (isinstance(value, int) and is_number(value, key == "batch", math.inf)):
+        elif key == "scale" and not (is_number(value, 0, 16) and value > 0):
+            problems.append(f"{key}: expected a number above 0, at most 16, got {value!r}")
+        elif key in WHOLE and not (isinstance(value, int) and is_number(value, key != "seed", math.inf)):
             problems.append(f"{key}: expected a whole number, got {value!r}")
         elif key in CHOICES and value not in CHOICES[key]:
             problems.append(f"{key}: expected {' or '.join(map(str, CHOICES[key]))}, got {value!r}")

@@ -24,12 +24,12 @@ Pixels = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 Size = tuple[int, int]
 Window = tuple[float, float, float, float]
-Fit = Literal["squash", "letterbox"]
+Fit = Literal["squash", "letterbox", "native"]
 
 MEAN_COLOUR: Colour = (123, 117, 104)
 """The mean colour of ImageNet, RGB: what fills ground that no image covers, near zero once normalised."""
 
-_FIT_HOW = ("squash", "letterbox")
+_FIT_HOW = ("squash", "letterbox", "native")
 
 
 def decode(source: Path | str | bytes, name: str | None = None) -> Pixels:
@@ -108,7 +108,7 @@ def view(
 def frame(image_size: tuple[float, float], size: Size, how: Fit = "squash") -> Window:
     """The window that shows the whole image: itself, or for a letterbox itself widened to the result's proportions."""
     width, height = image_size
-    if how == "squash":
+    if how in ("squash", "native"):
         return 0.0, 0.0, float(width), float(height)
     if how != "letterbox":
         raise ValueError(f"frame: expected one of {_FIT_HOW}, got {how!r}")
@@ -117,11 +117,21 @@ def frame(image_size: tuple[float, float], size: Size, how: Fit = "squash") -> W
     return -extra_x, -extra_y, width + extra_x, height + extra_y
 
 
+def native_size(image_size: tuple[int, int], scale: float = 1.0) -> Size:
+    """(width, height) of an image of `image_size` at `scale` times its own pixels, whole, at least one of each."""
+    return max(1, round(image_size[0] * scale)), max(1, round(image_size[1] * scale))
+
+
 def fit(
-    image: Pixels, size: Size, how: Fit = "squash", fill: Colour = MEAN_COLOUR
+    image: Pixels, size: Size, how: Fit = "squash", fill: Colour = MEAN_COLOUR, scale: float = 1.0
 ) -> tuple[Pixels, ImageTransform]:  # fmt: skip
-    """The whole image at `size` (width, height): squashed, or letterboxed with its proportions kept, centred."""
+    """The whole image at `size` (width, height): squashed, or letterboxed with its proportions kept, centred.
+
+    "native" has no use for `size`: it shows the image at its own pixels, or at `scale` times as many.
+    """
     height, width = image.shape[:2]
+    if how == "native":
+        size = native_size((width, height), scale)
     return view(image, frame((width, height), size, how), size, fill)
 
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onestage.data.augment import augmentation, with_fit
+from onestage.data.augment import Plain, augmentation, with_fit
 from onestage.data.batches import Maker, Parts, Task, augmentation_seed, generator
 from onestage.data.dataset import Dataset
-from onestage.data.images import Fit, Size
+from onestage.data.images import Fit, Size, native_size
 from onestage.data.policy import Policy
 from onestage.data.workers import Failure, worker_processes
 from onestage.errors import DataError, UsageError
@@ -33,6 +33,9 @@ class Loader:
     `size` is (width, height) of the network's input, `policy` a name or a policy of `onestage.data.augment`; `fit`
     replaces the policy's own ("squash" or "letterbox"). `shuffle` draws an order per epoch, else the dataset's order
     holds. `drop_last` leaves out the last batch when it is not full.
+
+    `fit` "native" is for judging alone, unshuffled and with the policy "none": every batch is one image, at `scale`
+    times its own pixels, whatever `size` and `batch` say.
 
     Batches are made ahead by `prefetch` threads (0: when asked for), which need no torch; OpenCV works beside the
     loop, as it lets go of the interpreter. `workers` processes take their place when there are any: they need torch,
@@ -60,6 +63,7 @@ class Loader:
         seed: int = 0,
         shuffle: bool = True,
         fit: Fit | None = None,
+        scale: float = 1.0,
         drop_last: bool = False,
         workers: int = 0,
         prefetch: int = 1,
@@ -78,6 +82,11 @@ class Loader:
         if not 0 <= rank < ranks:
             raise UsageError(f"loader: expected a rank from 0 to ranks - 1, got rank={rank}, ranks={ranks}")
         policy = augmentation(policy) if isinstance(policy, str) else policy
+        self.scale = scale if fit == "native" else None
+        if self.scale is not None:
+            if shuffle or not isinstance(policy, Plain):
+                raise UsageError("loader: fit='native' is for judging: expected shuffle=False and the policy 'none'")
+            batch = 1
         self.dataset = dataset
         self.policy = policy if fit is None else with_fit(policy, fit)
         self.batch, self.seed, self.shuffle, self.drop_last = batch, seed, shuffle, drop_last
@@ -155,11 +164,16 @@ class Loader:
 
     def _share(self, number: int) -> int:
         """How many images of a batch this rank makes."""
+        if self.scale is not None:
+            return int(number % self.ranks == self.rank)
         held = min(self.batch, len(self.dataset) - number * self.batch)
         return len(range(self.rank, held, self.ranks))
 
     def _task(self, epoch: int, number: int, order: list[int], policy: Policy | None, size: Size | None) -> Task:
         whole = order[number * self.batch : (number + 1) * self.batch]
+        if self.scale is not None:
+            image = self.dataset.images[whole[0]]
+            return Task(epoch, (whole[0],), self.policy, native_size((image.width, image.height), self.scale))
         width, height = size or self.size
         if min(width, height) < 1:
             raise UsageError(f"loader: expected an input size of at least 1x1, got {width}x{height}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeGuard
@@ -22,6 +24,7 @@ from onestage.records import Detections, FloatArray, ImageTransform, IntArray
 
 Predictor = Callable[[NDArray[np.uint8]], tuple[NDArray[np.floating], NDArray[np.floating]]]
 Skipped = Callable[[Path, str], None]
+Show = Callable[[Pixels], tuple[Pixels, ImageTransform]]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -83,14 +86,16 @@ def predict(
     selection: Selection | None = None,
     *,
     batch: int = 8,
+    scale: float = 1.0,
     skipped: Skipped | None = None,
 ) -> Iterator[Prediction]:
     """What `predictor` finds in each image, in their order, as soon as its batch is done.
 
     `predictor` takes uint8 RGB (B, 3, H, W) of `size` (width, height) and gives all boxes (B, P, 4) in pixels of its
     input and scores (B, P, C) for the C `classes`: a TorchPredictor, an exported model, any function. `images` are
-    files (see `sources`) or RGB arrays uint8 (H, W, 3). `how` must be the fit the model was trained with; `selection`
-    is by default the preset "view". Files are decoded by a thread ahead of the network.
+    files (see `sources`) or RGB arrays uint8 (H, W, 3). `how` must be the fit the model was trained with, or "native"
+    for a `predictor` that takes any size: then each image goes alone, at `scale` times its own pixels. `selection` is
+    by default the preset "view". Files are decoded by a thread ahead of the network.
 
     A file that cannot be read is left out and told to `skipped(path, why)`, by default as a warning. Raises UsageError
     for an array that is no RGB image, ModelError where the answer does not fit the classes or is not finite.
@@ -102,9 +107,14 @@ def predict(
     """
     if batch < 1:
         raise UsageError(f"batch: expected at least 1, got {batch}")
+    if not 0 < scale < math.inf:
+        raise UsageError(f"scale: expected more than 0, got {scale:g}")
+    if how == "native":
+        batch = 1
     inputs = _inputs(images)
     chunks = [inputs[start : start + batch] for start in range(0, len(inputs), batch)]
-    return _predictions(predictor, chunks, tuple(classes), size, how, selection or PRESETS["view"], skipped or _warn)
+    show = partial(fit, size=size, how=how, scale=scale)
+    return _predictions(predictor, chunks, tuple(classes), show, selection or PRESETS["view"], skipped or _warn)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,10 +160,10 @@ def _is_rgb(image: object) -> TypeGuard[Pixels]:
 
 
 def _predictions(
-    predictor: Predictor, chunks: Sequence[Sequence[_Input]], classes: tuple[str, ...], size: Size, how: Fit,
+    predictor: Predictor, chunks: Sequence[Sequence[_Input]], classes: tuple[str, ...], show: Show,
     selection: Selection, skipped: Skipped,
 ) -> Iterator[Prediction]:  # fmt: skip
-    for chunk in _ready_ahead(chunks, size, how):
+    for chunk in _ready_ahead(chunks, show):
         for left_out in (ready for ready in chunk if ready.shown is None):
             skipped(left_out.asked.path or Path(left_out.asked.name), left_out.trouble)
         used = [ready for ready in chunk if ready.shown is not None]
@@ -168,11 +178,11 @@ def _predictions(
             yield Prediction(asked.name, asked.path, ready.width, ready.height, found, classes, asked.pixels)
 
 
-def _ready_ahead(chunks: Sequence[Sequence[_Input]], size: Size, how: Fit) -> Iterator[list[_Ready]]:
+def _ready_ahead(chunks: Sequence[Sequence[_Input]], show: Show) -> Iterator[list[_Ready]]:
     """The images of each chunk at the network's size; the next chunk is made while this one is used."""
 
     def make(chunk: Sequence[_Input]) -> list[_Ready]:
-        return [_ready(asked, size, how) for asked in chunk]
+        return [_ready(asked, show) for asked in chunk]
 
     waiting = iter(chunks)
     ahead: deque[Future[list[_Ready]]] = deque()
@@ -187,13 +197,13 @@ def _ready_ahead(chunks: Sequence[Sequence[_Input]], size: Size, how: Fit) -> It
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _ready(asked: _Input, size: Size, how: Fit) -> _Ready:
+def _ready(asked: _Input, show: Show) -> _Ready:
     try:
         image = asked.pixels if asked.path is None else decode(asked.path)
     except DataError as error:
         return _Ready(asked, trouble=error.message)
     assert image is not None  # noqa: S101  # one of the two is always there
-    shown, transform = fit(image, size, how)
+    shown, transform = show(image)
     return _Ready(asked, shown, transform, image.shape[1], image.shape[0])
 
 

@@ -45,8 +45,9 @@ class FaceBoxes(Multibox):
     default_fit = "native"
     # Zhang et al. 2017, section 3.3, and zisianw's cfg; the falls of the rate stand in recipes/faceboxes-wider.yaml.
     recipe_defaults = {  # noqa: RUF012
-        "weights": None, "batch": 32, "augmentation.policy": "ssd", "optimiser.name": "sgd", "optimiser.lr": 1e-3,
-        "optimiser.decay": 5e-4, "validation.iou": 0.3,
+        "weights": None, "batch": 32, "augmentation.policy": "faceboxes", "optimiser.name": "sgd", "optimiser.lr": 1e-3,
+        "optimiser.decay": 5e-4, "validation.fit": "native", "validation.iou": 0.3, "validation.candidates": 5000,
+        "validation.most": 750,
     }  # fmt: skip
 
     def __init__(

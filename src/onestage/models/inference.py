@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from onestage.boxes.selection import PRESETS, Selection
+from onestage.errors import ModelError
+from onestage.models import defaults
 from onestage.models.detector import Detector, Raw
 
 # Half precisions by the recipe's names.
@@ -18,7 +23,7 @@ class TorchPredictor:
     """Calls a detector without gradients: uint8 RGB (B, 3, H, W) → boxes (B, P, 4) and scores (B, P, C), float32.
 
     Boxes are xyxy in pixels of the input. `precision` "bf16" or "fp16" runs the network (never the decoding) in
-    that type.
+    that type. A batch of another size than the detector's resizes the detector, which stays so; see `size_kept`.
     """
 
     def __init__(self, detector: Detector, precision: str = "fp32") -> None:
@@ -35,10 +40,22 @@ class TorchPredictor:
         return self.decoded(self.raw(images))
 
     def raw(self, images: NDArray[Any]) -> Raw:
-        """What the heads say of a batch, in float32."""
+        """What the heads say of a batch, in float32; ModelError where there is too little memory for it."""
         device = next(self.detector.parameters()).device
-        with torch.inference_mode(), torch.autocast(device.type, self.type, enabled=self.type is not None):
-            raw = self.detector(torch.from_numpy(images).to(device))
+        height, width = images.shape[2:]
+        if self.detector.size != (width, height):
+            self.detector.resized((width, height))
+        try:
+            with torch.inference_mode(), torch.autocast(device.type, self.type, enabled=self.type is not None):
+                raw = self.detector(torch.from_numpy(images).to(device))
+        except (RuntimeError, MemoryError) as error:
+            if not _is_shortage(error):
+                raise
+            raise ModelError(
+                f"there is too little memory for {len(images)} image{'s' * (len(images) > 1)} of {width}x{height} "
+                f"pixels at once",
+                hint="a smaller batch" if len(images) > 1 else "a smaller scale, or fit=letterbox",
+            ) from error
         return Raw(raw.offsets.float(), raw.logits.float())
 
     def decoded(self, raw: Raw) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -46,3 +63,48 @@ class TorchPredictor:
         with torch.inference_mode():
             boxes, scores = self.detector.decode(raw)
         return boxes.cpu().numpy(), scores.cpu().numpy()
+
+
+def _is_shortage(error: Exception) -> bool:
+    """Whether an error is torch's way to say that memory is short."""
+    words = str(error)
+    short = "not enough memory" in words or "can't allocate memory" in words
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or short
+
+
+@contextmanager
+def size_kept(detector: Detector) -> Iterator[None]:
+    """Whatever sizes the detector takes inside, afterwards it has the one it had."""
+    size = detector.size
+    try:
+        yield
+    finally:
+        if detector.size != size:
+            detector.resized(size)
+
+
+def shown_selection(
+    model: str, score: float | None = None, iou: float | None = None, candidates: int | None = None,
+    most: int | None = None,
+) -> Selection:  # fmt: skip
+    """Which boxes `model` shows people: the preset "view", but where its `recipe_defaults` or the caller say else."""
+    own, view = defaults(model), PRESETS["view"]
+    return Selection(
+        view.score if score is None else score,
+        own.get("validation.iou", view.iou) if iou is None else iou,
+        own.get("validation.candidates", view.per_class) if candidates is None else candidates,
+        own.get("validation.most", view.per_image) if most is None else most,
+    )
+
+
+def refuse_one_size(detector: Detector, why: str = "fit=native") -> None:
+    """ModelError for a detector that takes images of one size alone, which `why` cannot do with."""
+    width, height = detector.size
+    with size_kept(detector):
+        try:
+            detector.resized((width + 1, height + 1))
+        except ModelError:
+            raise ModelError(
+                f"{why} shows images at sizes of their own, and {detector.name} takes {width}x{height} alone",
+                hint="fit=squash or fit=letterbox, or a model of free input size, such as ssd-lite0",
+            ) from None

@@ -24,6 +24,9 @@ from onestage.models.prior_plans import PLANS, PriorGrid
 from onestage.models.vgg import EXTRAS_300, EXTRAS_512, ReducedVGG
 
 MEAN_RGB = (123.0, 117.0, 104.0)
+# Input sizes whose priors a detector keeps beside those of its first (multi-scale training returns to ten or so), and
+# how many priors in all: 64 MB.
+SIZES_KEPT, PRIORS_KEPT = 12, 4_000_000
 
 
 class Multibox(Detector):
@@ -51,7 +54,8 @@ class Multibox(Detector):
         # The buffer is that of the first size for good: what averages buffers (EMA) finds the same shape in every copy.
         self.register_buffer("first_priors", priors, persistent=False)
         self._resized: Tensor | None = None
-        self._known: dict[tuple[int, int], tuple[Tensor | None, list[int]]] = {(size[0], size[1]): (None, self.levels)}
+        self._first = (int(size[0]), int(size[1])), self.levels
+        self._known: dict[tuple[int, int], tuple[Tensor, list[int]]] = {}  # the last used at the end
 
     @property
     def priors(self) -> Tensor:
@@ -62,16 +66,26 @@ class Multibox(Detector):
     def resized(self, size: tuple[int, int]) -> None:
         """Take images of another `size` (width, height) from now on: other priors and levels, the same weights.
 
-        The priors of a size are made once. Batch norms, the weights and copies of the detector (EMA) are not touched;
-        `resized` with the first size brings the first priors back. Raises ModelError for a size below one pixel and
-        for a model of one size.
+        The priors of the last sizes are kept. Batch norms, the weights and copies of the detector (EMA) are not
+        touched; `resized` with the first size brings the first priors back. Raises ModelError for a size below one
+        pixel and for a model of one size.
         """
         size = (int(size[0]), int(size[1]))
-        if size not in self._known:
-            priors, levels = self.priors_at(size)
-            self._known[size] = (priors.to(cast(Tensor, self.first_priors).device), levels)
-        self._resized, self.levels = self._known[size]
+        if size == self._first[0]:
+            self._resized, self.levels = None, self._first[1]
+        else:
+            known = self._known.pop(size, None)
+            if known is None:
+                priors, levels = self.priors_at(size)
+                known = priors.to(cast(Tensor, self.first_priors).device), levels
+            self._known[size] = known
+            while len(self._known) > 1 and (len(self._known) > SIZES_KEPT or self._rows_kept() > PRIORS_KEPT):
+                del self._known[next(iter(self._known))]
+            self._resized, self.levels = known
         self.size = size
+
+    def _rows_kept(self) -> int:
+        return sum(len(priors) for priors, _ in self._known.values())
 
     def priors_at(self, size: tuple[int, int]) -> tuple[Tensor, list[int]]:
         """The priors (P, 4) at another input size and how many each level has; ModelError where there is one size."""

@@ -197,13 +197,17 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def as_safetensors(
-    detector: Detector, classes: Sequence[str], options: Mapping[str, Any], fit: str = "squash", step: int | None = None
-) -> bytes:
-    """The weights as one safetensors file that says what they are: model, class names, size, options, how images were
-    fitted to that size, and the step of the run they are from."""
+    detector: Detector, classes: Sequence[str], options: Mapping[str, Any], fit: str = "squash",
+    step: int | None = None, scale: float = 1.0,
+) -> bytes:  # fmt: skip
+    """The weights as one safetensors file that says what they are.
+
+    Its card holds model, class names, size, options, how images come to the network ("native" at `scale`, kept where it
+    is not 1), and the step of the run they are from.
+    """
     card = {
         "model": detector.name, "classes": list(classes), "size": list(detector.size), "options": dict(options),
-        "fit": fit, **({} if step is None else {"step": step}),
+        "fit": fit, **({} if scale == 1 else {"scale": scale}), **({} if step is None else {"step": step}),
     }  # fmt: skip
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in detector.state_dict().items()}
     return save(tensors, metadata={"onestage": json.dumps(card)})
@@ -231,12 +235,16 @@ def card_of(path: Path) -> dict[str, Any] | None:
 
 
 class Loaded(NamedTuple):
-    """A detector ready to predict, its class names, its options, and how images are to come to its input size."""
+    """A detector ready to predict, its class names, its options, and how images are to come to its input size.
+
+    `scale` counts where `fit` is "native".
+    """
 
     detector: Detector
     classes: tuple[str, ...]
     options: dict[str, Any]
     fit: str
+    scale: float = 1.0
 
 
 def load_detector(path: Path, model: str | None = None, classes: Sequence[str] = ()) -> Loaded:
@@ -251,7 +259,9 @@ def load_detector(path: Path, model: str | None = None, classes: Sequence[str] =
         card = read_card(path)
         detector = models.build(card["model"], len(card["classes"]), tuple(card["size"]), **card["options"])
         load_fitting(detector, read_state(path), path.name)
-        return Loaded(detector.eval(), tuple(card["classes"]), card["options"], card.get("fit", "squash"))
+        return Loaded(
+            detector.eval(), tuple(card["classes"]), card["options"], card.get("fit", "squash"), card.get("scale", 1.0)
+        )  # fmt: skip
     kind = models.model_class(model)
     classes = tuple(classes) or tuple(kind.default_classes)
     if not classes:
@@ -262,7 +272,7 @@ def load_detector(path: Path, model: str | None = None, classes: Sequence[str] =
     detector = models.build(model, len(classes), **options)
     state = detector.adapt(state, options if card else None)
     load_fitting(detector, state, path.name)
-    return Loaded(detector.eval(), classes, options, card.get("fit", kind.default_fit))
+    return Loaded(detector.eval(), classes, options, card.get("fit", kind.default_fit), card.get("scale", 1.0))
 
 
 def _heads(detector: Detector) -> tuple[str, ...]:

@@ -65,7 +65,8 @@ def render(run: Run, decode: Decode | None = None) -> str:
     context = {
         "run": run.name, "status": str(info.get("status", "unknown")), "status_kind": facts.status_kind(info),
         "verdict": facts.verdict(info, scores, steps, classes), "remarks": remarks,
-        "headline": [*facts.headline(info, len(steps), results), *left_out], "tiles": facts.tiles(scores), "problems": problems,
+        "headline": [*facts.headline(info, len(steps), results), *left_out], "tiles": facts.tiles(scores),
+        "problems": problems,
         "table": class_table(scores, classes), "words": list(PER_CLASS), "pictures": pictures,
         "cut": cut, "cut_known": operating_score(metrics, -1.0) >= 0, "legend": _legend(classes, pictures),
         "recipe": recipe, "finding_counts": findings[0], "findings": findings[1],

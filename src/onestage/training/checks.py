@@ -13,6 +13,7 @@ from onestage.data.policy_check import policy_keeps_boxes
 from onestage.errors import RecipeError, UsageError, did_you_mean
 from onestage.evaluation import PROTOCOLS, lay_out, protocols_named
 from onestage.models.detector import Detector
+from onestage.models.inference import refuse_one_size
 from onestage.records import Finding
 from onestage.training import multiscale
 from onestage.training.loop.freezing import frozen_ids, problems_with
@@ -30,6 +31,8 @@ def refuse_impossible(recipe: Recipe, detector: Detector, images: int, val: Data
     policy = with_fit(augmentation(recipe.augmentation.policy, **recipe.augmentation.options), recipe.fit)
     tried = policy_keeps_boxes(policy, detector.size)
     problems = [*_loss(recipe, detector), *_freeze(recipe, detector), *_protocols(recipe, val)]
+    if recipe.fit_judged == "native":
+        refuse_one_size(detector, "validation.fit=native")
     problems += [*multiscale.problems(recipe.multiscale, detector), *_policy(tried)]
     problems += _pieces(recipe, min(recipe.batch, images), ranks)
     if not problems and _smallest(recipe, images, ranks) == 1 and not _learns_from_one(recipe, detector):

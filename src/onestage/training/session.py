@@ -258,7 +258,9 @@ class Session:
             self.best = {"epoch": epoch + 1, "step": self.loop.step, "metric": metric, "value": value}
         if self.ranks.is_first:
             recipe, classes = self.plan.recipe, self.plan.opened.classes
-            weights = as_safetensors(self._judged(), classes, recipe.options, recipe.fit, self.loop.step)
+            weights = as_safetensors(
+                self._judged(), classes, recipe.options, recipe.fit_judged, self.loop.step, recipe.validation.scale
+            )
             self.run.write_file("weights/last.safetensors", weights)
             self.run.append_result(row)
             self.lookout.evaluated(row, confusion)

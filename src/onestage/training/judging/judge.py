@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from onestage.boxes.selection import PRESETS, Selection
 from onestage.data.detections.coco_json import coco_results
 from onestage.data.loader import Loader
 from onestage.errors import DivergedError
@@ -13,7 +12,7 @@ from onestage.evaluation import Evaluation, evaluate, lay_out
 from onestage.evaluation.confusion import confusion
 from onestage.experiments.run import Run
 from onestage.models.detector import Detector
-from onestage.models.inference import TorchPredictor
+from onestage.models.inference import TorchPredictor, size_kept
 from onestage.records import Batch, Detections, ImageId
 from onestage.training.devices.ranks import Ranks
 from onestage.training.judging.detect import Measured, detect_dataset
@@ -39,8 +38,10 @@ class Judge:
         self.plan, self.progress, self.ranks, self.explain = plan, progress, ranks or Ranks(), explain
         recipe, size = plan.recipe, plan.detector.size
         self.size = size
-        self.loader = Loader(plan.opened.val, size, "none", batch=recipe.batch, shuffle=False, fit=recipe.fit,
-                             rank=self.ranks.rank, ranks=self.ranks.count)  # fmt: skip
+        self.loader = Loader(
+            plan.opened.val, size, "none", batch=recipe.batch, shuffle=False, fit=recipe.fit_judged,
+            scale=recipe.validation.scale, rank=self.ranks.rank, ranks=self.ranks.count,
+        )  # fmt: skip
 
     def close(self) -> None:
         """End what the loader keeps running."""
@@ -102,12 +103,10 @@ class Judge:
         return gathered([found for found, _, _ in shares], [image.id for image in self.plan.opened.val.images])
 
     def _detect_here(self, answers: Measured) -> Found:
-        limits, val = self.plan.recipe.validation, self.plan.opened.val
-        selection = Selection(limits.score, limits.iou, PRESETS["evaluate"].per_class, PRESETS["evaluate"].per_image)
-        return detect_dataset(
-            answers, val, self.loader, selection, self._told(len(val)),
-            None if self.explain is None else self._why(answers.predictor.detector, self.explain),
-        )  # fmt: skip
+        recipe, val, detector = self.plan.recipe, self.plan.opened.val, answers.predictor.detector
+        explain = None if self.explain is None else self._why(detector, self.explain)
+        with size_kept(detector):
+            return detect_dataset(answers, val, self.loader, recipe.selection, self._told(len(val)), explain)
 
     def _why(self, detector: Detector, explain: Explain) -> Callable[[Batch], DivergedError]:
         """What is said of a batch whose answers are not finite."""

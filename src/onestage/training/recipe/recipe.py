@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from onestage.errors import RecipeError
 from onestage.training.recipe.keys import flat, inside_free, keys_of, nested, sentences, unknown_key
 from onestage.training.recipe.schedule import Optimiser, Schedule
 from onestage.training.recipe.stages import Stage, settled
+
+if TYPE_CHECKING:  # numpy and OpenCV, which help pages do without
+    from onestage.boxes.selection import Selection
+    from onestage.data.images import Fit
 
 Size = int | tuple[int, int]
 
@@ -38,6 +42,19 @@ class Validation(Part):
     metric: Literal["mAP50", "mAP50-95"] = Field("mAP50-95", description="what the best weights are chosen by")
     score: float = Field(0.01, ge=0, le=1, description="score floor of the detections judged")
     iou: float = Field(0.5, gt=0, le=1, description="IoU of non-maximum suppression within a class")
+    candidates: int = Field(400, ge=1, description="boxes of each class in an image that suppression looks at")
+    most: int = Field(300, ge=1, description="detections of an image that are kept")
+    fit: Literal["squash", "letterbox", "native"] | None = Field(
+        None, description="how images come to the network when it judges and predicts: squash, letterbox, or native, "
+        "their own pixels; automatic: fit"
+    )  # fmt: skip
+    scale: float = Field(1.0, gt=0, le=16, description="of fit=native: images at so many times their own pixels")
+
+    @model_validator(mode="after")
+    def _scale_has_effect(self) -> Self:
+        if self.scale != 1 and self.fit != "native":
+            raise ValueError(f"scale: {self.scale:g} has no effect without fit=native")
+        return self
 
 
 class MultiScale(Part):
@@ -75,7 +92,7 @@ class Recipe(Part):
     size: Size | None = Field(
         None, description="input size in pixels, one number or [width, height]; automatic: the model's"
     )
-    fit: Literal["squash", "letterbox"] = Field("squash", description="how images come to the input size")
+    fit: Literal["squash", "letterbox"] = Field("squash", description="how images come to the input size in training")
     classes: tuple[str, ...] | None = Field(None, description="class names in order; automatic: the dataset's")
     weights: str | None = Field("imagenet", description="imagenet, a weights file, or none")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the model's loss and matching")
@@ -127,6 +144,13 @@ class Recipe(Part):
             raise ValueError("a side must be from 32 to 4096 pixels")
         return size
 
+    @field_validator("fit", mode="before")
+    @classmethod
+    def _trains_at_one_size(cls, fit: Any) -> Any:
+        if fit == "native":
+            raise ValueError("training takes batches of one size, squash or letterbox; validation.fit=native judges so")
+        return fit
+
     @field_validator("freeze", mode="before")
     @classmethod
     def _one_word(cls, words: Any) -> Any:
@@ -141,6 +165,19 @@ class Recipe(Part):
     def input_size(self) -> tuple[int, int] | None:
         """(width, height), or None for the model's own."""
         return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+    @property
+    def fit_judged(self) -> Fit:
+        """How images come to the network when it judges and predicts."""
+        return self.validation.fit or self.fit
+
+    @property
+    def selection(self) -> Selection:
+        """Which boxes are judged."""
+        from onestage.boxes.selection import Selection
+
+        limits = self.validation
+        return Selection(limits.score, limits.iou, limits.candidates, limits.most)
 
     @property
     def calm_from(self) -> int:

@@ -14,7 +14,8 @@ from onestage.training.recipe.stages import Leg, legs
 # Keys, and groups of keys, that touch no step: the run stays bit for bit what it would have been.
 FREE = (
     "workers", "cache", "allow_loss", "saving", "guard", "validation.every", "validation.protocols",
-    "validation.score", "validation.iou", "data",
+    "validation.score", "validation.iou", "validation.candidates", "validation.most", "validation.fit",
+    "validation.scale", "data",
 )  # fmt: skip
 # Those that change the steps from here on: allowed, and recorded with the new segment.
 ALLOWED = (
@@ -40,6 +41,8 @@ REFUSED = {
     "validation.metric": ("the best weights so far were chosen by it, and two metrics do not compare",
                           "judge the run by other metrics when it is done: onestage val RUN"),
 }  # fmt: skip
+# Of `validation`, those that do not change what an evaluation finds.
+_OFTEN = ("validation.every", "validation.protocols")
 # From one step to the next a schedule hardly moves; what moves lr by more is told.
 JUMP = 1.1
 
@@ -255,7 +258,7 @@ def _calm(old: Recipe, new: Recipe, progress: Progress) -> Iterator[str]:
 
 
 def _judged(old: Recipe, new: Recipe, progress: Progress) -> Iterator[str]:
-    keys = [key for key in _compared(old, new) if key in ("validation.score", "validation.iou")]
+    keys = [key for key in _compared(old, new) if key in FREE and key.startswith("validation.") and key not in _OFTEN]
     if keys:
         yield f"{' and '.join(keys)} moves every score a little: evaluations before and after do not compare"
 
