@@ -1,10 +1,11 @@
 """FaceBoxes from random weights with many seeds: in how many runs is the loss finite, and does it fall?
 
-    python benchmarks/faceboxes_seeds.py DATA [--seeds 50] [--first 0] [--size 512] [--batch 8] [--steps 60] [--json FILE]
+    python benchmarks/faceboxes_seeds.py DATA [--seeds 50] [--first 0] [--size 512] [--batch 8] [--steps 60]
+                                        [--json FILE]
 
 DATA is a WIDER FACE folder, or any other that `onestage train` takes; its training set alone is learnt from, nothing is
-judged. Each run is the beginning of recipes/faceboxes-wider.yaml, its learning rate from the first step on, at the size,
-batch and number of steps asked for. A run counts when
+judged. Each run is the beginning of recipes/faceboxes-wider.yaml, its learning rate from the first step on, at the
+size, batch and number of steps asked for. A run counts when
 
 - every loss and gradient norm is a finite number,
 - the mean loss of the last fifth of the steps is below that of the first fifth, and
@@ -85,7 +86,9 @@ def main(words: Sequence[str] | None = None) -> int:
     settings = {key: getattr(asked, key) for key in ("size", "batch", "steps")} | {"data": asked.data.name}
     print(f"{told['counting']} of {len(courses)} runs finite and falling; {told['below_chance']} below chance already")
     if asked.json:
-        asked.json.write_text(json.dumps({**settings, **told, "runs": [asdict(one) for one in courses]}, indent=2) + "\n")
+        asked.json.write_text(
+            json.dumps({**settings, **told, "runs": [asdict(one) for one in courses]}, indent=2) + "\n"
+        )
     return 0 if told["counting"] == len(courses) else 1
 
 
@@ -141,7 +144,8 @@ def _summary(courses: Sequence[Course], chance: float) -> dict[str, Any]:
         "seeds": len(courses), "finite": sum(one.finite for one in courses),
         "counting": sum(one.counts for one in courses),
         "below_chance": sum(one.class_last < chance for one in courses),
-        "class_last": {"lowest": min(one.class_last for one in courses), "highest": max(one.class_last for one in courses)},
+        "class_last_lowest": min(one.class_last for one in courses),
+        "class_last_highest": max(one.class_last for one in courses),
         "seconds": sum(one.seconds for one in courses),
     }  # fmt: skip
 
