@@ -56,13 +56,15 @@ class Loss:
     """What each image of a batch did to the loss.
 
     `parts[name]` (B,) is the raw sum of that part over the boxes of each image; `positives` (B, L) counts matched
-    boxes per level; `normaliser` (B,) is what each image adds to the denominator. The loss of a whole batch, however
+    boxes per level; `normaliser` (B,) is what each image adds to the denominator; `negatives` (B,) counts the boxes of
+    background that were picked for the class part, where they are picked. The loss of a whole batch, however
     it is cut into micro-batches or ranks, is the sum of parts over the sum of normalisers (at least 1).
     """
 
     parts: dict[str, Tensor]
     positives: Tensor
     normaliser: Tensor
+    negatives: Tensor | None = None
 
     def total(self, weights: Mapping[str, float], denominator: Tensor | float | None = None) -> Tensor:
         """The weighted scalar to differentiate; `denominator` replaces the batch's own (accumulation, many ranks)."""
