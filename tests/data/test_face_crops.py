@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from onestage.boxes.geometry import area, clip
 from onestage.data.augment import augmentation
-from onestage.data.face_crops import FaceBoxes
+from onestage.data.face_crops import FaceCrops
 from onestage.data.images import MEAN_COLOUR, Size
 from onestage.data.photometric import Photometric
 from onestage.data.policy import Sample
@@ -33,7 +33,7 @@ def seeded(seed: int) -> np.random.Generator:
 def as_it_is(truth: Annotations, side: int = 100, **options: Any) -> Annotations:
     """The truths of an image of `side` x `side` that is shown whole at its own size."""
     image = np.zeros((side, side, 3), np.uint8)
-    return FaceBoxes(tries=0, mirror=0.0, **options)(image, truth, seeded(0), (side, side)).annotations
+    return FaceCrops(tries=0, mirror=0.0, **options)(image, truth, seeded(0), (side, side)).annotations
 
 
 boxes_anywhere = st.lists(
@@ -63,7 +63,7 @@ def test_every_face_is_a_truth_ignored_or_gone_as_the_rule_says(
     n, (width, height) = len(boxes), picture
     ignore, crowd = ([flag == name for flag in flags[:n]] for name in ("ignore", "crowd"))
     truth = Annotations(boxes, np.arange(n), ignore=ignore, crowd=crowd, extra={"row": np.arange(n)})
-    policy = FaceBoxes(STILL, min_face=least, visible=visible)
+    policy = FaceCrops(STILL, min_face=least, visible=visible)
     image = np.zeros((height, width, 3), np.uint8)
     sample, again = (policy(image, truth, seeded(seed), size) for _ in range(2))
     out = sample.annotations
@@ -116,7 +116,7 @@ def test_the_crop_lies_inside_and_shows_a_face_else_all_is_shown(
 ) -> None:
     boxes = np.array([[x, y, x + w, y + h] for x, y, w, h in corners]).reshape(-1, 4)
     truth, (width, height) = Annotations(boxes, np.zeros(len(boxes))), picture
-    x0, y0, x1, y1 = FaceBoxes(wholly=wholly)._window(picture, truth, seeded(seed), size)
+    x0, y0, x1, y1 = FaceCrops(wholly=wholly)._window(picture, truth, seeded(seed), size)
     wide, tall, aspect = x1 - x0, y1 - y0, size[0] / size[1]
     if x1 > width or y1 > height:  # padded on the right or below, and no more than needed
         assert (x0, y0) == (0, 0)
@@ -154,7 +154,7 @@ def test_a_face_of_exactly_the_limit_is_a_truth() -> None:
 
 def test_a_face_is_measured_at_training_scale_and_where_it_is_cut() -> None:
     image, truth = np.zeros((50, 50, 3), np.uint8), faces((10, 10, 18, 18), (20, 20, 27.9, 30), (38, 30, 60, 45))
-    out = FaceBoxes(tries=0, mirror=0.0)(image, truth, seeded(0), (100, 100)).annotations
+    out = FaceCrops(tries=0, mirror=0.0)(image, truth, seeded(0), (100, 100)).annotations
     assert out.extra["small"].tolist() == [False, True, False]  # 16, 15.8 and, of 44, the 24 in sight
     np.testing.assert_allclose(out.boxes[2], [76, 60, 100, 90])
 
@@ -173,7 +173,7 @@ def test_what_shows_of_a_face_whose_centre_does_not_is_ignored_not_background() 
 
 def test_a_face_beyond_the_image_ends_with_it_where_the_image_is_padded() -> None:
     image = np.full((50, 100, 3), 9, np.uint8)
-    sample = FaceBoxes(STILL, tries=0, mirror=0.0)(
+    sample = FaceCrops(STILL, tries=0, mirror=0.0)(
         image, faces((10, 10, 60, 70), (10, 45, 40, 75)), seeded(0), (100, 100)
     )
     np.testing.assert_allclose(sample.annotations.boxes, [[10, 10, 60, 50], [10, 45, 40, 50]])
@@ -194,7 +194,7 @@ def test_a_face_beyond_the_image_ends_with_it_where_the_image_is_padded() -> Non
 def test_images_without_a_face_that_counts(truth: Annotations, size: Size) -> None:
     image, windows = np.zeros((90, 120, 3), np.uint8), set()
     for seed in range(30):
-        policy = FaceBoxes(STILL)
+        policy = FaceCrops(STILL)
         windows.add(policy._window((120, 90), truth, seeded(seed), size))
         out = policy(image, truth, seeded(seed), size).annotations
         assert (out.ignore | out.crowd).all()
@@ -209,7 +209,7 @@ def test_the_annotations_alone_are_told_without_the_pixels() -> None:
         rng = seeded(1000 + seed)
         corner, side = rng.uniform(0, 280, (9, 2)), np.exp(rng.uniform(0, 5, (9, 1)))
         truth = Annotations(np.concatenate([corner, corner + side], 1), np.zeros(9), extra={"row": np.arange(9)})
-        policy = FaceBoxes(STILL, entire=0.2)
+        policy = FaceCrops(STILL, entire=0.2)
         told = policy.truths((400, 300), truth, seeded(seed), (96, 96))
         made = policy(image, truth, seeded(seed), (96, 96)).annotations
         for column in ("row", "small", "cut"):
@@ -237,7 +237,7 @@ MAY_DIFFER = {"padded": 0.004, "side": 0.012, "full": 0.02, "kept": 0.1, "face":
 
 
 def test_crops_are_distributed_as_those_of_the_program_of_the_weights() -> None:
-    policy, rng, padded, found = FaceBoxes(), seeded(0), 0, []
+    policy, rng, padded, found = FaceCrops(), seeded(0), 0, []
     for number in range(80):
         picture, truth = crowd(number)
         for _ in range(60):
@@ -265,7 +265,7 @@ def test_the_diary_can_be_repeated() -> None:
         "faceboxes", tries=10, whole=0.0, entire=0.2, wholly=False, min_face=10, visible=1,
         photometric={"probability": 0, "darken": 0.7},
     )  # fmt: skip
-    assert isinstance(policy, FaceBoxes)
+    assert isinstance(policy, FaceCrops)
     truth = faces((30, 20, 80, 70))
     windows = [policy._window((200, 100), truth, seeded(seed), (64, 64)) for seed in range(400)]
     whole = np.array([window == (0, 0, 200, 200) for window in windows])
@@ -279,9 +279,9 @@ def test_the_diary_can_be_repeated() -> None:
     ("changed", "message"),
     [
         ({"min_faces": 3}, "did you mean 'min_face'"), ({"min_face": -1.0}, "min_face and tries of 0 or more"),
-        ({"tries": -1}, "0 or more"), ({"sides": (0.3, 1.5)}, "FaceBoxes.sides: expected 0 to 1"),
-        ({"sides": (0.0, 1.0)}, "0 < low <= high"), ({"visible": 2.0}, "FaceBoxes.visible"),
-        ({"entire": -0.1}, "FaceBoxes.entire"), ({"whole": 3}, "FaceBoxes.whole"),
+        ({"tries": -1}, "0 or more"), ({"sides": (0.3, 1.5)}, "FaceCrops.sides: expected 0 to 1"),
+        ({"sides": (0.0, 1.0)}, "0 < low <= high"), ({"visible": 2.0}, "FaceCrops.visible"),
+        ({"entire": -0.1}, "FaceCrops.entire"), ({"whole": 3}, "FaceCrops.whole"),
     ],
 )  # fmt: skip
 def test_bad_parameters_are_told(changed: dict[str, Any], message: str) -> None:

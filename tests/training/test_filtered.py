@@ -11,14 +11,17 @@ import numpy as np
 import pytest
 import torch
 
+from onestage import models
+from onestage.boxes.geometry import iou
+from onestage.boxes.matching import BACKGROUND, IGNORED
 from onestage.data.augment import augmentation
 from onestage.data.batches import augmentation_seed, generator
 from onestage.data.dataset import Dataset
-from onestage.data.face_crops import FaceBoxes
+from onestage.data.face_crops import FaceCrops
 from onestage.data.loader import Loader
 from onestage.experiments.filtered import Filtered
 from onestage.experiments.run import Run
-from onestage.models.detector import Loss, Raw
+from onestage.models.detector import Loss, Raw, Truth
 from onestage.records import Annotations, Batch, ImageInfo, ImageTransform
 from onestage.report.page import write_report
 from onestage.training.devices.ranks import Ranks
@@ -115,7 +118,7 @@ def set_of(images: int, sides: list[float]) -> Dataset:
 
 
 def test_large_sets_are_looked_at_in_part_and_evenly() -> None:
-    dataset, policy = set_of(LOOKED_AT * 2, [20.0]), FaceBoxes(tries=0)
+    dataset, policy = set_of(LOOKED_AT * 2, [20.0]), FaceCrops(tries=0)
     found = foreseen(policy, dataset, (200, 200), 0)
     assert found == Filtered(0, 0, LOOKED_AT, 16.0)
     chance = generator(augmentation_seed(0, 0, 5))
@@ -127,7 +130,7 @@ def test_large_sets_are_looked_at_in_part_and_evenly() -> None:
     [([20.0], None), ([20.0, 9.0, 20, 20, 20], "note"), ([9.0, 20.0], "warning"), ([9.0], "warning"), ([], None)],
 )
 def test_a_large_share_is_told(sides: list[float], severity: str | None) -> None:
-    found = foreseen(FaceBoxes(tries=0), set_of(3, sides), (200, 200), 0)
+    found = foreseen(FaceCrops(tries=0), set_of(3, sides), (200, 200), 0)
     assert [finding.severity for finding in findings(found, (200, 200))] == ([severity] if severity else [])
     assert not list(findings(None, (200, 200)))
 
@@ -142,6 +145,27 @@ def test_words() -> None:
     assert str(Filtered(0, 0, 5, 16.0)).startswith("0 %")
     assert str(Filtered(0, 0, 0, 16.0)) == "the samples showed no truth"
     assert Filtered.of_rows([{"step": 1}, {"step": 2, "filtered": "lost"}], 16.0) is None
+
+
+def test_no_prior_takes_an_ignored_face_for_background() -> None:
+    """The jump of the diary: what remains to be seen of a filtered face was background."""
+    detector = models.build("faceboxes", 1, (128, 128))
+    image, truth = np.zeros((128, 128, 3), np.uint8), Annotations(
+        np.array([[20.0, 20, 60, 60], [90, 40, 100, 51], [-20, 90, 18, 126]]), np.zeros(3)
+    )  # fmt: skip
+    sample = FaceCrops(tries=0, mirror=0.0)(image, truth, np.random.default_rng(0), (128, 128))
+    assert sample.annotations.ignore.tolist() == [False, True, True]
+    found = detector.assign([Truth.of(sample.annotations, "cpu")])
+    overlap = iou(sample.annotations.boxes, found.boxes.double().numpy())
+    match = found.match[0].numpy()
+    for face in (1, 2):
+        best = overlap[face].argmax()
+        assert overlap[face, best] > 0
+        assert match[best] == IGNORED
+        assert (match[overlap[face] >= overlap[face].max() * 0.5] != BACKGROUND).all()
+    assert (match == 0).sum() >= 1
+    dropped = detector.assign([Truth.of(truth.take(np.array([0])), "cpu")]).match[0].numpy()
+    assert all(dropped[overlap[face].argmax()] == BACKGROUND for face in (1, 2))  # as the originals have it
 
 
 class Doubled(Ranks):
