@@ -34,12 +34,12 @@ class FaceCrops:
 
     **What becomes of a face.** One whose centre shows is a truth, cut at the border. One whose shorter side is then
     under `min_face` pixels of the network's input becomes `ignore`, with "small" in the extra columns: it is no truth,
-    and no background for models that know `near` (FaceBoxes does). 16 is zisianw's number, 20 the paper's, 10 lxg2015's.
+    and no background for models that know `near`, as FaceBoxes does. zisianw has 16, the paper 20, lxg2015 10 pixels.
     One whose centre does not show is cut too badly to be a truth, but what shows of it is a face all the same: with at
-    least `visible` of its area in sight it becomes `ignore`, with "cut" in the extra columns, and its box is the part in
-    sight. Of less than a tenth there are hair and an ear to see, which are background; `visible=1` drops all such
-    faces, as the originals do. Regions that were ignored before stay while a pixel shows, and steer nothing. Faces of
-    under a pixel are dropped.
+    least `visible` of its area in sight it becomes `ignore`, with "cut" in the extra columns, and its box is that part.
+    Of less than a tenth there are hair and an ear to see, which are background; `visible=1` drops all such faces, as
+    the originals do. Regions that were ignored before stay while a pixel shows, and steer nothing. Faces of under a
+    pixel are dropped.
 
     Source: Zhang et al. 2017, section 3.3; zisianw/FaceBoxes.PyTorch, data_augment.py. That program drops small and cut
     faces, though they remain to be seen: mining then picks exactly them as the hardest background, and the loss jumps

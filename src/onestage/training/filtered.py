@@ -57,7 +57,7 @@ def findings(found: Filtered | None, size: Size) -> Iterator[Finding]:
         return
     yield Finding(
         "policy-filters-truths", "warning" if found.share >= GRAVE else "note", Where(),
-        f"{found.share:.0%} of the truths are under {found.min_face:g} pixels at {size[0]}x{size[1]}, as the "
+        f"{100 * found.share:.0f} % of the truths are under {found.min_face:g} pixels at {size[0]}x{size[1]}, as the "
         "augmentation shows them",
         "they are ignored: not learnt, and not taught as background either",
         "a larger size, or a smaller augmentation.options.min_face",
