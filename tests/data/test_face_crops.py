@@ -203,6 +203,26 @@ def test_images_without_a_face_that_counts(truth: Annotations, size: Size) -> No
     assert (len(windows) > 15) == (not counted.any())  # cropped freely; with tiny faces only all is shown
 
 
+def test_crops_reach_every_place_and_every_border() -> None:
+    policy = FaceCrops(whole=1.0)
+    windows = {policy._window((4, 2), Annotations.empty(), seeded(seed), (64, 64)) for seed in range(60)}
+    assert windows == {(0, 0, 2, 2), (1, 0, 3, 2), (2, 0, 4, 2)}
+    windows = {policy._window((2, 3), Annotations.empty(), seeded(seed), (64, 32)) for seed in range(60)}
+    assert windows == {(0, 0, 2, 1), (0, 1, 2, 2), (0, 2, 2, 3)}
+
+
+def test_a_crowd_that_is_too_small_from_anywhere_costs_no_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """2,000 faces of 3 px took 73 ms an image in 250 tries, in vain."""
+    tried: list[int] = []
+    monkeypatch.setattr(FaceCrops, "_shows_faces", lambda self, *rest: tried.append(1) or np.zeros(16, np.bool_))
+    corner = seeded(0).uniform(0, 900, (2000, 2))
+    for side, looked in ((3.0, False), (6.0, True)):  # the closest crop of 1024 shows them 3.3 times as large
+        truth = Annotations(np.concatenate([corner, corner + side], 1), np.zeros(2000))
+        tried.clear()
+        assert FaceCrops()._window((1024, 1024), truth, seeded(0), (1024, 1024)) == (0, 0, 1024, 1024)
+        assert bool(tried) == looked
+
+
 def test_the_annotations_alone_are_told_without_the_pixels() -> None:
     image = np.zeros((300, 400, 3), np.uint8)
     for seed in range(60):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -14,6 +15,7 @@ import torch
 from onestage import models
 from onestage.boxes.geometry import iou
 from onestage.boxes.matching import BACKGROUND, IGNORED
+from onestage.cli.dry_run import _show_batch
 from onestage.data.augment import augmentation
 from onestage.data.batches import augmentation_seed, generator
 from onestage.data.dataset import Dataset
@@ -26,6 +28,7 @@ from onestage.records import Annotations, Batch, ImageInfo, ImageTransform
 from onestage.report.page import write_report
 from onestage.training.devices.ranks import Ranks
 from onestage.training.filtered import LOOKED_AT, findings, foreseen, left_out
+from onestage.training.first_batch import first_batch
 from onestage.training.fit import fit
 from onestage.training.loop.evidence import Pass
 from onestage.training.loop.step import Differentiator
@@ -107,6 +110,16 @@ def test_the_plan_foresees_the_first_epoch(data: Path, run: Run) -> None:
     assert found.severity == ("warning" if plan.filtered.share >= 0.5 else "note")
     assert "under 16 pixels at 64x64" in found.what
     json.dumps(found.as_dict())
+
+
+def test_a_dry_run_tells_the_first_epoch_and_what_the_first_batch_ignores(data: Path) -> None:
+    plan = make_plan(ask({**FACES, "data": str(data), "augmentation.options": {"tries": 0}}))  # the whole image, always
+    said: list[tuple[str, str]] = []
+    terminal: Any = SimpleNamespace(facts=said.extend)
+    _show_batch(terminal, first_batch(plan), None, plan.filtered)
+    told = dict(said)
+    assert "4 images, 4 truths after augmentation (faceboxes), 8 to ignore" in told["first batch"]
+    assert told["first epoch"].startswith("67 % of 30 truths under 16 px: ignored")
 
 
 def set_of(images: int, sides: list[float]) -> Dataset:

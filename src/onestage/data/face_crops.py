@@ -165,7 +165,7 @@ class FaceCrops:
         sides, centred = cut[:, 2:] - cut[:, :2], centres_inside(boxes, ground)[:, 0]
         counted = ~(annotations.ignore | annotations.crowd)
         in_sight = geometry.area(cut) >= self.visible * geometry.area(boxes)
-        partly = counted & ~centred & in_sight & (self.visible < 1)
+        partly = counted & ~centred & in_sight
         small = counted & centred & (sides.min(1) < self.min_face - _EPSILON)
         keep = np.flatnonzero((~counted | centred | partly) & (sides >= 1.0).all(1))
         kept = annotations.take(keep, cut[keep])
