@@ -18,7 +18,6 @@ from onestage.models.weights import as_safetensors, load_fitting, read_state
 from onestage.training.devices.machine import engine
 from onestage.training.devices.ranks import Ranks, tensors_of
 from onestage.training.feed import Feed
-from onestage.training.filtered import counted
 from onestage.training.judging.judge import Judge
 from onestage.training.lookout import Lookout
 from onestage.training.loop.averaging import Averaged
@@ -286,7 +285,7 @@ class Session:
         return evaluation
 
     def _end(self, status: Status, error: str | None = None) -> None:
-        self.run.update(seconds={**self.seconds, "total": self._total()}, **counted(self.run, self.plan.filtered))
+        self.run.update(seconds={**self.seconds, "total": self._total()}, **self.lookout.sums())
         self.run.finish(status, error)
 
     def _save_state(self) -> None:
