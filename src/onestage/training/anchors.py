@@ -1,0 +1,176 @@
+"""A model's priors, and how they would answer for the truths of a whole set; nothing is trained or fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onestage import models
+from onestage.boxes.answers import Answers
+from onestage.boxes.assigned import Assigned
+from onestage.boxes.tiling import Tiling, size_name, sizes_name, tilings, together, verdict
+from onestage.data.dataset import Dataset
+from onestage.data.images import Fit, decode, fit, fit_transform
+from onestage.data.one_set import open_set
+from onestage.data.views import moved
+from onestage.errors import DataError, ModelError, UsageError, did_you_mean
+from onestage.models.detector import Detector
+from onestage.records import Annotations, ImageInfo, IntArray
+from onestage.training.first_batch import assigned_to
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """One image at the network's size (H, W, 3), uint8 RGB: its name, its truths there, the priors they were given.
+
+    `truths` and `assigned` are None where the image has no annotations.
+    """
+
+    image: NDArray[np.uint8]
+    name: str
+    truths: Annotations | None = None
+    assigned: Assigned | None = None
+
+
+class Anchors:
+    """The priors of one detector at its input size, sorted, and what they make of truths.
+
+    `tilings` are the priors by level and size, `groups` those that share their centres; `group` (P,) is the group of
+    each prior. `threshold` is the IoU from which a prior is positive, None where the model does not say it.
+    """
+
+    def __init__(self, detector: Detector, fit: Fit = "squash") -> None:
+        found = assigned_to(detector, [Annotations.empty()])
+        if found is None:
+            raise ModelError(f"{detector.name} does not say which priors it has")
+        self.detector, self.fit, self.priors = detector, fit, found[0].priors
+        self.tilings = tilings(self.priors, found[0].level, detector.size)
+        self.groups: list[list[Tiling]] = together(self.tilings)
+        self.tiling = np.zeros(len(self.priors), np.int64)  # of each prior
+        for i, one in enumerate(self.tilings):
+            self.tiling[one.index] = i
+        self.threshold: float | None = getattr(getattr(detector, "options", None), "threshold", None)
+
+    @property
+    def group_of(self) -> IntArray:
+        """The group of each tiling."""
+        return np.repeat(np.arange(len(self.groups)), [len(same) for same in self.groups])
+
+    @property
+    def group(self) -> IntArray:
+        """The group of each prior (P,)."""
+        return self.group_of[self.tiling]
+
+    def assigned(self, annotations: Annotations) -> Assigned:
+        """The priors of one image, as the model itself gives them to truths in pixels of the input."""
+        found = assigned_to(self.detector, [annotations])
+        assert found is not None  # noqa: S101  # __init__ has asked
+        return found[0]
+
+    def at_input(self, image: ImageInfo, annotations: Annotations) -> Annotations:
+        """An image's annotations as they lie in the network's input, as training without augmentation has them."""
+        transform = fit_transform((image.width, image.height), self.detector.size, self.fit)
+        return moved(annotations, transform, self.detector.size, visible=0.0)
+
+    def answers(self, dataset: Dataset, progress: Progress = lambda done, all: None) -> Answers:
+        """How all truths of a set are answered, group by tiling; no image is read. DataError for a set without images.
+
+        Truths with a side below one pixel of the input are left out, as training leaves them out.
+        """
+        if not len(dataset):
+            raise DataError(f"{dataset.root}: no images in {dataset.split}")
+        parts = []
+        for done, image in enumerate(dataset.images, 1):
+            truths = self.at_input(image, dataset.annotations[image.id])
+            parts.append(Answers.of(self.assigned(truths), self.tiling, len(self.tilings), self.threshold))
+            progress(done, len(dataset))
+        return Answers.joined(parts)
+
+    def shown(self, path: Path, name: str, annotations: Annotations | None = None) -> Shown:
+        """An image file as the network gets it, with its truths and their priors; DataError where it is unreadable."""
+        pixels = decode(path)
+        image, _ = fit(pixels, self.detector.size, self.fit)
+        if annotations is None:
+            return Shown(image, name)
+        truths = self.at_input(ImageInfo(name, path, pixels.shape[1], pixels.shape[0]), annotations)
+        return Shown(image, name, truths, self.assigned(truths))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Model, parameters, priors by level and size, and the verdicts on their lattices, as plain values."""
+        counts = self.parameters()
+        return {
+            "model": self.detector.name, "size": list(self.detector.size), "fit": self.fit,
+            "classes": self.detector.classes, "parameters": {"all": sum(counts.values()), **counts},
+            "priors": len(self.priors), "threshold": self.threshold,
+            "tilings": [one.as_dict() for one in self.tilings],
+            "lattices": [
+                {"level": same[0].level, "sizes": [size_name(one.width, one.height) for one in same],
+                 "sound": same[0].lattice.sound, "verdict": verdict(same)} for same in self.groups
+            ],
+        }  # fmt: skip
+
+    def parameters(self) -> dict[str, int]:
+        """How many parameters each part has; what no part names is "rest"."""
+        seen: set[int] = set()
+        counts = {}
+        for name, part in self.detector.parts().items():
+            own = {id(p): p.numel() for p in part.parameters() if id(p) not in seen}
+            seen |= set(own)
+            counts[name] = sum(own.values())
+        rest = sum(p.numel() for p in self.detector.parameters() if id(p) not in seen)
+        return {name: count for name, count in {**counts, "rest": rest}.items() if count}
+
+    def answer_rows(self, found: Answers) -> list[dict[str, Any]]:
+        """A row for each group: level and sizes, its positives, and the truths whose best prior it has."""
+        coarse = found.regrouped(self.group_of, len(self.groups))
+        return [
+            {"level": same[0].level, "sizes": sizes_name(same), **row}
+            for same, row in zip(self.groups, coarse.by_group(), strict=True)
+        ]
+
+
+def anchors_of(
+    model: str, classes: int = 1, size: tuple[int, int] | None = None, fit: Fit = "squash", **options: Any
+) -> Anchors:  # fmt: skip
+    """The priors of the model of that name at input `size` (width, height); it is built at random, nothing is fetched.
+
+    `options` are the model's own. Raises ModelError for an unknown name, and for a size or option it does not take.
+    """
+    try:
+        return Anchors(models.build(model, classes, size, **options), fit)
+    except TypeError as error:
+        raise ModelError(f"{model} does not take these options: {error}", hint="options.NAME=VALUE") from error
+
+
+def chosen_set(
+    data: str | Path, split: str = "train", wanted: Sequence[str] = (), *, seed: int = 0, allow_loss: bool = False
+) -> Dataset:  # fmt: skip
+    """A set of a dataset, whole or only the images `wanted` by id, file name, stem or path.
+
+    Raises DataError for what cannot be opened, UsageError naming every wanted image that is not there.
+    """
+    dataset = open_set(data, split, seed=seed, allow_loss=allow_loss)
+    if not wanted:
+        return dataset
+    names: dict[str, ImageInfo] = {}
+    for image in dataset.images:
+        for name in (str(image.id), image.path.name, image.path.stem, str(image.path), str(image.path.absolute())):
+            names.setdefault(name, image)
+    missing = [
+        f"no image {word!r} in {dataset.split}{did_you_mean(word, _short(names))}" for word in wanted if word not in names
+    ]
+    if missing:
+        raise UsageError(f"image: not among the {len(dataset)} images of {dataset.split}", problems=missing,
+                         hint="an id, a file's name or its path; split= names another set")  # fmt: skip
+    return dataset.only({names[word].id for word in wanted}, dataset.split)
+
+
+def _short(names: Iterable[str]) -> list[str]:
+    return [name for name in names if "/" not in name]
