@@ -127,7 +127,9 @@ def verdict(same: Sequence[Tiling]) -> str:
         return f"{mine.duplicates:,} of {len(one):,} priors stand where another does" + bought
     if not mine.uniform:
         return f"no uniform lattice: {mine.broken}"
-    return f"{often + ' densified' if often else 'one in each cell'}, spacing {_spacing(mine)}, no duplicates" + _off(one)
+    return f"{often + ' densified' if often else 'one in each cell'}, spacing {_spacing(mine)}, no duplicates" + _off(
+        one
+    )
 
 
 def densified(one: Tiling) -> str:

@@ -164,7 +164,9 @@ def chosen_set(
         for name in (str(image.id), image.path.name, image.path.stem, str(image.path), str(image.path.absolute())):
             names.setdefault(name, image)
     missing = [
-        f"no image {word!r} in {dataset.split}{did_you_mean(word, _short(names))}" for word in wanted if word not in names
+        f"no image {word!r} in {dataset.split}{did_you_mean(word, _short(names))}"
+        for word in wanted
+        if word not in names
     ]
     if missing:
         raise UsageError(f"image: not among the {len(dataset)} images of {dataset.split}", problems=missing,
