@@ -26,7 +26,7 @@ class Answers:
     the priors that answer for it (0: none does), `priors` how many do, `group` that of the best of them (-1: none),
     `ignore` marks truths that do not count. `positives` (G,) and `passed` (G,) count priors of each group that answer
     for a truth, and that are left alone for an ignored region. `threshold` is the IoU below which a match was forced;
-    None where the model does not say.
+    None where the model does not say. `lost` truths came to the input with a side below one pixel and are in no row.
     """
 
     images: int
@@ -39,9 +39,12 @@ class Answers:
     positives: IntArray
     passed: IntArray
     threshold: float | None
+    lost: int = 0
 
     @classmethod
-    def of(cls, mine: Assigned, group: IntArray, groups: int, threshold: float | None) -> Answers:
+    def of(
+        cls, mine: Assigned, group: IntArray, groups: int, threshold: float | None, lost: int = 0
+    ) -> Answers:  # fmt: skip
         """The answers of one image; `group` (P,) is the group of each prior, from 0 to `groups` - 1."""
         best_prior = np.full(len(mine.truths), -1, np.int64)
         rising = mine.positives[np.argsort(mine.positive_iou, kind="stable")]
@@ -50,7 +53,7 @@ class Answers:
         return cls(
             1, np.sqrt(area(mine.truths)), mine.best_iou, mine.answer_iou, mine.per_truth, best_prior, mine.ignore,
             np.bincount(group[mine.positives], minlength=groups), np.bincount(group[left_alone], minlength=groups),
-            threshold,
+            threshold, lost,
         )  # fmt: skip
 
     @classmethod
@@ -59,10 +62,13 @@ class Answers:
         held = list(parts)
         if not held:
             raise ValueError("Answers.joined: expected at least one image")
-        rows = (np.concatenate([getattr(one, name) for one in held])
-                for name in ("side", "best", "own", "priors", "group", "ignore"))  # fmt: skip
-        positives, passed = (np.sum([getattr(one, name) for one in held], 0) for name in ("positives", "passed"))
-        return cls(sum(one.images for one in held), *rows, positives, passed, held[0].threshold)
+        return cls(
+            sum(one.images for one in held), np.concatenate([one.side for one in held]),
+            np.concatenate([one.best for one in held]), np.concatenate([one.own for one in held]),
+            np.concatenate([one.priors for one in held]), np.concatenate([one.group for one in held]),
+            np.concatenate([one.ignore for one in held]), np.sum([one.positives for one in held], 0),
+            np.sum([one.passed for one in held], 0), held[0].threshold, sum(one.lost for one in held),
+        )  # fmt: skip
 
     @property
     def counted(self) -> BoolArray:
@@ -72,14 +78,14 @@ class Answers:
     @property
     def unanswered(self) -> BoolArray:
         """The truths that count and that no prior answers for."""
-        return self.counted & (self.priors == 0)
+        return np.asarray(self.counted & (self.priors == 0), np.bool_)
 
     @property
     def forced(self) -> BoolArray:
         """The truths that count and whose priors all overlap them by less than `threshold`."""
         if self.threshold is None:
             return np.zeros(len(self.side), np.bool_)
-        return self.counted & (self.priors > 0) & (self.own < self.threshold)
+        return np.asarray(self.counted & (self.priors > 0) & (self.own < self.threshold), np.bool_)
 
     def by_side(self) -> list[dict[str, Any]]:
         """A row for each range of SIDES that holds a truth: counts, priors per truth, median best IoU."""
@@ -109,7 +115,7 @@ class Answers:
         )
         return Answers(
             self.images, self.side, self.best, self.own, self.priors, group, self.ignore, positives, passed,
-            self.threshold,
+            self.threshold, self.lost,
         )  # fmt: skip
 
     def _row(self, mine: BoolArray) -> dict[str, Any]:
@@ -125,8 +131,9 @@ class Answers:
         """Plain values: counts, quantiles and histogram of the best IoU, rows by side."""
         best, side = self.best[self.counted], self.side[self.counted]
         return {
-            "images": self.images, "truths": len(best), "ignored": int(self.ignore.sum()),
-            "positives": int(self.positives.sum()), "ignored_priors": int(self.passed.sum()),
+            "images": self.images, "truths": len(best), "ignored": int(self.ignore.sum()), "lost": self.lost,
+            "positives": int(self.positives.sum()),
+            "ignored_priors": int(self.passed.sum()),
             "unanswered": int(self.unanswered.sum()), "threshold": self.threshold,
             "forced": None if self.threshold is None else int(self.forced.sum()),
             "best_iou": _quantiles(best), "side": _quantiles(side),

@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 
 from onestage.boxes.answers import BINS
-from onestage.boxes.tiling import sizes_name
 from onestage.experiments.storage import write_bytes
 from onestage.report.draw import Colour, Image
 from onestage.report.lattice_panel import WIDTH, lattice_panel
@@ -41,6 +40,7 @@ COLUMNS, GAP, MARGIN = 3, 20, 24
 INNER = COLUMNS * WIDTH + (COLUMNS - 1) * GAP
 LARGE, SMALLER = 1040, (INNER - GAP) // 2  # longer side of the picture of one image, and of several
 _LINE, _TITLE, _SECTION = 20, 0.8, 0.62
+_GOOD, _WEAK = (110, 150, 190), (236, 173, 118)  # bars at the threshold and above, and below it
 _WRITER = "data anchors"
 
 
@@ -217,7 +217,7 @@ def _histogram(side: Image, told: dict[str, Any], top: int) -> int:
         weak = threshold is not None and (i + 0.5) / BINS < threshold
         left, right = round(i * bar) + 1, round((i + 1) * bar) - 2
         if count:
-            cv2.rectangle(side, (left, base - max(tall, 1)), (right, base), (236, 173, 118) if weak else (110, 150, 190), -1)
+            cv2.rectangle(side, (left, base - max(tall, 1)), (right, base), _WEAK if weak else _GOOD, -1)
     cv2.line(side, (0, base), (width - 1, base), (160, 160, 160), 1)
     for value in (0, 0.25, 0.5, 0.75, 1):
         text = f"{value:g}"
@@ -228,5 +228,3 @@ def _histogram(side: Image, told: dict[str, Any], top: int) -> int:
         cv2.line(side, (place, top + 12), (place, base), INK, 1)
         write_words(side, [(f"threshold {threshold:g}", INK)], place + 5, top + 22, size=0.4)
     return base + 24
-
-

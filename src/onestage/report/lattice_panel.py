@@ -11,7 +11,7 @@ import numpy as np
 from onestage.boxes.tiling import Tiling, densified, size_name, sizes_name, verdict
 from onestage.records import FloatArray
 from onestage.report.draw import Colour, Image
-from onestage.report.sheet import INK, PALE, SMALL, WHITE, WRONG, ascii_only, blank, darker, write_words
+from onestage.report.sheet import DARK, INK, PALE, SMALL, WHITE, WRONG, ascii_only, blank, darker, write_words
 
 WIDTH = 520  # pixels of a panel
 INSET = 236  # pixels of the side of the close view
@@ -24,8 +24,8 @@ def lattice_panel(image: Image, same: Sequence[Tiling], priors: FloatArray, colo
     """A panel for priors that share their centres: title, dots over the `image`, a close view, facts and a verdict.
 
     `image` is uint8 RGB at the network's size, `priors` (P, 4) are all priors, xyxy in its pixels, `same` those of the
-    panel. The white frame in the picture is the part that is seen closely: there thin lines are cells, dots the
-    centres, and one prior of each size is drawn about one of them.
+    panel. The white frame in the picture is the part that is seen closely: there thin lines are cells, one of them
+    white, dots the centres, and one prior of each size is drawn about one of them.
     """
     height, width = image.shape[:2]
     scale = WIDTH / width
@@ -52,7 +52,8 @@ def _dimmed(image: Image, size: tuple[int, int]) -> Image:
     how = cv2.INTER_AREA if size[0] < image.shape[1] else cv2.INTER_CUBIC
     small = cv2.resize(np.ascontiguousarray(image), size, interpolation=how).astype(np.float32)
     grey = small.mean(2, keepdims=True)
-    return np.clip((0.75 * grey + 0.25 * small) * 0.42 + 12, 0, 255).astype(np.uint8)
+    dim: Image = ((0.75 * grey + 0.25 * small) * 0.42 + 12).clip(0, 255).astype(np.uint8)
+    return dim
 
 
 def _dots(canvas: Image, centres: FloatArray, spacing: float, colour: Colour) -> None:
@@ -97,8 +98,10 @@ def _close(image: Image, window: FloatArray, same: Sequence[Tiling], priors: Flo
         low = -(-float(corner[axis]) // step) * step
         for at in np.arange(low, corner[axis] + canvas.shape[1 - axis] / scale, step):
             place = round((float(at) - float(corner[axis])) * scale)
-            ends = ((place, 0), (place, canvas.shape[0])) if axis == 0 else ((0, place), (canvas.shape[1], place))
-            cv2.line(canvas, *ends, _GRID, 1)
+            if axis == 0:
+                canvas[:, min(place, canvas.shape[1] - 1)] = _GRID
+            else:
+                canvas[min(place, canvas.shape[0] - 1)] = _GRID
     centres = (priors[one.index, :2] + priors[one.index, 2:]) / 2
     inside = ((centres >= window[:2]) & (centres <= window[2:])).all(1)
     _dots(canvas, (centres[inside] - corner) * scale, (one.lattice.spacing or 1e4) * scale, colour)
@@ -106,9 +109,14 @@ def _close(image: Image, window: FloatArray, same: Sequence[Tiling], priors: Flo
     for tiling in same:
         box = (priors[tiling.index[middle]] - np.tile(corner, 2)) * scale
         left, top, right, bottom = (round(float(v)) for v in box)
-        cv2.rectangle(canvas, (left, top), (right - 1, bottom - 1), WHITE, 3, cv2.LINE_AA)
-        cv2.rectangle(canvas, (left, top), (right - 1, bottom - 1), colour, 1, cv2.LINE_AA)
-    _disc(canvas, tuple((centres[middle] - corner) * scale), 4.5, WHITE)
+        cv2.rectangle(canvas, (left, top), (right - 1, bottom - 1), DARK, 4)
+        cv2.rectangle(canvas, (left, top), (right - 1, bottom - 1), colour, 2)
+    stride = np.array(one.stride)
+    cell = ((np.floor(centres[middle] / stride + 1e-6) * stride) - corner) * scale
+    left, top, right, bottom = (round(float(v)) for v in (*cell, *(cell + stride * scale)))
+    cv2.rectangle(canvas, (left, top), (right, bottom), WHITE, 1)
+    x, y = (float(v) for v in (centres[middle] - corner) * scale)
+    _disc(canvas, (x, y), 4.5, WHITE)
     return canvas
 
 

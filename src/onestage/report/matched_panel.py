@@ -45,7 +45,7 @@ def matched_picture(one: Matched, longest: int, window: tuple[int, int, int, int
     size = (max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale)))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     part = cv2.resize(np.ascontiguousarray(one.image[top:bottom, left:right]), size, interpolation=how)
-    canvas = np.clip(part.astype(np.float32) * 0.72, 0, 255).astype(np.uint8)
+    canvas: Image = (part.astype(np.float32) * 0.68).astype(np.uint8)
     corner = np.array([left, top, left, top], np.float64)
     mine = one.assigned
     truths, priors = (mine.truths - corner) * scale, (mine.priors - corner) * scale
@@ -88,10 +88,9 @@ def _draw_priors(canvas: Image, one: Matched, priors: FloatArray, seen: IntArray
     answered = [int(row) for row in seen if mine.per_truth[row]]
     most = int(np.clip(_IN_ALL // max(len(answered), 1), 1, _PER_TRUTH))
     drawn = [(int(prior), bool(forced[row])) for row in answered for prior in mine.priors_of(row, most)[::-1]]
-    crowded = len(drawn) > _IN_ALL
     shade = canvas.copy()
     for prior, _ in drawn:
-        cv2.rectangle(shade, *_corners(priors[prior]), DARK, 2 if crowded else 3)
+        cv2.rectangle(shade, *_corners(priors[prior]), DARK, 3)
     canvas[:] = cv2.addWeighted(shade, 0.4, canvas, 0.6, 0)
     for prior, weak in drawn:
         colour = level_colour(int(one.group[prior]))

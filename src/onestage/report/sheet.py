@@ -77,7 +77,7 @@ def dashed(canvas: Image, corners: Corners, colour: Colour, dash: int = 5, thick
 
 
 def tag(canvas: Image, corners: Corners, text: str, colour: Colour, taken: list[Place], size: float) -> None:
-    """The tag at the first place about the box that none of `taken` has, added to them; left out where there is none."""
+    """The tag at the first place about the box that is not `taken`, which then is; left out where there is none."""
     (x1, y1), (x2, y2) = corners
     (width, height), _ = cv2.getTextSize(text, FONT, size, 1)
     width, height = width + 12, height + 6

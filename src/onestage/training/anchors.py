@@ -88,8 +88,13 @@ class Anchors:
             raise DataError(f"{dataset.root}: no images in {dataset.split}")
         parts = []
         for done, image in enumerate(dataset.images, 1):
-            truths = self.at_input(image, dataset.annotations[image.id])
-            parts.append(Answers.of(self.assigned(truths), self.tiling, len(self.tilings), self.threshold))
+            given = dataset.annotations[image.id]
+            truths = self.at_input(image, given)
+            parts.append(
+                Answers.of(
+                    self.assigned(truths), self.tiling, len(self.tilings), self.threshold, len(given) - len(truths)
+                )
+            )
             progress(done, len(dataset))
         return Answers.joined(parts)
 
@@ -136,13 +141,16 @@ class Anchors:
         ]
 
 
-def anchors_of(
-    model: str, classes: int = 1, size: tuple[int, int] | None = None, fit: Fit = "squash", **options: Any
+def anchors(
+    model: str, classes: int | None = None, size: tuple[int, int] | None = None, fit: Fit = "squash", **options: Any
 ) -> Anchors:  # fmt: skip
     """The priors of the model of that name at input `size` (width, height); it is built at random, nothing is fetched.
 
-    `options` are the model's own. Raises ModelError for an unknown name, and for a size or option it does not take.
+    Without `classes` it has the model's own number, or one. `options` are the model's own. Raises ModelError for an
+    unknown name, and for a size or option it does not take.
     """
+    if classes is None:
+        classes = len(getattr(models.model_class(model), "default_classes", ())) or 1
     try:
         return Anchors(models.build(model, classes, size, **options), fit)
     except TypeError as error:
