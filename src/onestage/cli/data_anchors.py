@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onestage.errors import UsageError
+from onestage.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from onestage.cli.terminal import Terminal
@@ -23,18 +23,20 @@ EXAMPLES = (
 KEYS = (
     ("model", "ssd-lite0", "anchors: a model by name; it is built at random, nothing is fetched"),
     ("size", "the model's", "anchors: input size in pixels, one number or [width, height]"),
-    ("fit", "squash", "anchors: how images come to the input size: squash or letterbox"),
+    ("fit", "squash", "anchors: how images come to the network: squash, letterbox, or native, their own pixels"),
+    ("scale", "1", "anchors: of fit=native: images at so many times their own pixels"),
     ("options.NAME", "the model's", "anchors: an option of the model, such as options.layout=symmetric"),
     ("split", "train", "anchors: train, val, test, a set's own name, or all"),
     ("image", "all of the set", "anchors: only these images, by id, file name or path; several as [a,b]"),
 )
-FITS = ("squash", "letterbox")
+FITS = ("squash", "letterbox", "native")
 LARGEST = 16_384  # pixels of a side of the input
 MOST = 6  # images of one picture
 
 
 def anchors_command(terminal: Terminal, places: Sequence[str], keys: Mapping[str, Any], draw: Path | None) -> None:
     """Print the lattices, the answers where there are annotations, and write the picture where `draw` names a file."""
+    from onestage.cli.anchor_tables import show_answers, show_lattices, title_of
     from onestage.cli.words import listed
 
     options = _checked(keys)
@@ -54,16 +56,20 @@ def anchors_command(terminal: Terminal, places: Sequence[str], keys: Mapping[str
             allow_loss=keys.get("allow_loss", False),
         )  # fmt: skip
     classes = None if dataset is None else len(dataset.classes)
-    found = anchors(model, classes, _size(keys.get("size")), keys.get("fit", "squash"), **options)
+    fit, scale = keys.get("fit", "squash"), float(keys.get("scale", 1))
+    size = _size(keys.get("size"))
+    if fit == "native":
+        size = _first_size(dataset, photos, scale)
+    found = anchors(model, classes, size, fit, scale, **options)
     told = found.as_dict() | {"options": options}
-    _show_lattices(terminal, found, told)
+    show_lattices(terminal, found, told)
     if dataset is not None:
         with _bar(terminal, len(dataset)) as progress:
             answers = found.answers(dataset, progress)
         told |= {"data": data, "split": dataset.split, "images": [str(image.id) for image in dataset.images][:MOST]}
         told["answers"] = answers.as_dict() | {"by_group": found.answer_rows(answers)}
         terminal.say()
-        _show_answers(terminal, dataset, found, told["answers"])
+        show_answers(terminal, dataset, told["answers"])
     elif photos:
         terminal.say()
         terminal.say(f"{photos[0]} has no annotations here: only the lattice" + " is drawn" * (draw is not None))
@@ -72,7 +78,7 @@ def anchors_command(terminal: Terminal, places: Sequence[str], keys: Mapping[str
 
         shown = _pictures(found, dataset, photos, several=bool(wanted))
         with terminal.waiting(f"writing {draw}"):
-            write_anchor_sheet(draw, found, shown, _title(told))
+            write_anchor_sheet(draw, found, shown, title_of(told))
         terminal.say()
         terminal.say(f"picture: {draw}")
     terminal.result({**told, "picture": None if draw is None else str(draw)})
@@ -88,7 +94,7 @@ def _checked(keys: Mapping[str, Any]) -> dict[str, Any]:
     problems = []
     for key, value in plain.items():
         if key == "fit" and value not in FITS:
-            problems.append(f"fit: expected {' or '.join(FITS)}, got {value!r}")
+            problems.append(f"fit: expected one of {', '.join(FITS)}, got {value!r}")
         elif key == "seed" and not (isinstance(value, int) and is_number(value, 0, 2**63)):
             problems.append(f"seed: expected a whole number, got {value!r}")
         elif key == "allow_loss" and not isinstance(value, bool):
@@ -97,6 +103,13 @@ def _checked(keys: Mapping[str, Any]) -> dict[str, Any]:
             problems.append(f"{key}: expected text, got {value!r}")
         elif key == "size" and value is not None and _sides(value) is None:
             problems.append(f"size: expected a number or [width, height], 1 to {LARGEST} pixels, got {value!r}")
+        elif key == "scale" and not is_number(value, 0.01, 16):
+            problems.append(f"scale: expected a number from 0.01 to 16, got {value!r}")
+    native = plain.get("fit") == "native"
+    if "scale" in plain and not native:
+        problems.append("scale: has no effect without fit=native")
+    if plain.get("size") is not None and native:
+        problems.append("size: has no effect on fit=native, where every image has its own")
     if not isinstance(keys.get("options") or {}, Mapping):
         problems.append(f"options: expected NAME: value, got {keys['options']!r}")
     if problems:
@@ -116,6 +129,18 @@ def _sides(value: Any) -> tuple[int, int] | None:
 
 def _size(value: Any) -> tuple[int, int] | None:
     return None if value is None else _sides(value)
+
+
+def _first_size(dataset: Dataset | None, photos: Sequence[Path], scale: float) -> tuple[int, int]:
+    """The input of the first image at its own pixels; UsageError where there is no image."""
+    from onestage.data.images import decode, native_size
+
+    if dataset is not None:
+        return native_size((dataset.images[0].width, dataset.images[0].height), scale)
+    if not photos:
+        raise UsageError("fit=native: every image has an input of its own size, and no image is named")
+    height, width = decode(photos[0]).shape[:2]
+    return native_size((width, height), scale)
 
 
 def _refuse_model(name: str) -> None:
@@ -156,7 +181,10 @@ def _sorted_out(places: Sequence[str]) -> tuple[str | None, list[Path]]:
         known = places[0] in SAMPLES or not path.exists() or read_spec(path) is not None or bool(recognise(path))
         if known or not path.is_dir():
             return places[0], []
-    return None, sources(places)
+    try:
+        return None, sources(places)
+    except DataError as error:
+        raise DataError("no data set and no images there", problems=error.problems, hint=error.hint) from error
 
 
 @contextmanager
@@ -170,100 +198,9 @@ def _bar(terminal: Terminal, total: int) -> Iterator[Callable[[int, int], None]]
         yield lambda done, every: bar.update(task, completed=done)
 
 
-def _show_lattices(terminal: Terminal, found: Anchors, told: Mapping[str, Any]) -> None:
-    from onestage.boxes.tiling import size_name, sizes_name, verdict
-    from onestage.cli.groups import how_many
-
-    counts = dict(told["parameters"])
-    whole = counts.pop("all")
-    parts = ", ".join(f"{name} {count:,}" for name, count in counts.items())
-    levels = how_many(len({one.level for one in found.tilings}), "level")
-    classes = how_many(told["classes"], "class").replace("classs", "classes")
-    terminal.facts([
-        ("model", _title(told)),
-        ("parameters", f"{whole:,} with {classes}: {parts}"),
-        ("priors", f"{told['priors']:,} on {levels}"),
-    ])  # fmt: skip
-    terminal.say()
-    rows = []
-    for one in found.tilings:
-        mine = one.lattice
-        spacing = "" if mine.spacing is None else _pair(mine.spacing_x, mine.spacing_y)
-        rows.append((
-            str(one.level), size_name(one.width, one.height), _pair(*one.stride), f"{one.cells[0]}x{one.cells[1]}",
-            str(one.per_cell), f"{len(one):,}", spacing, f"{mine.offset[0]:g}, {mine.offset[1]:g}",
-            _number(one.density), f"{mine.duplicates:,}", "yes" if mine.uniform else "no",
-        ))  # fmt: skip
-    columns = ("level", "size px", "stride", "cells", "per cell", "priors", "spacing", "first centre", "density",
-               "duplicates", "uniform")  # fmt: skip
-    terminal.table(columns, rows)
-    terminal.say("density: side over spacing, how many priors overlap along a line", style="dim")
-    terminal.say()
-    for same in found.groups:
-        sound = same[0].lattice.sound
-        terminal.say(f"{sizes_name(same)}: {verdict(same)}", style=None if sound else "bold red")
-
-
-def _show_answers(terminal: Terminal, dataset: Dataset, found: Anchors, told: Mapping[str, Any]) -> None:
-    from onestage.cli.groups import how_many
-
-    held = f"{how_many(len(dataset), 'image')}, {how_many(told['truths'], 'truth')}"
-    ignored = f", {told['ignored']:,} to ignore" if told["ignored"] else ""
-    facts = [("data", f"{dataset.root}, {dataset.split}: {held}{ignored}")]
-    if told["lost"]:
-        facts.append(("lost", f"{how_many(told['lost'], 'truth')} below one pixel of the input"))
-    facts.append(("without a prior", f"{told['unanswered']:,}"))
-    if told["forced"] is not None:
-        facts.append(("forced", f"{told['forced']:,}, their best prior has an IoU below {told['threshold']:g}"))
-    if told["best_iou"]:
-        facts += [(words, _quantiles(told[key])) for words, key in (("best IoU", "best_iou"), ("side px", "side"))]
-    terminal.facts(facts)
-    if not told["truths"]:
-        return
-    terminal.say()
-    rows = [
-        (row["sizes"], str(row["level"]), f"{row['positives']:,}", f"{row['truths']:,}", _count(row["forced"]),
-         _number(row["priors_per_truth"]), _number(row["median_best_iou"]))
-        for row in told["by_group"]
-    ]  # fmt: skip
-    shared = ("forced", "priors per truth", "median best IoU")
-    terminal.table(("priors", "level", "positives", "best of truths", *shared), rows)
-    terminal.say()
-    sides = [
-        (f"{row['from']} to {row['to']}" if row["to"] else f"{row['from']} and more", f"{row['truths']:,}",
-         f"{row['unanswered']:,}", _count(row["forced"]), _number(row["priors_per_truth"]),
-         _number(row["median_best_iou"]))
-        for row in told["by_side"]
-    ]  # fmt: skip
-    terminal.table(("side of truth px", "truths", "without a prior", *shared), sides)
-
-
 def _pictures(found: Anchors, dataset: Dataset | None, photos: Sequence[Path], several: bool) -> list[Shown]:
     """The first image of the set, or the first MOST of those that were asked for; of bare images the first."""
     if dataset is None:
         return [found.shown(photos[0], photos[0].name)] if photos else []
     images = dataset.images[: MOST if several else 1]
     return [found.shown(image.path, str(image.id), dataset.annotations[image.id]) for image in images]
-
-
-def _title(told: Mapping[str, Any]) -> str:
-    width, height = told["size"]
-    return f"{told['model']} at {width}x{height}" + "".join(f", {k} {v}" for k, v in told["options"].items())
-
-
-def _pair(x: float | None, y: float | None) -> str:
-    one, two = ("-" if value is None else f"{value:g}" for value in (x, y))
-    return one if one == two else f"{one}x{two}"
-
-
-def _quantiles(values: Mapping[str, float]) -> str:
-    names = {"0": "least", "0.5": "median", "1": "greatest"}
-    return ", ".join(f"{names.get(q) or format(float(q), '.0%')} {value:g}" for q, value in values.items())
-
-
-def _count(value: int | None) -> str:
-    return "" if value is None else f"{value:,}"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"

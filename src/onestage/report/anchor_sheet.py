@@ -58,7 +58,7 @@ def anchor_sheet(anchors: Anchors, shown: Sequence[Shown], title: str) -> Image:
     elif answered:
         parts += _rows([_smaller(anchors, one) for one in answered], 2)
     parts.append(_section("Where the priors stand", []))
-    width, height = anchors.detector.size
+    width, height = anchors.size
     ground = shown[0].image if shown else np.full((height, width, 3), 128, np.uint8)
     panels = [
         lattice_panel(ground, same, anchors.priors, level_colour(i)) for i, same in enumerate(anchors.groups)
@@ -128,11 +128,10 @@ def _rows(panels: Sequence[Image], columns: int) -> list[Image]:
 
 
 def _matched(anchors: Anchors, one: Shown) -> tuple[Matched, Answers]:
-    from onestage.boxes.answers import Answers
-
     assert one.assigned is not None  # noqa: S101  # only answered images come here
-    found = Answers.of(one.assigned, anchors.tiling, len(anchors.tilings), anchors.threshold)
-    return Matched(one.image, one.assigned, anchors.group, anchors.threshold), found
+    assert one.tiling is not None  # noqa: S101
+    found = anchors.answered(one.assigned, one.tiling)
+    return Matched(one.image, one.assigned, anchors.group_of[one.tiling], anchors.threshold), found
 
 
 def _large(anchors: Anchors, one: Shown) -> Image:
