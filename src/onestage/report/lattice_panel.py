@@ -15,6 +15,7 @@ from onestage.report.sheet import DARK, INK, PALE, SMALL, WHITE, WRONG, ascii_on
 
 WIDTH = 520  # pixels of a panel
 INSET = 236  # pixels of the side of the close view
+APART = 3.0  # pixels that neighbouring dots are apart at least
 _HEAD, _LINE = 30, 19
 _FRACTION = 4  # bits behind the point in what cv2 draws
 _GRID: Colour = (150, 150, 150)
@@ -33,7 +34,9 @@ def lattice_panel(image: Image, same: Sequence[Tiling], priors: FloatArray, colo
     first = priors[same[0].index]
     centres = (first[:, :2] + first[:, 2:]) / 2
     window = _window(same, (width, height))
-    _dots(picture, centres * scale, (same[0].lattice.spacing or width) * scale, colour)
+    every = _thinning(same[0], scale)
+    spacing = (same[0].lattice.spacing or width) * scale
+    _dots(picture, _thinned(centres, same[0], every) * scale, spacing * every, colour)
     x1, y1, x2, y2 = (round(float(v) * scale) for v in window)
     cv2.rectangle(picture, (x1, y1), (x2 - 1, y2 - 1), WHITE, 1)
     close = _close(image, window, same, priors, colour)
@@ -44,7 +47,25 @@ def lattice_panel(image: Image, same: Sequence[Tiling], priors: FloatArray, colo
     top = _HEAD + picture.shape[0] + 10
     panel[top : top + close.shape[0], : close.shape[1]] = close
     _facts(panel, same, top, colour)
+    if every > 1:
+        words = f"above one dot in {every}x{every} is drawn"
+        write_words(panel, [(words, PALE)], INSET + 16, top + INSET - 22, size=0.38)
     return panel
+
+
+def _thinning(one: Tiling, scale: float) -> int:
+    """Of how many columns and rows one is drawn, so that dots are told apart."""
+    steps = [step * scale for step in (one.lattice.spacing_x, one.lattice.spacing_y) if step]
+    return max(int(np.ceil(APART / min(steps))), 1) if steps else 1
+
+
+def _thinned(centres: FloatArray, one: Tiling, every: int) -> FloatArray:
+    """The centres in every `every`-th column and row."""
+    if every == 1:
+        return centres
+    steps = np.array([one.lattice.spacing_x or 1.0, one.lattice.spacing_y or 1.0])
+    place = np.round((centres - np.array(one.lattice.offset)) / steps).astype(np.int64)
+    return centres[(place % every == 0).all(1)]
 
 
 def _dimmed(image: Image, size: tuple[int, int]) -> Image:
