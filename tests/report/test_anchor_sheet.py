@@ -88,9 +88,10 @@ def test_a_forced_prior_is_dashed_and_others_are_not() -> None:
     forced = matched_picture(matched([tiny], {best: 0}), 512)
     whole = matched_picture(matched([[box[0] + 2, box[1] + 2, box[2] - 2, box[3] - 2]], {best: 0}), 512)
     assert has(good, WRONG) == has(forced, WRONG) == 0
-    edge = 4 * 2 * 32  # pixels of the prior's edge at this scale
-    assert 0.3 * edge < has(forced, level_colour(0)) < 0.8 * edge
-    assert has(whole, level_colour(0)) > 0.85 * edge
+    x1, y2, x2 = round(2 * box[0]), round(2 * box[3]) - 1, round(2 * box[2])
+    shares = [has(picture[y2 : y2 + 1, x1:x2], level_colour(0)) / (x2 - x1) for picture in (forced, whole)]
+    assert 0.4 < shares[0] < 0.75
+    assert shares[1] == 1
 
 
 def test_unanswered_truths_are_red_and_ignored_ones_grey() -> None:

@@ -72,9 +72,9 @@ def anchor_sheet(anchors: Anchors, shown: Sequence[Shown], title: str) -> Image:
     return whole
 
 
-def write_anchor_sheet(path: Path, anchors: Anchors, shown: Sequence[Shown], title: str) -> None:
+def write_anchor_sheet(path: Path | str, anchors: Anchors, shown: Sequence[Shown], title: str) -> None:
     """Write the picture of `anchor_sheet` as PNG; StorageError where the disk refuses it."""
-    write_bytes(path, as_png(anchor_sheet(anchors, shown, title), _WRITER))
+    write_bytes(Path(path), as_png(anchor_sheet(anchors, shown, title), _WRITER))
 
 
 def is_anchor_sheet(path: Path) -> bool:

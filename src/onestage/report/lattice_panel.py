@@ -65,7 +65,7 @@ def _thinned(centres: FloatArray, one: Tiling, every: int) -> FloatArray:
         return centres
     steps = np.array([one.lattice.spacing_x or 1.0, one.lattice.spacing_y or 1.0])
     place = np.round((centres - np.array(one.lattice.offset)) / steps).astype(np.int64)
-    return centres[(place % every == 0).all(1)]
+    return np.asarray(centres[(place % every == 0).all(1)], np.float64)
 
 
 def _dimmed(image: Image, size: tuple[int, int]) -> Image:

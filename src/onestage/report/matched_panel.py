@@ -14,6 +14,7 @@ from onestage.report.sheet import DARK, GREY, WHITE, WRONG, Corners, Place, dash
 
 # Priors drawn for each truth, and for all together, so that a crowd stays legible; each answered truth gets one.
 _PER_TRUTH, _IN_ALL = 4, 60
+_FEW = 20  # up to so many answered truths have the best of their priors drawn thicker
 _TAGGED = 26  # pixels of the longer side of a truth's box from which it has a tag
 
 
@@ -87,17 +88,21 @@ def _draw_priors(canvas: Image, one: Matched, priors: FloatArray, seen: IntArray
     mine, forced = one.assigned, one.forced
     answered = [int(row) for row in seen if mine.per_truth[row]]
     most = int(np.clip(_IN_ALL // max(len(answered), 1), 1, _PER_TRUTH))
-    drawn = [(int(prior), bool(forced[row])) for row in answered for prior in mine.priors_of(row, most)[::-1]]
     shade = canvas.copy()
-    for prior, _ in drawn:
-        cv2.rectangle(shade, *_corners(priors[prior]), DARK, 3)
+    drawn = []
+    for row in answered:
+        best_first = [int(prior) for prior in mine.priors_of(row, most)]
+        pens = [2 if len(answered) <= _FEW else 1, *[1] * (len(best_first) - 1)]
+        drawn += [(prior, bool(forced[row]), pen) for prior, pen in zip(best_first, pens, strict=True)][::-1]
+    for prior, _, pen in drawn:
+        cv2.rectangle(shade, *_corners(priors[prior]), DARK, pen + 2)
     canvas[:] = cv2.addWeighted(shade, 0.4, canvas, 0.6, 0)
-    for prior, weak in drawn:
+    for prior, weak, pen in drawn:
         colour = level_colour(int(one.group[prior]))
         if weak:
-            dashed(canvas, _corners(priors[prior]), colour, 4, 1, ground=False)
+            dashed(canvas, _corners(priors[prior]), colour, 3 + pen, pen, ground=False)
         else:
-            cv2.rectangle(canvas, *_corners(priors[prior]), colour, 1)
+            cv2.rectangle(canvas, *_corners(priors[prior]), colour, pen)
 
 
 def _draw_truths(canvas: Image, one: Matched, truths: FloatArray, seen: IntArray) -> None:
