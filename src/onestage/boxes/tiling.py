@@ -1,4 +1,4 @@
-"""The priors of a model sorted by level and size: cells, spacing, tiling density, and a verdict in words."""
+"""Priors sorted by level and size: cells, spacing, tiling density, and a verdict in words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The picture of `data anchors --draw`: where priors stand, and which answer for the truths of some images."""
+"""The picture of `data anchors --draw`: where priors stand, and which truths they answer for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the priors of some sizes stand: their centres over a dimmed picture, and some cells seen closely."""
+"""Where priors stand: their centres over a dimmed picture, and some cells seen closely."""
 
 from __future__ import annotations
 

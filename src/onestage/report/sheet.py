@@ -1,4 +1,4 @@
-"""What sheets of pictures are drawn with: paper, coloured words, tags, dashed boxes, a PNG that knows its writer."""
+"""What sheets of pictures are drawn with: paper, words, tags, dashed boxes, a signed PNG."""
 
 from __future__ import annotations
 

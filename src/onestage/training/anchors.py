@@ -1,4 +1,4 @@
-"""A model's priors, and how they would answer for the truths of a whole set; nothing is trained or fetched."""
+"""A model's priors, and how they would answer for the truths of a set; nothing is trained."""
 
 from __future__ import annotations
 
