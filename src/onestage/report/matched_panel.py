@@ -100,7 +100,7 @@ def _draw_priors(canvas: Image, one: Matched, priors: FloatArray, seen: IntArray
     for prior, weak, pen in drawn:
         colour = level_colour(int(one.group[prior]))
         if weak:
-            dashed(canvas, _corners(priors[prior]), colour, 3 + 2 * pen, pen, ground=False)
+            dashed(canvas, _corners(priors[prior]), colour, 2 + 3 * pen, pen, ground=False)
         else:
             cv2.rectangle(canvas, *_corners(priors[prior]), colour, pen)
 
