@@ -67,6 +67,7 @@ def judge(terminal: Terminal, place: str, keys: dict[str, Any]) -> Judged:
 
 
 def _judge_weights(terminal: Terminal, path: Path, given: Mapping[str, Any], own: Mapping[str, Any]) -> Judged:
+    from onestage.analysis.judging import fitting_protocols
     from onestage.cli.words import listed
     from onestage.data.one_set import open_set
     from onestage.errors import ModelError, UsageError
@@ -80,7 +81,6 @@ def _judge_weights(terminal: Terminal, path: Path, given: Mapping[str, Any], own
     known = {key: value for key, value in own.items() if value is not None}
     keys = {**known, **given}
     data = _needed(keys)
-    protocols = _protocols(keys)
     with terminal.waiting("loading torch"):
         from onestage.models.weights import load_detector
         from onestage.training.judging.dataset import judge as judge_detector
@@ -91,6 +91,7 @@ def _judge_weights(terminal: Terminal, path: Path, given: Mapping[str, Any], own
     dataset = open_set(
         data, keys.get("split"), classes=classes, seed=keys.get("seed", 0), allow_loss=keys.get("allow_loss", False)
     )
+    protocols = listed(keys.get("protocol")) or fitting_protocols(dataset, {})
     write = _writer(keys, dataset)
     with terminal.waiting(f"judging {len(dataset)} images"):
         evaluation, found = judge_detector(detector, dataset, protocols, **options)
@@ -177,10 +178,3 @@ def _needed(keys: Mapping[str, Any]) -> Any:
     if not keys.get("data"):
         raise UsageError("val: data=… is missing", hint="a dataset folder or file, or the name of a sample (data ls)")
     return keys["data"]
-
-
-def _protocols(keys: Mapping[str, Any]) -> tuple[str, ...]:
-    from onestage.cli.words import listed
-    from onestage.evaluation import DEFAULT_PROTOCOLS
-
-    return listed(keys.get("protocol")) or DEFAULT_PROTOCOLS
