@@ -223,7 +223,7 @@ def test_commands_in_the_pages_have_known_keys() -> None:
         for verb, rest in re.findall(r"^onestage (\w+) (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE):
             line = re.sub(
                 r"--(quick|dry-run|json|no-draw|common|details|explain-protocol|"
-                r"(resume|out|gate|page|picture|step) \S+)",
+                r"(resume|out|gate|page|picture|step|draw) \S+)",
                 "",
                 rest.partition(" #")[0],
             )

@@ -9,6 +9,7 @@ _FROM = {
     "Evaluation": "onestage.evaluation",
     "Prediction": "onestage.deploy.predict",
     "Run": "onestage.experiments.run",
+    "anchors": "onestage.training.anchors",
     "compare": "onestage.analysis.comparing",
     "evaluate": "onestage.evaluation",
     "judge_detections": "onestage.analysis.judging",
@@ -18,7 +19,7 @@ _FROM = {
 }
 
 __all__ = [
-    "Comparison", "Detector", "Evaluation", "Prediction", "Run", "__version__", "compare", "evaluate",
+    "Comparison", "Detector", "Evaluation", "Prediction", "Run", "__version__", "anchors", "compare", "evaluate",
     "judge_detections", "open_dataset",
 ]  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,3 +58,20 @@ def test_every_positive_is_counted_once(match: list[int]) -> None:
     positives = sum(value >= 0 for value in match)
     assert sum(mine.per_level) == mine.per_truth.sum() == positives
     assert sum(len(mine.priors_of(truth)) for truth in range(3)) == positives
+
+
+def test_a_crowd_is_measured_in_parts_to_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    corner = rng.uniform(0, 40, (50, 2))
+    truths = np.hstack([corner, corner + rng.uniform(1, 30, (50, 2))]).tolist()
+    whole = assigned([0, 7, 7, -1], truths).best_iou
+    monkeypatch.setattr("onestage.boxes.assigned._AT_ONCE", 9)
+    assert (assigned([0, 7, 7, -1], truths).best_iou == whole).all()
+
+
+def test_forced_truths_are_those_that_all_their_priors_miss_by_far() -> None:
+    mine = assigned([0, 1, 1, -1], [[0, 0, 10, 5], [20, 20, 40, 40], [200, 200, 201, 201]])
+    assert mine.positive_iou.tolist() == [0.5, 0.0, 1.0]
+    assert mine.answer_iou.tolist() == [0.5, 1.0, 0.0]
+    assert mine.forced(0.6).tolist() == [True, False, False]  # the third has no prior at all
+    assert not mine.forced(0.5).any()

@@ -172,3 +172,12 @@ def test_a_floor_forces_no_pair_below_it(rows, floor):
     answered = set(match[match >= 0].tolist())
     forced = set(match_ssd(boxes, priors, 0.35)[match_ssd(boxes, priors, 0.35) >= 0].tolist())
     assert answered <= forced
+
+
+def test_overlaps_of_a_crowd_are_made_in_parts_to_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(40, 2, generator=generator) * 50
+    boxes = torch.cat([corners, corners + torch.rand(40, 2, generator=generator) * 20], 1)
+    whole = pairwise_iou(boxes, boxes[:7])
+    monkeypatch.setattr("onestage.boxes.matching._AT_ONCE", 30)
+    assert torch.equal(pairwise_iou(boxes, boxes[:7]), whole)

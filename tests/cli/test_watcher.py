@@ -19,7 +19,12 @@ from onestage.experiments.run import Run
 def plan(steps: int = 100) -> Any:
     """What the watcher reads of a plan."""
     recipe = SimpleNamespace(
-        model="ssd-lite0", epochs=5, batch=8, precision="bf16", freeze=("stem",), validation=SimpleNamespace(every=2)
+        model="ssd-lite0",
+        epochs=5,
+        batch=8,
+        precision="bf16",
+        freeze=("stem",),
+        validation=SimpleNamespace(every=2, metric="widerface/APhard"),
     )
     detector = SimpleNamespace(size=(320, 320), parameters=lambda: iter(()))
     opened = SimpleNamespace(described="two [boxes] in a folder", findings=(), train=range(160), val=range(10))
@@ -51,7 +56,10 @@ def watcher(stream: io.StringIO, tmp_path: Path) -> Iterator[TerminalWatcher]:
 def test_a_log_gets_plain_lines(watcher: TerminalWatcher, stream: io.StringIO) -> None:
     for number in range(1, 41):
         watcher.stepped(step(number, 0.5), plan())
-    watcher.evaluated({"epoch": 2, "metrics/mAP50": 0.5, "metrics/mAP50-95": float("nan"), "time": 61.0}, best=True)
+    hard = {"metrics/widerface/APhard": 0.25}
+    watcher.evaluated(
+        {"epoch": 2, "metrics/mAP50": 0.5, "metrics/mAP50-95": float("nan"), "time": 61.0, **hard}, best=True
+    )
     lines = stream.getvalue().splitlines()
     assert "\x1b" not in stream.getvalue()
     assert "two [boxes] in a folder" in lines[0]
@@ -60,7 +68,9 @@ def test_a_log_gets_plain_lines(watcher: TerminalWatcher, stream: io.StringIO) -
         "epoch 1/5 step 20/100", "epoch 1/5 step 40/100",
     ]  # fmt: skip
     assert "loss 3.000 cls 1.000 box 2.000  4 positives/image  lr 1.00e-01  16.0 images/s  data wait 0%" in lines[-2]
-    assert lines[-1] == "evaluation  epoch 2/5  mAP50 0.500  mAP50-95 –  after 1:01  best so far"
+    assert (
+        lines[-1] == "evaluation  epoch 2/5  mAP50 0.500  mAP50-95 –  widerface/APhard 0.250  after 1:01  best so far"
+    )
 
 
 def test_a_slow_step_gets_its_line(watcher: TerminalWatcher, stream: io.StringIO) -> None:

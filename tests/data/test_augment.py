@@ -47,7 +47,8 @@ def calm(name: str, **changed: Any) -> Policy:
 @pytest.mark.parametrize(
     ("name", "changed"),
     [("none", {}), ("none", {"fit": "letterbox"}), ("ssd", {}), ("ssd", {"fit": "letterbox"}), ("zoom", {}),
-     ("zoom", {"fit": "letterbox", "upside_down": 0.5, "transpose": 0.5}), ("zoom", {"scale": (0.3, 3.0)})],
+     ("zoom", {"fit": "letterbox", "upside_down": 0.5, "transpose": 0.5}), ("zoom", {"scale": (0.3, 3.0)}),
+     ("faceboxes", {}), ("faceboxes", {"entire": 0.5, "fit": "letterbox"})],
 )  # fmt: skip
 def test_a_painted_rectangle_moves_with_its_box(name: str, changed: dict[str, Any]) -> None:
     policy, seen = calm(name, **changed), 0

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onestage.data.images import MEAN_COLOUR, decode, fit, frame, native_size, view
+from onestage.data.images import MEAN_COLOUR, decode, fit, fit_transform, frame, native_size, view
 from onestage.errors import DataError
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "images"
@@ -238,3 +238,11 @@ def test_a_native_size_is_near_what_was_asked_and_never_nothing(width: int, heig
     for asked, got in zip((width * scale, height * scale), native_size((width, height), scale), strict=True):
         assert got >= 1
         assert abs(got - asked) <= 0.5 or (asked < 1 and got == 1)
+
+
+@given(
+    st.tuples(st.integers(1, 90), st.integers(1, 90)), st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    st.sampled_from(["squash", "letterbox"]),
+)  # fmt: skip
+def test_a_transform_is_known_without_pixels(image: tuple[int, int], size: tuple[int, int], how: str) -> None:
+    assert fit_transform(image, size, how) == fit(np.zeros((image[1], image[0], 3), np.uint8), size, how)[1]

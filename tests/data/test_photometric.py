@@ -92,6 +92,38 @@ def test_the_input_is_left_alone_and_draws_do_not_depend_on_it() -> None:
 
 
 def test_bad_ranges_are_refused() -> None:
-    for bad in ({"contrast": (1.5, 0.5)}, {"saturation": (-1.0, 1.0)}, {"probability": 1.5}, {"hue": 200.0}):
+    for bad in (
+        {"darken": 1.1},
+        {"contrast": (1.5, 0.5)},
+        {"saturation": (-1.0, 1.0)},
+        {"probability": 1.5},
+        {"hue": 200.0},
+    ):
         with pytest.raises(ValueError, match="expected"):
             Photometric(**bad)
+
+
+def test_darkening_is_that_of_the_diary_and_off_by_default() -> None:
+    """lxg2015/faceboxes, dataset.py: alpha of 0 … 1, where above .3 times alpha and -16 … 15 added."""
+    policy, grey = Photometric(**{**STILL, "probability": 0.0, "darken": 0.7}), np.full((1, 2, 3), 200, np.uint8)
+    grey[0, 1] = 100
+    seen = np.array([policy(grey, np.random.default_rng(seed))[0, :, 0] for seed in range(3000)]).astype(float)
+    changed = seen[:, 0] != 200
+    assert abs(changed.mean() - 0.7) < 0.03
+    factor = (seen[changed, 0] - seen[changed, 1]) / 100  # what is added is the same for both
+    level = seen[changed, 0] - 200 * factor
+    assert abs(factor.mean() - 0.65) < 0.015
+    assert 0.28 <= factor.min() < 0.33 < 0.97 < factor.max() <= 1.01
+    assert -18 <= level.min() < -14
+    assert 13 < level.max() <= 17
+    assert Photometric().darken == 0
+
+
+def test_nothing_is_drawn_for_darkening_where_it_is_off() -> None:
+    rngs = [np.random.default_rng(3) for _ in range(2)]
+    Photometric()(colours(), rngs[0])
+    rngs[1].random(5)
+    rngs[1].uniform(size=4)
+    rngs[1].random()
+    rngs[1].integers(6)
+    assert rngs[0].random() == rngs[1].random()

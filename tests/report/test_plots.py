@@ -155,3 +155,15 @@ def test_many_curves_have_no_legend_that_covers_them() -> None:
     few, many = ({f"class {i}": curve for i in range(n)} for n in (plots.MOST_NAMED, plots.MOST_NAMED + 1))
     assert plots.precision_recall(few).layout.showlegend
     assert not plots.precision_recall(many).layout.showlegend
+
+
+def test_scores_of_a_benchmark_s_own_protocol_are_drawn_beside_the_usual_ones() -> None:
+    row = {"epoch": 1.0, "step": 10.0, "metrics/mAP50": 0.5, "metrics/mAP50-95": 0.3, "metrics/precision": 0.5}
+    levels = {f"metrics/widerface/AP{level}": 0.1 for level in ("easy", "medium", "hard")}
+    shown = {trace.name: trace.visible for trace in plots.scores([{**row, **levels}]).data}
+    assert {name for name, visible in shown.items() if visible is True} >= {
+        "mAP50", "mAP50-95", "widerface/APeasy", "widerface/APmedium", "widerface/APhard",
+    }  # fmt: skip
+    many = {f"metrics/fddb/{kind}@{k}": 0.1 for kind in ("disc", "cont") for k in (100, 500, 1000, 2000)}
+    shown = {trace.name: trace.visible for trace in plots.scores([{**row, **many}]).data}
+    assert shown["fddb/disc@1000"] == "legendonly"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,16 @@ import small_model
 
 from onestage import Detector, models
 from onestage.data.one_set import open_set
-from onestage.errors import ModelError, RecipeError
+from onestage.errors import DataError, ModelError, RecipeError
 from onestage.experiments.run import Run
 from onestage.models.weights import read_card
+from onestage.records import Metrics
 from onestage.training.fit import fit
 from onestage.training.judging.dataset import judge
 from onestage.training.recipe.recipe import build
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
+from widerface_sets import FaceSet
 
 QUICK: dict[str, Any] = {
     "model": "ssd-small", "weights": "none", "epochs": 1, "batch": 4, "precision": "fp32", "device": "cpu", "ema": 0,
@@ -114,3 +120,90 @@ def test_what_cannot_be_is_refused_before_training(data: Path, tmp_path: Path) -
         build({"data": "x", "validation.scale": 2})
     with pytest.raises(RecipeError, match=r"validation\.fit.*'nativ' \(did you mean 'native'\?\)"):
         build({"data": "x", "validation.fit": "nativ"})
+
+
+def face_folder(root: Path, lists: bool) -> Path:
+    """A WIDER FACE folder: two events of two images in each set; with the validation set's level lists or not."""
+    rng, names = np.random.default_rng(0), [f"{event}/{event}_{i}" for event in ("0--Parade", "2--Riot") for i in "ab"]
+    rows = np.array([[8.0, 6, 20, 20], [40, 34, 16, 18]])
+    for split in ("train", "val"):
+        for name in names:
+            path = root / f"WIDER_{split}" / "images" / f"{name}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image = rng.integers(90, 130, (70, 90, 3)).astype(np.uint8)
+            for x, y, w, h in rows.astype(int).tolist():
+                image[y : y + h, x : x + w] = (255, 220, 40)
+            cv2.imwrite(str(path), image)
+        records = [f"{name}.jpg\n2\n8 6 20 20 0 0 0 0 0 0\n40 34 16 18 0 0 0 0 0 0\n" for name in names]
+        (root / "wider_face_split").mkdir(exist_ok=True)
+        (root / "wider_face_split" / f"wider_face_{split}_bbx_gt.txt").write_text("".join(records))
+    if lists:
+        every, first = {name: np.array([0, 1]) for name in names}, {name: np.array([0]) for name in names}
+        none = {name: np.zeros(0, int) for name in names}
+        FaceSet(dict.fromkeys(names, rows), {"easy": none, "medium": first, "hard": every}, {}).write(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return face_folder(tmp_path_factory.mktemp("wider"), lists=True)
+
+
+def test_a_run_is_steered_by_a_level_of_widerface(faces: Path, tmp_path: Path) -> None:
+    asked = {"data": str(faces), "epochs": 3, "validation.every": 1, "validation.metric": "widerface/medium"}
+    run = fit({**QUICK, **asked, "validation.protocols": ["widerface", "voc10"]}, root=tmp_path)
+    assert run.recipe["validation"]["metric"] == "widerface/APmedium"
+    rows = run.results
+    assert [name for name in rows[0] if name.startswith("metrics/")] == [
+        "metrics/mAP50", "metrics/mAP50-95", "metrics/precision", "metrics/recall", "metrics/widerface/APeasy",
+        "metrics/widerface/APmedium", "metrics/widerface/APhard",
+    ]  # fmt: skip
+    assert np.isnan(rows[0]["metrics/widerface/APeasy"])  # no face is easy
+    values = [row["metrics/widerface/APmedium"] for row in rows]
+    best = run.info["best"]
+    assert (best["metric"], best["value"]) == ("widerface/APmedium", pytest.approx(max(values)))
+    final = Metrics.from_list(run.metrics["rows"])
+    assert final.value("APmedium", "widerface") == pytest.approx(max(values))
+    assert np.isnan(final.value("APeasy", "widerface"))
+
+
+def test_a_metric_stands_in_results_without_its_protocol_being_asked_for(faces: Path, tmp_path: Path) -> None:
+    run = fit({**QUICK, "data": str(faces), "validation.metric": "coco/APs"}, root=tmp_path)
+    assert {name for name in run.results[0] if name.count("/") == 2} == {"metrics/coco/APs"}
+    assert run.info["best"]["value"] == run.results[0]["metrics/coco/APs"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "lists", "told"),
+    [
+        ("widerface/hard", False, "put the official eval_tools/ground_truth beside the annotations"),
+        ("widerface/easy", True, "widerface: APeasy is undefined: no truth of the 4 images counts for it"),
+        ("fddb/disc@1000", True, "fddb: it judges faces marked by ellipses; this truth has none"),
+        ("coco/APl", True, "coco: APl is undefined"),
+    ],
+)
+def test_a_metric_that_the_data_cannot_give_is_refused_before_training(
+    metric: str, lists: bool, told: str, faces: Path, tmp_path: Path
+) -> None:
+    data = faces if lists else face_folder(tmp_path / "data", lists=False)
+    with pytest.raises(DataError, match=re.escape(told)) as error:
+        fit({**QUICK, "data": str(data), "validation.metric": metric}, root=tmp_path / "runs")
+    assert "another metric, such as mAP50" in str(error.value)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("widerface/hrad", "did you mean 'widerface/hard'"),
+        ("widerfce", "no such score"),
+        ("mAP5", "did you mean 'mAP50'"),
+        ("fddb/disk@1000", "did you mean 'fddb/disc@1000'"),
+        ("darknet/FP", "no such score"),
+        ("", "no such score"),
+    ],
+)
+def test_misspelt_metrics_name_the_right_one(asked: str, told: str) -> None:
+    with pytest.raises(RecipeError, match=re.escape("validation.metric: no such score")) as error:
+        build({"data": "x", "validation.metric": asked})
+    assert told in str(error.value)

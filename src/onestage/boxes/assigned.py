@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from onestage.boxes.geometry import area, iou
 from onestage.records import BoolArray, FloatArray, IntArray
 
+# Numbers of an overlap matrix held at once: 1,968 faces against 21,824 priors would take gigabytes whole.
+_AT_ONCE = 2_000_000
 # Below this IoU with every prior a truth is learnt from a prior that looks mostly elsewhere.
 POOR_FIT = 0.3
 
@@ -56,7 +58,28 @@ class Assigned:
         """The highest IoU of each truth (N,) with any prior, in [0, 1], whichever truth that prior was given."""
         if not len(self.truths) or not len(self.priors):
             return np.zeros(len(self.truths))
-        return iou(self.truths, self.priors).max(1)  # type: ignore[no-any-return]
+        rows = max(_AT_ONCE // len(self.priors), 1)
+        parts = [iou(self.truths[i : i + rows], self.priors).max(1) for i in range(0, len(self.truths), rows)]
+        return np.concatenate(parts)
+
+    @cached_property
+    def positive_iou(self) -> FloatArray:
+        """The IoU of each positive, in the order of `positives`, with the truth it answers for."""
+        mine, theirs = self.priors[self.positives], self.truths[self.match[self.positives]]
+        sides = np.minimum(mine[:, 2:], theirs[:, 2:]) - np.maximum(mine[:, :2], theirs[:, :2])
+        shared = sides.clip(0).prod(1)
+        return shared / np.maximum(area(mine) + area(theirs) - shared, np.finfo(np.float64).tiny)  # type: ignore[no-any-return]
+
+    @cached_property
+    def answer_iou(self) -> FloatArray:
+        """The IoU of each truth (N,) with the best of the priors that answer for it, 0 where none does."""
+        best = np.zeros(len(self.truths))
+        np.maximum.at(best, self.match[self.positives], self.positive_iou)
+        return best
+
+    def forced(self, threshold: float) -> BoolArray:
+        """Which truths (N,) are answered only by priors whose IoU with them is below `threshold`."""
+        return (self.per_truth > 0) & (self.answer_iou < threshold)
 
     @property
     def poorly_fitted(self) -> int:

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+_AT_ONCE = 4_000_000  # numbers of an overlap matrix that are worked on together
 BACKGROUND = -1
 IGNORED = -2
 Bipartite = Literal["greedy", "last"]
@@ -76,7 +77,16 @@ def _near(boxes: Tensor, priors: Tensor, share: float, rows: int = 128) -> Tenso
 
 
 def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union (N, M) in [0, 1] of boxes (N, 4) and (M, 4) xyxy; 0 where a box is empty."""
+    """Intersection over union (N, M) in [0, 1] of boxes (N, 4) and (M, 4) xyxy; 0 where a box is empty.
+
+    A large one is made some rows at a time, to the same bits: what a crowd needs beside the result stays small.
+    """
+    rows = max(_AT_ONCE // max(len(b), 1), 1)
+    if len(a) > rows:
+        whole = torch.empty(len(a), len(b), dtype=a.dtype, device=a.device)
+        for start in range(0, len(a), rows):
+            whole[start : start + rows] = pairwise_iou(a[start : start + rows], b)
+        return whole
     shared = _intersection(a, b)
     union = _area(a)[:, None] + _area(b)[None] - shared
     return shared / union.clamp(min=torch.finfo(union.dtype).tiny)

@@ -1,11 +1,13 @@
-"""`onestage data`: sample data sets, and what a folder of yours is taken for."""
+"""`onestage data`: sample data sets, what a folder of yours is taken for, and priors against truths."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from onestage.cli import data_anchors
 from onestage.cli.verb import Json, verb
 
 if TYPE_CHECKING:
@@ -16,25 +18,37 @@ EXAMPLES = (
     ("data", "the sample data sets, with licence and size"),
     ("data get trees", "fetch one; prints the folder"),
     ("data show photos/", "what a folder is taken for, its classes and counts, and what is wrong with it"),
+    *data_anchors.EXAMPLES,
 )
-KEYS = (
-    ("classes", "automatic", "class names in order; automatic: the data set's own"),
+SHOW_KEYS = (
+    ("classes", "automatic", "show: class names in order; automatic: the data set's own"),
     ("seed", "0", "of the split, where only one set is given"),
-    ("allow_loss", "false", "show also a data set of which more than 5 % cannot be used"),
+    ("allow_loss", "false", "take also a data set of which more than 5 % cannot be used"),
 )
+KEYS = (*SHOW_KEYS, *data_anchors.KEYS)
+VERBS = ("ls", "get", "show", "anchors")
 
-Words = Annotated[list[str] | None, typer.Argument(metavar="[ls | get NAME | show PATH]", show_default=False)]
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[ls | get NAME | show PATH | anchors [DATA|IMAGE…] model=…]", show_default=False),
+]
+Draw = Annotated[
+    Path | None, typer.Option("--draw", metavar="OUT.png", help="anchors: write a picture of priors and truths here.")
+]
 
 
 @verb(EXAMPLES, KEYS)
-def data(words: Words = None, as_json: Json = False) -> None:
-    """List and fetch sample data sets, or look at one of your own."""
+def data(words: Words = None, draw: Draw = None, as_json: Json = False) -> None:
+    """List and fetch sample data sets, look at one of your own, or at a model's priors."""
     from onestage.cli.terminal import Terminal
     from onestage.cli.words import known_only, split_words
     from onestage.errors import UsageError, did_you_mean
 
     places, keys = split_words(words)
-    known_only("data", keys, [key for key, _, _ in KEYS] if places[:1] == ["show"] else ())
+    if places[:1] != ["anchors"]:
+        known_only("data", keys, [key for key, _, _ in SHOW_KEYS] if places[:1] == ["show"] else ())
+        if draw is not None:
+            raise UsageError("--draw belongs to data anchors", hint="onestage data anchors DATA --draw OUT.png")
     terminal = Terminal(as_json)
     match places or ["ls"]:
         case ["ls"]:
@@ -43,12 +57,14 @@ def data(words: Words = None, as_json: Json = False) -> None:
             _get(terminal, name)
         case ["show", path]:
             _show(terminal, path, keys)
+        case ["anchors", *rest]:
+            data_anchors.anchors_command(terminal, rest, keys, draw)
         case ["get" | "show" as word, *_]:
             raise UsageError(f"data {word}: one {'name' if word == 'get' else 'path'} is needed", hint="onestage data")
         case [word, *_]:
             raise UsageError(
-                f"data does not know {word!r}{did_you_mean(word, ('ls', 'get', 'show'))}",
-                hint="data ls, data get NAME, or data show PATH",
+                f"data does not know {word!r}{did_you_mean(word, VERBS)}",
+                hint="data ls, data get NAME, data show PATH, or data anchors [DATA] model=NAME",
             )
 
 

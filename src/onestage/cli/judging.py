@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from onestage.records import Detections, ImageId
 
 FOR_FILES = ("data", "split", "protocol", "format", "score", "at", "categories", "classes", "seed", "allow_loss")
-ONLY_FOR_FILES = ("format", "categories")
+ONLY_FOR_FILES = ("categories",)
 # Which boxes are judged, and at what scale: keys of the recipe's `validation`.
 LIMITS = ("score", "iou", "candidates", "most", "scale")
 WEIGHTS = (".safetensors", ".pth", ".pt", ".weights", ".ckpt")
@@ -31,6 +31,7 @@ class Judged:
     detections: Mapping[ImageId, Detections]
     evaluation: Evaluation
     found: Found | None = None
+    written: str = ""
 
 
 def judge(terminal: Terminal, place: str, keys: dict[str, Any]) -> Judged:
@@ -47,6 +48,8 @@ def judge(terminal: Terminal, place: str, keys: dict[str, Any]) -> Judged:
     if _holds_detections(path, keys):
         return _judge_file(terminal, path, keys)
     _refuse_dead(keys, [key for key in keys if key in ONLY_FOR_FILES], "weights")
+    if "write" not in keys:
+        _refuse_dead(keys, [key for key in ("format", "plus_one") if key in keys], "weights without write=FOLDER")
     if path.is_file() or path.suffix in WEIGHTS:
         return _judge_weights(terminal, path, keys, {})
     run = Run.open(place)
@@ -64,6 +67,7 @@ def judge(terminal: Terminal, place: str, keys: dict[str, Any]) -> Judged:
 
 
 def _judge_weights(terminal: Terminal, path: Path, given: Mapping[str, Any], own: Mapping[str, Any]) -> Judged:
+    from onestage.analysis.judging import fitting_protocols
     from onestage.cli.words import listed
     from onestage.data.one_set import open_set
     from onestage.errors import ModelError, UsageError
@@ -77,7 +81,6 @@ def _judge_weights(terminal: Terminal, path: Path, given: Mapping[str, Any], own
     known = {key: value for key, value in own.items() if value is not None}
     keys = {**known, **given}
     data = _needed(keys)
-    protocols = _protocols(keys)
     with terminal.waiting("loading torch"):
         from onestage.models.weights import load_detector
         from onestage.training.judging.dataset import judge as judge_detector
@@ -88,9 +91,29 @@ def _judge_weights(terminal: Terminal, path: Path, given: Mapping[str, Any], own
     dataset = open_set(
         data, keys.get("split"), classes=classes, seed=keys.get("seed", 0), allow_loss=keys.get("allow_loss", False)
     )
+    protocols = listed(keys.get("protocol")) or fitting_protocols(dataset, {})
+    write = _writer(keys, dataset)
     with terminal.waiting(f"judging {len(dataset)} images"):
         evaluation, found = judge_detector(detector, dataset, protocols, **options)
-    return Judged(str(path), str(data), dataset, found, evaluation)
+    return Judged(str(path), str(data), dataset, found, evaluation, written=write(found))
+
+
+def _writer(keys: Mapping[str, Any], dataset: Dataset) -> Callable[[Mapping[ImageId, Detections]], str]:
+    """Writes what is found where `write` says, and tells it in words; UsageError at once where that cannot be."""
+    from onestage.data.detections.writing import FACES, WRITTEN, refuse_filled, refuse_unwritable, write_detections
+    from onestage.errors import UsageError
+
+    if not keys.get("write"):
+        return lambda found: ""
+    folder, plus_one = Path(keys["write"]).expanduser(), keys.get("plus_one", False)
+    form = keys.get("format") or (dataset.format if dataset.format in FACES else None)
+    if form is None:
+        raise UsageError("val: write needs a format", hint=f"format={', '.join(WRITTEN)}")
+    refuse_unwritable(form, dataset.classes, plus_one)
+    refuse_filled(folder)
+    return lambda found: f"{folder}, format {form}: " + write_detections(
+        form, found, dataset.images, dataset.classes, folder, split=dataset.split, plus_one=plus_one
+    )  # fmt: skip
 
 
 def _limits(model: str, card: Mapping[str, Any], keys: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,10 +178,3 @@ def _needed(keys: Mapping[str, Any]) -> Any:
     if not keys.get("data"):
         raise UsageError("val: data=… is missing", hint="a dataset folder or file, or the name of a sample (data ls)")
     return keys["data"]
-
-
-def _protocols(keys: Mapping[str, Any]) -> tuple[str, ...]:
-    from onestage.cli.words import listed
-    from onestage.evaluation import DEFAULT_PROTOCOLS
-
-    return listed(keys.get("protocol")) or DEFAULT_PROTOCOLS

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 KEYS = (
     ("out", "RUN/predict or ./predictions", "folder that results are written to"),
-    ("score", "0.4", "lowest score of a detection that is kept, 0 to 1"),
+    ("format", "none", "write a benchmark's files to OUT/FORMAT too: widerface, fddb, yolo, comp4"),
+    ("plus_one", "false", "in these: widths and heights one larger, as FaceBoxes' own programs write them"),
+    ("score", "0.4; 0.01 with format", "lowest score of a detection that is kept, 0 to 1"),
     ("iou", "0.45, or the model's", "overlap above which the weaker of two boxes of a class goes"),
     ("candidates", "400, or the model's", "boxes of each class in an image that are looked at for that"),
     ("most", "100, or the model's", "detections of an image that are kept"),
@@ -33,6 +35,7 @@ KEYS = (
 EXAMPLES = (
     ("predict ssd-lite0-trees-001 photos/", "a run's best weights on a folder"),
     ("predict best.safetensors 'a/*.jpg' b.png score=0.6 out=found", "weights, globs and files"),
+    ("predict faceboxes-wider WIDER_val/images format=widerface out=found", "files for a benchmark's own tool"),
     ("predict weights.pth photos model=ssd300 classes=[cat,dog]", "another program's weights"),
 )
 MARK = "predictions.coco.json"
@@ -47,6 +50,7 @@ def predict(
     """Find objects in images, folders and globs; draw them, write predictions.json and labels/*.txt."""
     from onestage.cli.terminal import Terminal
     from onestage.cli.words import split_words
+    from onestage.data.detections.writing import refuse_unwritable
     from onestage.deploy.sources import sources
     from onestage.errors import DataError, UsageError
 
@@ -67,6 +71,8 @@ def predict(
     default = Path("predictions") if detector.run is None else detector.run.folder / "predict"
     out = Path(settings["out"]).expanduser() if settings["out"] else default
     _refuse_foreign(out)
+    if settings["format"] is not None:
+        refuse_unwritable(settings["format"], detector.classes, settings["plus_one"])
     paths = sources(places[1:], leave_out=out)
     width, height = detector.model.size
     at = f"{width}x{height}" if detector.fit != "native" else f"images at {detector.scale:g} times their own pixels"
@@ -97,7 +103,7 @@ class _Job:
 
         from onestage.data.formats.files import put_text
         from onestage.data.transform import write_jpeg
-        from onestage.deploy.outputs import as_coco, as_json, write_yolo_txt
+        from onestage.deploy.outputs import as_coco, as_json, write_benchmark, write_yolo_txt
         from onestage.experiments.storage import as_json as text_of
         from onestage.report.draw import draw
 
@@ -115,6 +121,8 @@ class _Job:
                 bar.update(task, completed=len(found) + len(self.skipped))
         put_text(self.out / "predictions.json", text_of(as_json(found)))
         put_text(self.out / MARK, text_of(as_coco(found)))
+        if (form := self.settings["format"]) is not None:
+            terminal.say(f"{form}: {write_benchmark(found, form, self.out / form, self.settings['plus_one'])}")
         return found
 
     def _timed(self) -> Iterator[Prediction]:
@@ -175,8 +183,10 @@ def _checked(keys: Mapping[str, Any]) -> dict[str, Any]:
     view = PRESETS["view"]
     defaults = {
         "out": None, "score": view.score, "iou": None, "candidates": None, "most": None, "batch": 8, "device": None,
-        "model": None, "classes": (), "fit": None, "scale": None,
+        "model": None, "classes": (), "fit": None, "scale": None, "format": None, "plus_one": False,
     }  # fmt: skip
+    if keys.get("format") is not None:
+        defaults["score"] = PRESETS["evaluate"].score
     settings = {**defaults, **{key: value for key, value in keys.items() if value is not None}}
     classes = settings["classes"]
     settings["classes"] = (classes,) if isinstance(classes, str) else classes
@@ -188,8 +198,11 @@ def _checked(keys: Mapping[str, Any]) -> dict[str, Any]:
         "batch": (_counts(settings["batch"]), "a whole number from 1 on"),
         "classes": (isinstance(settings["classes"], list | tuple), "a list of names, [a,b,…]"),
         "fit": (settings["fit"] in (None, "squash", "letterbox", "native"), "squash, letterbox or native"),
+        "plus_one": (isinstance(settings["plus_one"], bool), "true or false"),
         "scale": (_open(settings["scale"], lambda v: is_number(v, 0, 16) and v > 0), "a number above 0, at most 16"),
     }
+    if settings["plus_one"] and settings["format"] is None:
+        raise UsageError("plus_one has no effect without format", hint="format=widerface or format=fddb")
     wrong = [f"{key}: expected {what}, got {settings[key]!r}" for key, (fine, what) in checks.items() if not fine]
     if wrong:
         raise UsageError("predict cannot use these values" if len(wrong) > 1 else wrong[0],

@@ -20,6 +20,10 @@ EXAMPLES = (
     ("val ssd-lite0-trees-001", "a run's best weights, on the set it was judged on"),
     ("val ssd-lite0-trees-001 data=other/ split=test", "the same weights on other data"),
     ("val best.safetensors data=photos/ protocol=voc07,coco", "a weights file of ours"),
+    (
+        "val faceboxes-wider data=WIDER/ protocol=widerface write=found format=widerface",
+        "published weights, their detections as files for the official tool",
+    ),
     ("val theirs.pth model=ssd300 classes=[cat,dog] data=photos/", "weights of another program, which name nothing"),
     (
         "val detections.json data=instances_val.json",
@@ -37,6 +41,8 @@ KEYS = (
     ("split", "val", "train, val, test, a set's own name, or all; a COCO file of one set is taken whole"),
     ("protocol", "the run's, or all that fit", "coco, voc07, voc07+1, voc10@0.75, darknet, …; several with commas"),
     ("format", "by content", "detection files: coco, comp4, yolo, darknet, cartucho, csv, visdrone, widerface, fddb"),
+    ("write", "nowhere", "a new folder for the detections, in format=widerface, fddb, yolo or comp4"),
+    ("plus_one", "false", "in these: widths and heights one larger, as FaceBoxes' own programs write them"),
     ("score", "0.01", "score floor: detections below it are not judged (a file: none is left out)"),
     ("iou", "the run's, the model's", "IoU of non-maximum suppression within a class; not for detection files"),
     ("candidates", "the run's, the model's", "boxes of each class in an image that suppression looks at"),
@@ -56,7 +62,7 @@ KEYS = (
 )  # fmt: skip
 CHOICES = {
     "fit": ("squash", "letterbox", "native"), "precision": ("fp32", "bf16"), "weights": ("best", "last"),
-    "categories": ("coco", "labels", "indices"), "allow_loss": (True, False),
+    "categories": ("coco", "labels", "indices"), "allow_loss": (True, False), "plus_one": (True, False),
 }  # fmt: skip
 
 WHOLE = ("batch", "seed", "candidates", "most")
@@ -109,6 +115,8 @@ def val(
         said = judged.evaluation.as_dict() | read
     terminal.say()
     show_scores(terminal, said)
+    if judged.written:
+        terminal.say(judged.written)
     if details:
         show_details(terminal, said)
     if explain_protocol:
@@ -194,7 +202,7 @@ def _check(keys: Mapping[str, Any]) -> None:
             problems.append(f"{key}: expected a whole number, got {value!r}")
         elif key in CHOICES and value not in CHOICES[key]:
             problems.append(f"{key}: expected {' or '.join(map(str, CHOICES[key]))}, got {value!r}")
-        elif key in ("data", "split", "model", "device", "format") and not isinstance(value, str):
+        elif key in ("data", "split", "model", "device", "format", "write") and not isinstance(value, str):
             problems.append(f"{key}: expected text, got {value!r}")
     if problems:
         raise UsageError("val: values that cannot be used", problems=problems)

@@ -103,7 +103,8 @@ class TerminalWatcher(Watcher):
         """One line per evaluation."""
         self.pace.evaluated(time.perf_counter() - self._stepped_at)
         words = [f"epoch {row['epoch']}/{self.plan.recipe.epochs}"]
-        words += [f"{name} {_number(row[f'metrics/{name}'])}" for name in ("mAP50", "mAP50-95")]
+        names = dict.fromkeys(("mAP50", "mAP50-95", self.plan.recipe.validation.metric))
+        words += [f"{name} {_number(row[f'metrics/{name}'])}" for name in names]
         words += [f"after {clock(row['time'])}", "best so far" if best else ""]
         self.terminal.say("evaluation  " + "  ".join(words).rstrip(), style="green" if best else None)
 

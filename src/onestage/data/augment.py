@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from onestage.data.crops import expanded, overlapping_crop
-from onestage.data.face_crops import FaceBoxes
+from onestage.data.face_crops import FaceCrops
 from onestage.data.images import MEAN_COLOUR, Colour, Fit, Pixels, Size, Window, frame, view
 from onestage.data.parameters import changed, shares, spans
 from onestage.data.photometric import Photometric
@@ -198,12 +198,12 @@ class Mosaic:
         return Sample(canvas, joined(truths), own or ImageTransform())
 
 
-POLICIES: dict[str, type[Plain] | type[SSD] | type[Zoom] | type[Mosaic] | type[FaceBoxes]] = {
+POLICIES: dict[str, type[Plain] | type[SSD] | type[Zoom] | type[Mosaic] | type[FaceCrops]] = {
     "none": Plain,
     "ssd": SSD,
     "zoom": Zoom,
     "mosaic": Mosaic,
-    "faceboxes": FaceBoxes,
+    "faceboxes": FaceCrops,
 }
 """Every policy by the name a recipe gives it."""
 

@@ -22,7 +22,7 @@ _EPSILON = 1e-6  # pixels by which a face of exactly `min_face` may seem smaller
 
 
 @dataclass(frozen=True)
-class FaceBoxes:
+class FaceCrops:
     """The augmentation of FaceBoxes: colours, a square crop that shows a face, mirror, one resize.
 
     The crop has the short side of the image with probability `whole`, else a share of it drawn from `sides`, and lies
@@ -34,11 +34,12 @@ class FaceBoxes:
 
     **What becomes of a face.** One whose centre shows is a truth, cut at the border. One whose shorter side is then
     under `min_face` pixels of the network's input becomes `ignore`, with "small" in the extra columns: it is no truth,
-    and priors near it are no background. 16 is zisianw's number, 20 the paper's, 10 lxg2015's. One whose centre does
-    not show is cut too badly to be a truth, but what shows of it is a face all the same: with at least `visible` of its
-    area in sight it becomes `ignore`, with "cut" in the extra columns, and its box is the part in sight. Of less than a
-    tenth there are hair and an ear to see, which are background; `visible=1` drops all such faces, as the originals do.
-    Regions that were ignored before stay while a pixel shows, and steer nothing. Faces of under a pixel are dropped.
+    and no background for models that know `near`, as FaceBoxes does. zisianw has 16, the paper 20, lxg2015 10 pixels.
+    One whose centre does not show is cut too badly to be a truth, but what shows of it is a face all the same: with at
+    least `visible` of its area in sight it becomes `ignore`, with "cut" in the extra columns, and its box is that part.
+    Of less than a tenth there are hair and an ear to see, which are background; `visible=1` drops all such faces, as
+    the originals do. Regions that were ignored before stay while a pixel shows, and steer nothing. Faces of under a
+    pixel are dropped.
 
     Source: Zhang et al. 2017, section 3.3; zisianw/FaceBoxes.PyTorch, data_augment.py. That program drops small and cut
     faces, though they remain to be seen: mining then picks exactly them as the hardest background, and the loss jumps
@@ -65,7 +66,7 @@ class FaceBoxes:
         shares(self, "sides", "whole", "entire", "visible", "mirror")
         if self.min_face < 0 or self.tries < 0:
             raise ValueError(
-                f"FaceBoxes: expected min_face and tries of 0 or more, got {self.min_face:g} and {self.tries}"
+                f"FaceCrops: expected min_face and tries of 0 or more, got {self.min_face:g} and {self.tries}"
             )
 
     def __call__(
@@ -119,6 +120,10 @@ class FaceBoxes:
         centres, shown = (boxes[:, :2] + boxes[:, 2:]) / 2, geometry.clip(boxes, *image_size)
         faces = np.asarray((shown[:, 2:] > shown[:, :2]).all(1))
         centres, shown = centres[faces], shown[faces]
+        if len(shown) and len(windows):
+            closest = np.array(size) / (windows[:, 2:] - windows[:, :2]).min(0)
+            if ((shown[:, 2:] - shown[:, :2]) * closest).min(1).max() < self.min_face:
+                return None  # a crowd that is too small from anywhere: hundreds of tries would take a tenth of a second
         for start in range(0, len(windows), _BLOCK):
             block = windows[start : start + _BLOCK]
             good = self._shows_faces(centres, shown, block, size) if len(shown) else np.ones(len(block), np.bool_)
@@ -160,8 +165,8 @@ class FaceBoxes:
         sides, centred = cut[:, 2:] - cut[:, :2], centres_inside(boxes, ground)[:, 0]
         counted = ~(annotations.ignore | annotations.crowd)
         in_sight = geometry.area(cut) >= self.visible * geometry.area(boxes)
-        partly = counted & ~centred & in_sight & (self.visible < 1)
-        small = counted & centred & (sides.min(1, initial=np.inf) < self.min_face - _EPSILON)
+        partly = counted & ~centred & in_sight
+        small = counted & centred & (sides.min(1) < self.min_face - _EPSILON)
         keep = np.flatnonzero((~counted | centred | partly) & (sides >= 1.0).all(1))
         kept = annotations.take(keep, cut[keep])
         columns = {**kept.extra, "small": small[keep], "cut": partly[keep]}

@@ -84,8 +84,8 @@ def view(
     areas, else interpolated.
     """
     width, height = size
-    x0, x1, left, right = _span(window[0], window[2], image.shape[1], width)
-    y0, y1, top, bottom = _span(window[1], window[3], image.shape[0], height)
+    x0, x1, left, right = across = _span(window[0], window[2], image.shape[1], width)
+    y0, y1, top, bottom = down = _span(window[1], window[3], image.shape[0], height)
     part = _resized(image[y0:y1, x0:x1], (right - left, bottom - top))
     if paint is not None:
         part = paint(part)
@@ -94,8 +94,7 @@ def view(
     else:
         shown = _blank(size, fill).copy()
         shown[top:bottom, left:right] = part
-    scale_x, scale_y = (right - left) / (x1 - x0), (bottom - top) / (y1 - y0)
-    pad_x, pad_y = left - x0 * scale_x, top - y0 * scale_y
+    (scale_x, pad_x), (scale_y, pad_y) = _scale_and_pad(across), _scale_and_pad(down)
     if mirror:
         scale_x, pad_x = -scale_x, width - pad_x
     if upside_down:
@@ -133,6 +132,14 @@ def fit(
     if how == "native":
         size = native_size((width, height), scale)
     return view(image, frame((width, height), size, how), size, fill)
+
+
+def fit_transform(image_size: Size, size: Size, how: Fit = "squash") -> ImageTransform:
+    """How `fit` brings an image of `image_size` (width, height) to `size`, to the bit, without its pixels."""
+    window = frame(image_size, size, how)
+    scale_x, pad_x = _scale_and_pad(_span(window[0], window[2], image_size[0], size[0]))
+    scale_y, pad_y = _scale_and_pad(_span(window[1], window[3], image_size[1], size[1]))
+    return ImageTransform(scale_x, scale_y, pad_x, pad_y)
 
 
 def _imdecode(data: bytes, flags: int, label: str) -> NDArray[Any]:
@@ -186,6 +193,13 @@ def _span(low: float, high: float, length: int, out: int) -> tuple[int, int, int
     c = min(round(max(0.0, -low) * scale), out - 1)
     d = max(out - round(max(0.0, high - length) * scale), c + 1)
     return a, b, c, d
+
+
+def _scale_and_pad(span: tuple[int, int, int, int]) -> tuple[float, float]:
+    """Scale and shift of one axis whose source pixels [a, b) are shown at [c, d)."""
+    a, b, c, d = span
+    scale = (d - c) / (b - a)
+    return scale, c - a * scale
 
 
 def _resized(part: Pixels, size: Size) -> Pixels:

@@ -1,4 +1,4 @@
-"""Predictions as JSON, as a COCO results list, and as YOLO text files."""
+"""Predictions as JSON, as a COCO results list, as YOLO text files, and in the formats of benchmarks."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from onestage.data.detections.coco_json import coco_results
+from onestage.data.detections.writing import write_detections
 from onestage.data.formats.files import printable, put_text
 from onestage.deploy.predict import Prediction
+from onestage.records import ImageInfo
 
 
 def as_json(predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
@@ -59,6 +61,20 @@ def write_yolo_txt(predictions: Iterable[Prediction], folder: Path) -> list[Path
         put_text(path, "".join(lines))
         written.append(path)
     return written
+
+
+def write_benchmark(predictions: Sequence[Prediction], format: str, folder: Path, plus_one: bool = False) -> str:
+    """Write the predictions of a detector in a format of `data.detections.writing.WRITTEN`; in words what was written.
+
+    WIDER FACE's events are the folders that the images lie in. Raises as `write_detections` does.
+    """
+    images = [
+        ImageInfo(found.name, found.path or Path("arrays", f"{found.name}.png"), found.width, found.height)
+        for found in predictions
+    ]
+    classes = predictions[0].classes if predictions else ("face",)
+    detections = {image.id: found.detections for image, found in zip(images, predictions, strict=True)}
+    return write_detections(format, detections, images, classes, folder, split="found", plus_one=plus_one)
 
 
 def _rows(found: Prediction) -> list[tuple[list[float], int, float]]:

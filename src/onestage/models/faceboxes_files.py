@@ -1,4 +1,4 @@
-"""FaceBoxes' weights of other programs: their names, and heads made for other placements of the priors."""
+"""FaceBoxes' weights of other programs: their names, and heads turned to other placements of priors."""
 
 from __future__ import annotations
 

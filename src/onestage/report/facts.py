@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from onestage.data.face_crops import FaceBoxes
+from onestage.data.face_crops import FaceCrops
 from onestage.experiments.filtered import Filtered
 from onestage.report.plots import best_row
 from onestage.report.scores import OVERALL, Scores, spoken
@@ -84,7 +84,7 @@ def headline(info: Mapping[str, Any], steps: int, results: Sequence[Mapping[str,
 def left_out(recipe: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """How many truths the augmentation made `ignore`, where it does such a thing."""
     asked = at(recipe, "augmentation", "options", "min_face")
-    filtered = Filtered.of_rows(steps, float(FaceBoxes.min_face if asked is None else asked))
+    filtered = Filtered.of_rows(steps, float(FaceCrops.min_face if asked is None else asked))
     return [] if filtered is None else [("Left out", str(filtered))]
 
 

@@ -77,22 +77,26 @@ def scores(
 ) -> go.Figure:
     """mAP50 and mAP50-95 by epoch; the best evaluation (that of `best_step`, else the highest) has a star.
 
+    Scores of other protocols in the rows (metrics/widerface/APhard) follow, hidden where there are more than four.
     `best` is its mAP50 with an interval, drawn as an error bar where the two agree to 0.005: after a later judgement
     by other data or weights they need not.
     """
     figure = blank("epoch", "score")
-    names = {"mAP50": "metrics/mAP50", "mAP50-95": "metrics/mAP50-95", "precision": "", "recall": ""}
-    for name, column in names.items():
-        column = column or f"metrics/{name}"
+    others = [key.removeprefix("metrics/") for key in dict.fromkeys(key for row in results for key in row)
+              if key.startswith("metrics/") and key.count("/") > 1]  # fmt: skip
+    names = ["mAP50", "mAP50-95", "precision", "recall", *others]
+    for index, name in enumerate(names):
+        column = f"metrics/{name}"
         rows = [row for row in results if _finite(row.get(column))]
         if not rows:
             continue
-        minor = name in ("precision", "recall")
+        minor = name in ("precision", "recall") or (name in others and len(others) > 4)
+        dash = "dot" if minor else "solid"
         figure.add_scatter(
             x=[row.get("epoch", row["step"]) for row in rows], y=[short(row[column]) for row in rows],
             mode="lines" if minor else "lines+markers", name=name, marker={"size": 6},
             visible="legendonly" if minor else True,
-            line={"color": colours.CLASSES[list(names).index(name)], "width": 2, "dash": "dot" if minor else "solid"},
+            line={"color": colours.CLASSES[index % len(colours.CLASSES)], "width": 2, "dash": dash},
         )  # fmt: skip
     star = best_row(results, best_step)
     if star is not None:

@@ -10,8 +10,9 @@ import torch
 from onestage.data.augment import augmentation, with_fit
 from onestage.data.dataset import Dataset
 from onestage.data.policy_check import policy_keeps_boxes
-from onestage.errors import RecipeError, UsageError, did_you_mean
+from onestage.errors import DataError, RecipeError, UsageError, did_you_mean
 from onestage.evaluation import PROTOCOLS, lay_out, protocols_named
+from onestage.evaluation.steering import SHORT, refuse_undefined
 from onestage.models.detector import Detector
 from onestage.models.inference import refuse_one_size
 from onestage.records import Finding
@@ -26,7 +27,8 @@ def refuse_impossible(recipe: Recipe, detector: Detector, images: int, val: Data
 
     `detector` is the one that is to be trained, on `images` images, by `ranks` processes: its parts, the parts of its
     loss, the augmentation policy with its options, the protocols by which `val` is judged, batches that cannot be cut
-    as asked, and micro-batches of one image where batch norm needs more.
+    as asked, and micro-batches of one image where batch norm needs more. DataError where all is well but that `val`
+    cannot be judged by the metric that is to choose the best weights.
     """
     policy = with_fit(augmentation(recipe.augmentation.policy, **recipe.augmentation.options), recipe.fit)
     tried = policy_keeps_boxes(policy, detector.size)
@@ -41,6 +43,13 @@ def refuse_impossible(recipe: Recipe, detector: Detector, images: int, val: Data
             f"{_why_one(recipe, images, ranks)}; at {width}x{height} its smallest map is one cell, and batch norm has "
             "nothing to average"
         )
+    unjudged = _metric(recipe, val)
+    if unjudged is not None and not problems:
+        raise DataError(
+            f"the validation images cannot be judged by validation.metric={recipe.validation.metric}",
+            problems=unjudged, hint="another metric, such as mAP50, or data that the protocol is made for",
+        )  # fmt: skip
+    problems += unjudged or []
     if problems:
         raise RecipeError(
             f"the recipe asks what {detector.name} cannot do" if len(problems) > 1 else problems[0],
@@ -91,6 +100,18 @@ def _protocols(recipe: Recipe, val: Dataset) -> list[str]:
         for name, protocol in asked.items()
         if (why := protocol.unfit(pool)) is not None
     ]
+
+
+def _metric(recipe: Recipe, val: Dataset) -> list[str] | None:
+    """Why the metric of the recipe means nothing on the validation images; None where it does."""
+    metric = recipe.validation.metric
+    if metric in SHORT:
+        return None
+    try:
+        refuse_undefined(metric, val.truths, val.classes, val.sizes)
+    except DataError as error:
+        return list(error.problems) or [error.message]
+    return None
 
 
 def _pieces(recipe: Recipe, images: int, ranks: int) -> list[str]:

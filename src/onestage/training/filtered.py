@@ -9,7 +9,7 @@ import numpy as np
 
 from onestage.data.batches import augmentation_seed, generator
 from onestage.data.dataset import Dataset
-from onestage.data.face_crops import FILTERED, FaceBoxes
+from onestage.data.face_crops import FILTERED, FaceCrops
 from onestage.data.images import Size
 from onestage.data.policy import Policy
 from onestage.experiments.filtered import Filtered
@@ -35,7 +35,7 @@ def foreseen(policy: Policy, dataset: Dataset, size: Size, seed: int) -> Filtere
 
     Of more than LOOKED_AT images so many, evenly spaced, stand for all.
     """
-    if not isinstance(policy, FaceBoxes):
+    if not isinstance(policy, FaceCrops):
         return None
     rows = np.unique(np.linspace(0, len(dataset) - 1, min(LOOKED_AT, len(dataset))).astype(int)).tolist()
     samples = []
@@ -57,7 +57,7 @@ def findings(found: Filtered | None, size: Size) -> Iterator[Finding]:
         return
     yield Finding(
         "policy-filters-truths", "warning" if found.share >= GRAVE else "note", Where(),
-        f"{found.share:.0%} of the truths are under {found.min_face:g} pixels at {size[0]}x{size[1]}, as the "
+        f"{100 * found.share:.0f} % of the truths are under {found.min_face:g} pixels at {size[0]}x{size[1]}, as the "
         "augmentation shows them",
         "they are ignored: not learnt, and not taught as background either",
         "a larger size, or a smaller augmentation.options.min_face",

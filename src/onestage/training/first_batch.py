@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -77,8 +78,13 @@ def first_batch(plan: Plan) -> FirstBatch:
 
 def assigned_of(detector: Detector, batch: Batch) -> tuple[Assigned, ...] | None:
     """The priors of each image of the batch as plain arrays; None where the model does not tell them."""
+    return assigned_to(detector, batch.annotations)
+
+
+def assigned_to(detector: Detector, given: Sequence[Annotations]) -> tuple[Assigned, ...] | None:
+    """The priors of images with these annotations, in pixels of the input; None where the model does not tell them."""
     device = next(detector.parameters()).device
-    truths = [Truth.of(annotations, device) for annotations in batch.annotations]
+    truths = [Truth.of(annotations, device) for annotations in given]
     try:
         found = detector.assign(truths)
     except NotImplementedError:
@@ -87,5 +93,5 @@ def assigned_of(detector: Detector, batch: Batch) -> tuple[Assigned, ...] | None
     levels = int(level.max()) + 1 if len(level) else 0
     return tuple(
         Assigned(match[i], priors, level, levels, truth.boxes, truth.ignore | truth.crowd)
-        for i, truth in enumerate(batch.annotations)
+        for i, truth in enumerate(given)
     )

@@ -14,6 +14,7 @@ from onestage.experiments.curves import Facts, Watch
 from onestage.experiments.run import Run
 from onestage.models.detector import Detector, Truth
 from onestage.records import Annotations, Finding
+from onestage.training.filtered import counted
 from onestage.training.loop.loop import DETAILS
 from onestage.training.loop.step_record import StepRecord
 from onestage.training.order_check import OrderCheck
@@ -53,7 +54,7 @@ class Lookout:
     """Keeps the live findings of a run; `tell` gets each once, findings.json holds them beside those of the data."""
 
     def __init__(self, run: Run, plan: Plan, tell: Callable[[Finding], None]) -> None:
-        self.run, self.tell = run, tell
+        self.run, self.tell, self.filtered = run, tell, plan.filtered
         counts = np.bincount(
             np.concatenate([truth.labels for truth in plan.opened.train.annotations.values()] or [np.zeros(0, int)]),
             minlength=len(plan.opened.classes),
@@ -94,6 +95,10 @@ class Lookout:
     def add(self, finding: Finding) -> None:
         """Keep and tell a finding of someone else."""
         self._keep([finding])
+
+    def sums(self) -> dict[str, Any]:
+        """What run.json keeps of all rows together."""
+        return counted(self.run, self.filtered)
 
     def _keep(self, findings: Sequence[Finding]) -> None:
         findings = [finding for finding in findings if finding.code not in self.foreseen]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -18,7 +19,6 @@ from onestage.models.weights import as_safetensors, load_fitting, read_state
 from onestage.training.devices.machine import engine
 from onestage.training.devices.ranks import Ranks, tensors_of
 from onestage.training.feed import Feed
-from onestage.training.filtered import counted
 from onestage.training.judging.judge import Judge
 from onestage.training.lookout import Lookout
 from onestage.training.loop.averaging import Averaged
@@ -248,16 +248,14 @@ class Session:
         self.seconds["eval"] += time.perf_counter() - begin
         row = {"epoch": epoch + 1, "step": self.loop.step, "time": round(self._total(), 2), **judged}
         self.since_judged, self.judged_at = [], self.loop.step
-        metric = self.plan.recipe.validation.metric
+        recipe, metric = self.plan.recipe, self.plan.recipe.validation.metric
         value = row[f"metrics/{metric}"]
-        best = self.best is None or value > self.best["value"]
+        best = self.best is None or value > self.best["value"] or math.isnan(self.best["value"])
         if best:
             self.best = {"epoch": epoch + 1, "step": self.loop.step, "metric": metric, "value": value}
         if self.ranks.is_first:
-            recipe, classes = self.plan.recipe, self.plan.opened.classes
-            weights = as_safetensors(
-                self._judged(), classes, recipe.options, recipe.fit_judged, self.loop.step, recipe.validation.scale
-            )
+            card = (recipe.options, recipe.fit_judged, self.loop.step, recipe.validation.scale)
+            weights = as_safetensors(self._judged(), self.plan.opened.classes, *card)
             self.run.write_file("weights/last.safetensors", weights)
             self.run.append_result(row)
             self.lookout.evaluated(row, confusion)
@@ -283,7 +281,7 @@ class Session:
         return evaluation
 
     def _end(self, status: Status, error: str | None = None) -> None:
-        self.run.update(seconds={**self.seconds, "total": self._total()}, **counted(self.run, self.plan.filtered))
+        self.run.update(seconds={**self.seconds, "total": self._total()}, **self.lookout.sums())
         self.run.finish(status, error)
 
     def _save_state(self) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,18 +13,19 @@ import numpy as np
 from onestage.boxes.geometry import corners
 from onestage.data.detections.faults import fault
 from onestage.data.detections.plain_text import files_inside
-from onestage.data.detections.rows import Rows
+from onestage.data.detections.rows import Rows, measured
 from onestage.data.formats.fddb import FACE, upright
 from onestage.data.formats.fddb_blocks import Block, blocks, looks_like
 from onestage.data.formats.fddb_folder import TURN
-from onestage.data.formats.files import IMAGE_SUFFIXES, shown
+from onestage.data.formats.files import IMAGE_SUFFIXES, put_text, shown
 from onestage.data.formats.rows import is_number
 from onestage.errors import DataError
-from onestage.records import Finding, Where
+from onestage.records import Detections, Finding, ImageId, ImageInfo, Where
 
 NAME = "FDDB detections"
 LOOKED_FOR = "fold-XX-out.txt or one text file: an image's name, a count, rows of x y w h score or of an ellipse"
 _COLUMNS = (5, 7)
+_OWN_NAME = re.compile(r"\d{4}/\d\d/\d\d/big/img_\d+")
 
 
 def recognise(path: Path) -> str | None:
@@ -60,6 +62,25 @@ def read(path: Path) -> Rows:
         for other in sorted(set(files_inside(path, {".txt"}, deep=False)) - set(files)):
             reading.pass_over(shown(other, home))
     return reading.rows()
+
+
+def write(
+    detections: Mapping[ImageId, Detections], images: Sequence[ImageInfo], file: Path, plus_one: bool = False
+) -> list[Path]:
+    """Write one file of all images in their order, which must be that of the official tool's list of images.
+
+    An image is called as FDDB does (2002/08/11/big/img_591), others by their id. Rows are x y width height score; the
+    official tool draws a rectangle from x to x + width, both included. A width is x2 - x1; with `plus_one` it is one
+    more, as zisianw/FaceBoxes.PyTorch writes it. What `extra["ellipse"]` says is not written.
+    """
+    blocks = []
+    for image in images:
+        own = _OWN_NAME.findall(image.path.as_posix())
+        found = detections.get(image.id, Detections.empty())
+        name = own[-1] if own else str(image.id)
+        blocks.append(f"{name}\n{len(found)}\n" + "".join(measured(found, plus_one)))
+    put_text(file, "".join(blocks))
+    return [file]
 
 
 def _files(path: Path) -> list[Path]:

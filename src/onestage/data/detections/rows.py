@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from onestage.records import Finding, FloatArray, IntArray
+from onestage.records import Detections, Finding, FloatArray, IntArray
 
 # What a class number means: a place in the class list from 0, from 1, or the category id of the truth's COCO file.
 Numbering = Literal["indices", "labels", "coco"]
@@ -43,3 +43,12 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+
+def measured(found: Detections, plus_one: bool = False) -> list[str]:
+    """Lines `x y width height score`, highest score first, scores to the last bit; `plus_one` adds 1 to both sides."""
+    sides = found.boxes[:, 2:] - found.boxes[:, :2] + plus_one
+    return [
+        f"{x:.9g} {y:.9g} {w:.9g} {h:.9g} {float(score)!r}\n"
+        for (x, y), (w, h), score in zip(found.boxes[:, :2], sides, found.scores, strict=True)
+    ]

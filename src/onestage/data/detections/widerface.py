@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -13,11 +13,11 @@ from onestage.boxes.geometry import corners
 from onestage.data.detections.faults import fault
 from onestage.data.detections.gathering import Gathering
 from onestage.data.detections.plain_text import files_inside
-from onestage.data.detections.rows import Rows
-from onestage.data.formats.files import IMAGE_SUFFIXES, shown, text_lines
+from onestage.data.detections.rows import Rows, measured
+from onestage.data.formats.files import IMAGE_SUFFIXES, put_text, shown, text_lines
 from onestage.data.formats.rows import is_number
 from onestage.errors import DataError
-from onestage.records import FloatArray, Where
+from onestage.records import Detections, FloatArray, ImageId, ImageInfo, Where
 
 NAME = "WIDER FACE txt"
 LOOKED_FOR = "EVENT/IMAGE.txt: the image's name, the number of rows, then x y width height score"
@@ -62,6 +62,37 @@ def read(path: Path) -> Rows:
     for file in files:
         reading.add(file)
     return reading.gathered.rows()
+
+
+def write(
+    detections: Mapping[ImageId, Detections], images: Sequence[ImageInfo], folder: Path, plus_one: bool = False
+) -> list[Path]:
+    """Write EVENT/NAME.txt for every image, also for those without detections; the paths, in the images' order.
+
+    The event is the folder that the image lies in, the first line "EVENT/NAME.jpg", rows are x y width height score,
+    highest score first. A width is x2 - x1, as the official tool adds it to x, in the truth as here; with `plus_one`
+    it is one more. Raises DataError for images that would share a file.
+    """
+    files = [folder / _event_of(image) / f"{image.path.stem}.txt" for image in images]
+    seen: dict[Path, ImageInfo] = {}
+    twice = [
+        f"{image.path} and {seen[file].path}"
+        for file, image in zip(files, images, strict=True)
+        if seen.setdefault(file, image) is not image
+    ]
+    if twice:
+        raise DataError(
+            "images of one name in folders of one name would share a file", problems=twice[:10],
+            hint=f"{NAME} names an image by its folder and its own name alone",
+        )  # fmt: skip
+    for file, image in zip(files, images, strict=True):
+        found = detections.get(image.id, Detections.empty())
+        put_text(file, f"{file.parent.name}/{image.path.name}\n{len(found)}\n" + "".join(measured(found, plus_one)))
+    return files
+
+
+def _event_of(image: ImageInfo) -> str:
+    return image.path.parent.name or image.path.absolute().parent.name or "images"
 
 
 @dataclass

@@ -10,6 +10,7 @@ from onestage.data.loader import Loader
 from onestage.errors import DivergedError
 from onestage.evaluation import Evaluation, evaluate, lay_out
 from onestage.evaluation.confusion import confusion
+from onestage.evaluation.steering import BENCHMARKS, steering_score
 from onestage.experiments.run import Run
 from onestage.models.detector import Detector
 from onestage.models.inference import TorchPredictor, size_kept
@@ -50,6 +51,9 @@ class Judge:
     def row(self, detector: Detector, steps: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], Taken]:
         """The columns of results.csv that judging gives: mean losses of the `steps` since the last row, and metrics.
 
+        Beside those of every run they hold the recipe's metric, and all scores of a benchmark's own protocol
+        (metrics/widerface/APhard) where the recipe asks for it.
+
         Steps that the guard left out have no part in the means.
 
         And which class was taken for which, {class of the truth: {class said: how often}}, where there are several.
@@ -59,7 +63,11 @@ class Judge:
         return self.ranks.first(lambda: self._row(answers, found, steps))
 
     def _row(self, answers: Measured, found: Found, steps: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], Taken]:
-        metrics, row = self._evaluate(found, False, ("voc10", "coco")).metrics, {}
+        metric = self.plan.recipe.validation.metric
+        steered, score = steering_score(metric)
+        own = [name for name in self.plan.recipe.validation.protocols if name in BENCHMARKS]
+        metrics = self._evaluate(found, False, tuple(dict.fromkeys(("voc10", "coco", *own, steered)))).metrics
+        row: dict[str, Any] = {}
         steps = [step for step in steps if not step.get("skipped")]
         for kind, column in (("weighted", "train"), ("raw", "train_raw")):
             for name in steps[-1][kind] if steps else ():
@@ -71,6 +79,10 @@ class Judge:
         row["metrics/mAP50-95"] = metrics.value("mAP50-95", "coco")
         row["metrics/precision"] = metrics.value("precision", "voc10")
         row["metrics/recall"] = metrics.value("recall", "voc10")
+        for one in metrics:
+            if one.protocol in own and one.class_name is None:
+                row[f"metrics/{one.protocol}/{one.name}"] = one.value
+        row[f"metrics/{metric}"] = metrics.value(score, steered)
         row |= {f"lr/{name}": rate for name, rate in (steps[-1]["lr"].items() if steps else ())}
         return row, self._taken(found)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from onestage.errors import RecipeError
+from onestage.errors import RecipeError, UsageError
 from onestage.training.recipe.keys import flat, inside_free, keys_of, nested, sentences, unknown_key
 from onestage.training.recipe.schedule import Optimiser, Schedule
 from onestage.training.recipe.stages import Stage, settled
@@ -29,7 +29,7 @@ class Part(BaseModel):
 class Augmentation(Part):
     """How training images are varied: a policy of `data.augment` and changes to its parameters."""
 
-    policy: str = Field("mosaic", description="a policy of data.augment: mosaic, zoom, ssd, none")
+    policy: str = Field("mosaic", description="a policy of data.augment: mosaic, zoom, ssd, faceboxes, none")
     options: dict[str, Any] = Field(default_factory=dict, description="changed parameters of the policy")
     rest: float = Field(0.15, ge=0, lt=1, description="last share of the run that uses the policy's calm form")
 
@@ -39,7 +39,10 @@ class Validation(Part):
 
     every: int | None = Field(None, ge=1, description="epochs between evaluations; automatic: about eight in a run")
     protocols: tuple[str, ...] = Field(("voc07", "voc10", "coco"), description="the final judgement")
-    metric: Literal["mAP50", "mAP50-95"] = Field("mAP50-95", description="what the best weights are chosen by")
+    metric: str = Field(
+        "mAP50-95", description="what the best weights are chosen by: mAP50, mAP50-95, or PROTOCOL/SCORE as in "
+        "widerface/APhard or fddb/disc@1000"
+    )  # fmt: skip
     score: float = Field(0.01, ge=0, le=1, description="score floor of the detections judged")
     iou: float = Field(0.5, gt=0, le=1, description="IoU of non-maximum suppression within a class")
     candidates: int = Field(400, ge=1, description="boxes of each class in an image that suppression looks at")
@@ -49,6 +52,18 @@ class Validation(Part):
         "their own pixels; automatic: fit"
     )  # fmt: skip
     scale: float = Field(1.0, gt=0, le=16, description="of fit=native: images at so many times their own pixels")
+
+    @field_validator("metric")
+    @classmethod
+    def _metric_in_full(cls, metric: str) -> str:
+        if metric in ("mAP50", "mAP50-95"):  # judged by in every run; help pages need not load the protocols
+            return metric
+        from onestage.evaluation.steering import spelt
+
+        try:
+            return spelt(metric)
+        except UsageError as error:
+            raise ValueError(error.message) from None
 
     @model_validator(mode="after")
     def _scale_has_effect(self) -> Self:
