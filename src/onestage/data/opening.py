@@ -209,8 +209,8 @@ def refuse_losses(dataset: Dataset, limit: float) -> None:
 
 
 def _check_names(classes: Sequence[str] | None, dataset: Dataset, path: Path) -> None:
-    """Refuses a class that the format's own list does not name; VOC has no such list."""
-    if classes is None or dataset.format == "voc":
+    """Refuses a class that the format's own list does not name; VOC has no such list, a face list numbers alone."""
+    if classes is None or dataset.format in ("voc", "facelist"):
         return
     own = READERS[dataset.format].read_splits(path, [None])[0].classes
     wrong = [

@@ -76,9 +76,13 @@ def safe_relative(name: str) -> Path | None:
 
 def text_lines(path: Path) -> list[str]:
     """The lines of a text file, whatever its line ends, with or without a byte order mark; bad bytes are replaced."""
-    data = path.read_bytes()
+    return decoded(path.read_bytes()).splitlines()
+
+
+def decoded(data: bytes) -> str:
+    """The text of a file: UTF-8 or, where a byte order mark says so, UTF-16; bad bytes are replaced."""
     wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
-    return data.decode("utf-16" if wide else "utf-8-sig", "replace").splitlines()
+    return data.decode("utf-16" if wide else "utf-8-sig", "replace")
 
 
 def read_json(path: Path, name: str) -> Any:

@@ -54,6 +54,12 @@ CODES: dict[str, tuple[Severity, str, str]] = {
         "number the annotations anew, from 1",
     ),
     "count-mismatch": ("warning", "the rows that stand there are used", "correct the count, or get the whole file"),
+    "misfit-line": (
+        "error", "the image is left out, for it is not known which of the numbers are wrong", "correct the line",
+    ),
+    "joined-lines": ("warning", "the boxes of all its lines are used", "write one line per image"),
+    "shortened-paths": ("note", "the folders that are not there are left out of all paths of the list", ""),
+    "numbered-classes": ("note", "", "give the names with classes=, where these are not the ones you mean"),
     "unlisted-image": ("warning", "it is used all the same", "add it to the list of images, or delete its block"),
     "known-size": ("note", "the image files were not looked at", ""),
     "class-count": ("warning", "the list of names is used", "make the two agree"),
@@ -74,7 +80,7 @@ CODES: dict[str, tuple[Severity, str, str]] = {
     "no-line-end": ("note", "it may have been cut short", "compare its length with that of the original"),
     "missing-columns": ("note", "attributes that are not told are unknown (-1)", ""),
     "degenerate-face": (
-        "warning", "it is kept, for the official lists count rows, but ignored: never trained, never missed",
+        "warning", "it is kept in its place, but ignored: never trained, never missed",
         "draw the box again",
     ),
     "beyond-image": ("note", "it is kept as written, for the judge; training cuts it at the border", ""),
