@@ -87,6 +87,7 @@ def _show(terminal: Terminal, path: str, keys: dict[str, Any]) -> None:
     from onestage.cli.findings import counted, show_findings
     from onestage.data import samples
     from onestage.data.opening import open_dataset
+    from onestage.data.order import shares
 
     opened = open_dataset(samples.get(path) if path in samples.SAMPLES else path, **keys)
     sets = {"train": opened.train, "val": opened.val, "test": opened.test}
@@ -104,7 +105,7 @@ def _show(terminal: Terminal, path: str, keys: dict[str, Any]) -> None:
     terminal.result({
         "described": opened.described, "format": opened.format, "classes": list(opened.classes),
         "split_made": opened.split_made,
-        "sets": {name: {"images": len(part), "boxes": part.boxes, "per_class": counts[name]}
+        "sets": {name: {"images": len(part), "boxes": part.boxes, "per_class": counts[name], "parts": shares(part)}
                  for name, part in sets.items() if part is not None},
         "findings": [finding.as_dict() for finding in opened.findings],
     })  # fmt: skip

@@ -64,6 +64,8 @@ CODES: dict[str, tuple[Severity, str, str]] = {
     "known-size": ("note", "the image files were not looked at", ""),
     "class-count": ("warning", "the list of names is used", "make the two agree"),
     "classes-differ": ("warning", "the classes of all sets are used, by name", "give every set the same class list"),
+    "set-named-twice": ("note", "", "name it once, and give it the ratio that is meant"),
+    "shared-images": ("note", "they are taken once, with the boxes of the set that comes first", ""),
     "class-without-boxes": ("warning", "it cannot be learnt or judged", "check the spelling of the class"),
     "train-is-val": (
         "warning", "validating on training images would flatter the model; a split was made instead",
