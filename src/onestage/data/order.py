@@ -132,5 +132,5 @@ def in_words(dataset: Dataset) -> str | None:
     """What an epoch takes of each set, in words; None where sets are not mixed by ratio."""
     if not dataset.mixed:
         return None
-    said = [f"{row['per_epoch']} of the {row['images']} images of {row['data']}" for row in shares(dataset)]
+    said = [f"{row['per_epoch']} images of {row['data']} (it has {row['images']})" for row in shares(dataset)]
     return f"an epoch takes {' and '.join(said)}"

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path, PureWindowsPath
 
 from onestage.data.formats.facelist_lines import Layout, Line, layout_of, lines_of
-from onestage.data.formats.files import IMAGE_SUFFIXES, decoded
+from onestage.data.formats.files import IMAGE_SUFFIXES, decoded, is_file
 from onestage.data.formats.rows import is_number
 from onestage.data.formats.splits import role
 
@@ -124,7 +124,7 @@ class Pictures:
         for place, folder in enumerate(self.folders):
             for ending in endings:
                 path = folder / f"{name}{ending}"
-                if self.is_file(path):
+                if is_file(path):
                     self.folders.insert(0, self.folders.pop(place))  # the others most likely lie there too
                     return path
         return None
@@ -132,11 +132,3 @@ class Pictures:
     def short(self, parts: Parts) -> Parts:
         """The parts of a path without those that are not there."""
         return parts[self.dropped :] or parts[-1:]
-
-    @staticmethod
-    def is_file(path: Path) -> bool:
-        """Whether there is such a file; a name that no file can have is none."""
-        try:
-            return path.is_file()
-        except (OSError, ValueError):
-            return False

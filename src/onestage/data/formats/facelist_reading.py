@@ -12,7 +12,7 @@ import numpy as np
 from onestage.data.dataset import Dataset
 from onestage.data.formats.facelist_folder import Parts, Pictures, parts_of
 from onestage.data.formats.facelist_lines import Faces, Layout, Line, faces_of, layout_of, lines_of
-from onestage.data.formats.files import IMAGE_SUFFIXES, decoded, leads_out, printable, shown
+from onestage.data.formats.files import IMAGE_SUFFIXES, decoded, is_file, leads_out, printable, shown
 from onestage.data.formats.listing import Listing
 from onestage.data.formats.rows import SILENT, Box, number, probed
 from onestage.errors import DataError, did_you_mean
@@ -183,7 +183,7 @@ def _image(one: FaceList, parts: Parts, image_id: str, pictures: Pictures, probe
     if not probe_images:
         return ImageInfo(image_id, one.path.parent / "/".join(parts), 0, 0)
     path = pictures.find(parts)
-    if path is None and Path(line.name).is_absolute() and pictures.is_file(Path(line.name)):
+    if path is None and Path(line.name).is_absolute() and is_file(Path(line.name)):
         what = f"{printable(line.name)} lies outside the folder of the list"
         one.listing.add("path-escape", what, file=one.path, line=line.at, image=image_id)
         return None

@@ -65,6 +65,14 @@ def leads_out(path: Path, roots: Iterable[Path]) -> bool:
     return path.is_symlink() and not inside(path, roots)
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a name that is too long for any, or holds a NUL, is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def safe_relative(name: str) -> Path | None:
     """A file name found in an annotation as a relative path, or None where it is absolute or climbs out by '..'."""
     text = name.strip().replace("\\", "/")

@@ -54,9 +54,7 @@ CODES: dict[str, tuple[Severity, str, str]] = {
         "number the annotations anew, from 1",
     ),
     "count-mismatch": ("warning", "the rows that stand there are used", "correct the count, or get the whole file"),
-    "misfit-line": (
-        "error", "the image is left out, for it is not known which of the numbers are wrong", "correct the line",
-    ),
+    "misfit-line": ("error", "the image is left out, for its boxes are not known", "correct the line"),
     "joined-lines": ("warning", "the boxes of all its lines are used", "write one line per image"),
     "shortened-paths": ("note", "the folders that are not there are left out of all paths of the list", ""),
     "numbered-classes": ("note", "", "give the names with classes=, where these are not the ones you mean"),
