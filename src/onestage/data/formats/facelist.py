@@ -73,7 +73,7 @@ def read_splits(
     numbers = sorted({number for one in every for number in one.numbers})
     chosen, labels = labels_of(numbers, any(one.layout.columns == 5 for one in every), classes)
     named = {str(number): chosen[label] for number, label in labels.items()}
-    renamed = {number: name for number, name in named.items() if name not in (CLASS, number)}
+    renamed = named if any(name not in (CLASS, number) for number, name in named.items()) else {}
     used = [split for split in in_order(files) if None in names or split in names]
     parts = {split: _set(lists[split], split, chosen, labels, renamed, probe_images) for split in used}
     whole = [parts[split] for split in used]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path, PureWindowsPath
 
-from onestage.data.formats.facelist_lines import Layout, Line, layout_of, lines_of
+from onestage.data.formats.facelist_lines import Layout, Line, layout_of, lines_of, whole_lines
 from onestage.data.formats.files import IMAGE_SUFFIXES, decoded, is_file
 from onestage.data.formats.rows import is_number
 from onestage.data.formats.splits import role
@@ -58,7 +58,7 @@ def head_layout(path: Path) -> tuple[Layout | None, bool]:
         head = file.read(_HEAD)
     if len(head) == _HEAD:  # the last line may be cut
         head = head[: head.rfind(b"\n") + 1]
-    lines = lines_of(decoded(head))[:_LINES]
+    lines = whole_lines(lines_of(decoded(head))[:_LINES])
     named = [line for line in lines if _is_path(line.name) and all(map(is_number, line.words))]
     if 2 * len(named) <= len(lines) or not any(len(line.words) >= 4 for line in named):
         return None, False

@@ -33,15 +33,16 @@ LAYOUTS = (Layout(True, 5), Layout(True, 4), Layout(False, 5), Layout(False, 4))
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line: its number from 1, the image's path as written, the words after it, and whether it is cut off.
+    """One line: its number from 1, the image's path as written, and the words after it.
 
-    `open_end` says that the file ends with this line's last word, so that a number may have lost digits. `joined` is
-    the path that stands before the path: two lines in one.
+    `last`: the file ends within this line or right behind it, without a line end; `open_end`: with its last word, so
+    that a number may have lost digits. `joined` is the path that stands before the path: two lines in one.
     """
 
     at: int
     name: str
     words: Sequence[str]
+    last: bool = False
     open_end: bool = False
     joined: str | None = None
 
@@ -76,15 +77,15 @@ def _line(at: int, text: str, last: bool) -> Line:
         while start > 0 and is_number(words[start - 1][0]):
             start -= 1
         name = text[words[0].start() : words[start - 1].end()] if start else ""
-        return Line(at, name, [word[0] for word in words[start:]], open_end)
+        return Line(at, name, [word[0] for word in words[start:]], last, open_end)
     end = endings[-1].end()
     for earlier in endings[:-1]:
         between = text[earlier.end() : end].split()
         if sum(map(is_number, between[:4])) == 4:
-            return Line(at, _bare(text[:end]), text[end:].split(), open_end, _bare(text[: earlier.end()]))
+            return Line(at, _bare(text[:end]), text[end:].split(), last, open_end, _bare(text[: earlier.end()]))
     rest = text[end:]
     quoted = rest[:1] in ("'", '"') and text.lstrip()[:1] == rest[:1]
-    return Line(at, _bare(text[:end]), rest[quoted:].split(), open_end)
+    return Line(at, _bare(text[:end]), rest[quoted:].split(), last, open_end)
 
 
 def _bare(name: str) -> str:
@@ -111,8 +112,10 @@ def _is_no_face(values: Sequence[float]) -> bool:
 def layout_of(lines: Sequence[Line]) -> tuple[Layout | None, int, int]:
     """The layout that most lines have, how many have it, and how many lines have numbers; None where fewer than half.
 
-    Of layouts that fit equally many lines the one with a count goes first, then the one with a class.
+    Of layouts that fit equally many lines the one with a count goes first, then the one with a class. A last line
+    without line end may be cut and does not count.
     """
+    lines = whole_lines(lines)
     told = [[number(word) for word in line.words] for line in lines if line.name and line.words]
     votes = {layout: [values for values in told if fits(values, layout)] for layout in LAYOUTS}
     best = max(LAYOUTS, key=lambda layout: len(votes[layout]))
@@ -121,14 +124,19 @@ def layout_of(lines: Sequence[Line]) -> tuple[Layout | None, int, int]:
     return (best if 2 * len(votes[best]) > len(told) else None), len(votes[best]), len(told)
 
 
+def whole_lines(lines: Sequence[Line]) -> Sequence[Line]:
+    """All but a last one that may be cut, where there are others."""
+    return [line for line in lines if not line.last] or lines
+
+
 def _holds_classes(lines: Sequence[Sequence[float]], layout: Layout) -> bool:
     """Whether the fifth numbers are few different ones, as classes are; ten landmark coordinates are not."""
     numbers = [value for values in lines for value in values[layout.counted :][4::5]]
     return len(set(numbers)) <= max(_CLASSES, len(numbers) // 2) and max(numbers, default=0) < 1000
 
 
-def faces_of(line: Line, layout: Layout, last: bool) -> Faces:
-    """The rows of a line. `last`: the file ends within it or right behind it, without a line end."""
+def faces_of(line: Line, layout: Layout) -> Faces:
+    """The rows of a line of a file that has this layout, and what is wrong with it."""
     words = line.words[layout.counted :]
     whole, left = divmod(len(words), layout.columns)
     rows = [words[at : at + layout.columns] for at in range(0, whole * layout.columns, layout.columns)]
@@ -138,7 +146,7 @@ def faces_of(line: Line, layout: Layout, last: bool) -> Faces:
         return Faces([], told, ("misfit-line", f"two lines stand in one, for {line.joined!r} comes before"), False)
     if layout.counted and line.words and _is_no_face([number(word) for word in line.words]):
         return Faces()
-    if last and (not line.words or left or (layout.counted and (count is None or whole < count))):
+    if line.last and (not line.words or left or (layout.counted and (count is None or whole < count))):
         if rows and not left and line.open_end and layout.columns == 4:
             rows.pop()  # its last number may have lost digits
         said = f"{len(rows)} of {count} boxes are whole" if count else f"{len(rows)} boxes are whole"

@@ -72,10 +72,9 @@ def one_list(path: Path, split: str, root: Path) -> FaceList:
     if layout is None:
         raise _no_layout(path, lines, fitting, told)
     one = FaceList(path, split, layout, lines, Listing(root))
-    cut = bool(lines) and not text.endswith(("\n", "\r"))
     for line in lines:
-        _take(one, line, cut and line is lines[-1])
-    if cut:
+        _take(one, line)
+    if lines and lines[-1].last:
         one.listing.add("no-line-end", "the last line has no line end", file=path, line=lines[-1].at)
     _refuse_shares(one)
     return one
@@ -91,7 +90,7 @@ def _no_layout(path: Path, lines: Sequence[Line], fitting: int, told: int) -> Da
     )
 
 
-def _take(one: FaceList, line: Line, last: bool) -> None:
+def _take(one: FaceList, line: Line) -> None:
     """Adds what a line says to the list."""
     add, parts = one.listing.add, parts_of(line.name)
     if not line.name:
@@ -102,7 +101,7 @@ def _take(one: FaceList, line: Line, last: bool) -> None:
         one.lost_images += 1
         return
     name = "/".join(parts)
-    found = faces_of(line, one.layout, last)
+    found = faces_of(line, one.layout)
     if found.wrong is not None:
         add(found.wrong[0], found.wrong[1], file=one.path, line=line.at, image=name)
     if not found.usable:
@@ -143,8 +142,9 @@ def _faces(one: FaceList, line: Line, found: Faces, name: str) -> list[_Face]:
 
 
 def _refuse_shares(one: FaceList) -> None:
-    sides = [value for faces in one.faces.values() for face in faces for value in face.sides]
-    if any(sides) and max(map(abs, sides)) <= 1 and not all(value.is_integer() for value in sides):
+    faces = (face for faces in one.faces.values() for face in faces if not face.is_degenerate)
+    sides = [value for face in faces for value in face.sides]
+    if sides and max(map(abs, sides)) <= 1 and not all(value.is_integer() for value in sides):
         raise DataError(
             f"{printable(one.path.name)}: all numbers lie between -1 and 1: shares of the image, not pixels",
             hint="multiply them by width and height of each image",
