@@ -10,6 +10,7 @@ from typing import Any
 
 from onestage.data.formats import recognise
 from onestage.data.formats.files import printable
+from onestage.data.formats.rows import number
 from onestage.data.formats.yolo_folder import load_yaml
 from onestage.errors import DataError, did_you_mean
 
@@ -51,7 +52,7 @@ def read_spec(path: Path) -> Spec | None:
         raise DataError(f"{path.name} names no training set", hint="write train: PATH and val: PATH")
     listed = {key: _listed(document[key]) for key in ROLES if document.get(key)}
     entries = [entry for several in listed.values() for entry in several]
-    detailed = any(isinstance(entry, dict) for entry in entries)
+    detailed = _is_spec(document)
     if not detailed:
         words = isinstance(document["train"], (str, list)) and all(isinstance(entry, str) for entry in entries)
         if not words or not document["train"] or any(key in document for key in _OTHERS):
@@ -98,6 +99,12 @@ def _sources(key: str, entries: list[Any], path: Path, problems: list[str]) -> t
     return tuple(found)
 
 
+def _is_spec(document: Any) -> bool:
+    """Whether a YAML names sets with keys of their own, as only a split spec does."""
+    listed = [entry for key in ROLES for entry in _listed(document.get(key))] if isinstance(document, dict) else []
+    return any(isinstance(entry, dict) for entry in listed)
+
+
 def _source(where: str, entry: Any, path: Path, problems: list[str]) -> Source | None:
     """One set; None where it cannot be told which."""
     told = entry if isinstance(entry, dict) else {"data": entry}
@@ -111,8 +118,8 @@ def _source(where: str, entry: Any, path: Path, problems: list[str]) -> Source |
     if split is not None and not isinstance(split, str):
         problems.append(f"{where}: split: expected the name of a set, got {split!r}")
         split = None
-    number = ratio if isinstance(ratio, (int, float)) and not isinstance(ratio, bool) else math.nan
-    if "ratio" in told and not (math.isfinite(number) and number > 0):
+    share = number(ratio)  # also from text: YAML takes 1e-3 for a word
+    if "ratio" in told and not (math.isfinite(share) and share > 0):
         problems.append(f"{where}: ratio: expected a number above 0, got {ratio!r}")
     place = path.parent / Path(data).expanduser()
     try:
@@ -123,4 +130,7 @@ def _source(where: str, entry: Any, path: Path, problems: list[str]) -> Source |
         beside = sorted(printable(other.name) for other in place.parent.iterdir()) if place.parent.is_dir() else ()
         problems.append(f"{where}: {data} does not exist beside {path.name}{did_you_mean(place.name, beside)}")
         return None
-    return Source(place, split, float(number) if "ratio" in told else None, f"{data}, {split}" if split else data)
+    if place.suffix.lower() in (".yaml", ".yml") and place.is_file() and _is_spec(load_yaml(place)):
+        problems.append(f"{where}: {data} is a split spec itself; name its sets here")
+        return None
+    return Source(place, split, share if "ratio" in told else None, f"{data}, {split}" if split else data)
