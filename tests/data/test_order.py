@@ -40,7 +40,7 @@ def mixed(*parts: tuple[int, float | None], folder: Path | None = None) -> Datas
     ([(3, 0.1), (3, 0.2)], [2, 4]),
 ])  # fmt: skip
 def test_an_epoch_has_as_many_images_as_there_are_shared_out_by_ratio(parts: list, expected: list[int]) -> None:
-    assert drawn(mixed(*parts).parts) == expected
+    assert drawn([Part("a set", images, ratio) for images, ratio in parts]) == expected
 
 
 @settings(max_examples=60, deadline=None)

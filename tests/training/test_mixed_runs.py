@@ -42,7 +42,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_mixed_run_is_recorded_exact_on_resume_and_bound_to_its_ratios(spec: Path, tmp_path: Path) -> None:
     seen = Seen()
-    whole = fit({**KEYS, "data": str(spec), "workers": 1}, root=tmp_path / "whole", watcher=seen)
+    whole = fit({**KEYS, "data": str(spec)}, root=tmp_path / "whole", watcher=seen)
     assert whole.info["data"]["train"]["parts"] == [
         {"data": "often", "images": 3, "ratio": 3.0, "per_epoch": 6},
         {"data": "seldom", "images": 5, "ratio": 1.0, "per_epoch": 2},

@@ -1,4 +1,4 @@
-"""`onestage data`: sample data sets, and what a folder of yours is taken for."""
+"""`onestage data`: sample data sets, and what a folder or file of yours is taken for."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ EXAMPLES = (
     ("data", "the sample data sets, with licence and size"),
     ("data get trees", "fetch one; prints the folder"),
     ("data show photos/", "what a folder is taken for, its classes and counts, and what is wrong with it"),
+    ("data show faces.txt", "the same for a file: COCO JSON, WIDER FACE, a list of faces, a YAML that mixes sets"),
 )
 KEYS = (
     ("classes", "automatic", "class names in order; automatic: the data set's own"),
