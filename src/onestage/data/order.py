@@ -1,4 +1,4 @@
-"""Which images an epoch takes and in which order: a pure function of seed and epoch, also for mixed sets."""
+"""Which images an epoch takes, in which order: a function of seed and epoch, also for mixed sets."""
 
 from __future__ import annotations
 

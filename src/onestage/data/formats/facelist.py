@@ -1,4 +1,4 @@
-"""Face lists: one image per line with all its boxes, `path n x y w h 1 …` and relatives; read and written."""
+"""Face lists: one image per line with all its boxes, `path n x y w h 1 …`; read and written."""
 
 from __future__ import annotations
 
