@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from scipy.io import savemat
 from onestage.data.dataset import Dataset
 from onestage.data.formats import READERS, recognise
 from onestage.data.formats import widerface as module
+from onestage.data.loader import Loader
 from onestage.data.one_set import open_set
-from onestage.data.opening import open_dataset
+from onestage.data.opening import open_dataset, refuse_losses
 from onestage.data.views import moved
 from onestage.errors import DataError
 from onestage.records import Annotations, ImageInfo, ImageTransform
@@ -141,6 +143,45 @@ def test_a_file_cut_short_anywhere(tmp_path: Path, length: int) -> None:
         clean = length == len("e/a.jpg\n1\n") + len(ROW) + 1  # exactly between two images
         assert clean or set(codes(dataset)) & {"cut-short", "no-line-end"}
         assert clean or len(rest or ()) == 3 or "cut-short" in codes(dataset)
+
+
+LINES = text(
+    ("e/a.jpg", 1, [ROW]), ("e/b.jpg", 0, [ZEROS]), ("e/c.jpg", 2, [f"{k} 6 21 10 1 0 0 1 2 1 " for k in (7, 8)])
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.integers(0, 30), min_size=10, max_size=10), st.booleans())
+def test_every_line_may_be_cut_at_any_byte(
+    tmp_path_factory: pytest.TempPathFactory, kept: list[int], end: bool
+) -> None:
+    """Nothing crashes, no face goes to the image of another line, and what is lost is counted."""
+    lines = [line[:n] for line, n in zip(LINES.splitlines(), kept, strict=True)]
+    path = tmp_path_factory.mktemp("cut") / "wider_face_val_bbx_gt.txt"
+    path.write_text("\n".join(lines) + "\n" * end)
+    dataset = module.read(path, "val", probe_images=False)
+    for image_id, truth in dataset.annotations.items():
+        whole = {"e/a": [5], "e/c": [7, 8], "e/b": [0]}.get(str(image_id), [0, 5, 7, 8])
+        assert set(truth.boxes[~truth.ignore, 0].tolist()) <= set(whole), (lines, image_id)
+        assert truth.ignore[truth.extra["invalid"] == 1].all()
+    assert dataset.boxes <= dataset.boxes_read
+    if lines != LINES.splitlines() and any(lines):
+        assert dataset.findings or len(dataset) < 3 or all(n >= 20 for n in kept), lines
+
+
+@pytest.mark.parametrize("name", ["", "0--Pa", "e"])
+def test_rows_behind_a_damaged_name_do_not_go_to_the_image_before(tmp_path: Path, name: str) -> None:
+    dataset = small(tmp_path, text(("e/a.jpg", 1, [ROW]), (name, 2, [ROW, "1 1 5 5 0 0 0 0 0 0"])))
+    assert len(only(dataset)) == 1
+    assert codes(dataset) == ["misfit-line"]
+    assert (dataset.boxes_read, dataset.images_read) == (3, 2)
+
+
+def test_rows_that_cannot_be_read_count_as_lost(tmp_path: Path) -> None:
+    dataset = small(tmp_path, text(("e/a.jpg", 3, [ROW, "1 2 x 4 0 0 0 0 0 0", "1 2 3"])))
+    assert (dataset.boxes, dataset.boxes_read) == (1, 3)
+    with pytest.raises(DataError, match="2 of 3 boxes"):
+        open_dataset(tmp_path)
 
 
 def test_repeated_images_and_names_that_lead_out(tmp_path: Path) -> None:
@@ -302,6 +343,41 @@ def test_a_face_of_no_size_never_reaches_the_network(tmp_path: Path) -> None:
     assert (sides >= 1).all()
     assert seen.boxes[~seen.ignore].tolist() == [[25, 30, 125, 80]]  # the last one's centre is on the border
     assert seen.extra["degenerate"].tolist() == seen.ignore.tolist()
+
+
+def test_a_count_of_zero_with_its_dummy_row_trains_no_face_and_loses_no_image(tmp_path: Path) -> None:
+    names = [f"e/{i}.jpg" for i in range(4)]
+    rows = [(name, 0, [ZEROS]) for name in names[:2]] + [(name, 1, [ROW]) for name in names[2:]]
+    dataset = small(tmp_path, text(*rows))
+    refuse_losses(dataset, 0.0)
+    assert (len(dataset), dataset.boxes, dataset.boxes_read) == (4, 2, 2)
+    with Loader(dataset, (60, 40), "none", batch=4, shuffle=False) as loader:
+        (batch,) = loader.epoch(0)
+    assert [len(truth) for truth in batch.annotations] == [0, 0, 1, 1]
+
+
+def test_real_faces_that_do_not_count_stay_apart_through_the_loader(shared: Path) -> None:
+    """The 21 invalid faces of the photographs and one planted without area: ignored in every batch, and in the loss."""
+    dataset = open_set(shared / "wider_face", "val")
+    odd = [image for image in dataset.images if dataset.annotations[image.id].ignore.any()]
+    assert sum(int(dataset.annotations[image.id].ignore.sum()) for image in odd) == 21
+    truth = dataset.annotations[odd[0].id]
+    planted = {name: np.append(column, column[:1] * 0) for name, column in truth.extra.items()}
+    planted["degenerate"] = np.append(truth.extra["degenerate"], True)
+    truths = dict(dataset.annotations) | {
+        odd[0].id: Annotations(
+            np.vstack([truth.boxes, [[30.0, 30, 30, 60]]]), np.append(truth.labels, 0),
+            ignore=np.append(truth.ignore, True), extra=planted,
+        )
+    }  # fmt: skip
+    part = replace(dataset, images=tuple(odd[:3]), annotations=truths)
+    for policy in ("none", "ssd", "mosaic"):
+        with Loader(part, (320, 320), policy, batch=3) as loader:
+            for batch in (batch for epoch in range(3) for batch in loader.epoch(epoch)):
+                for seen in batch.annotations:
+                    out = (seen.extra["invalid"] == 1) | seen.extra["degenerate"]
+                    assert np.array_equal(out, seen.ignore)
+                    assert ((seen.boxes[:, 2:] - seen.boxes[:, :2]) >= 1).all()
 
 
 def _refusal(folder: Path) -> DataError:

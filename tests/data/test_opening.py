@@ -268,7 +268,7 @@ def test_formats_side_by_side(tmp_path: Path) -> None:
     write(tmp_path / "data.yaml", "train: images\nval: images\nnames: [cat]\n")
     assert open_dataset(tmp_path).format == "yolo"
     assert [name for name, _ in recognise(tmp_path)] == ["yolo", "voc"]
-    assert sorted(READERS) == ["coco", "fddb", "visdrone", "voc", "widerface", "yolo"]
+    assert sorted(READERS) == ["coco", "facelist", "fddb", "visdrone", "voc", "widerface", "yolo"]
 
 
 def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""`onestage data`: sample data sets, what a folder of yours is taken for, and priors against truths."""
+"""`onestage data`: sample data sets, what a folder or file is taken for, and priors against truths."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ EXAMPLES = (
     ("data", "the sample data sets, with licence and size"),
     ("data get trees", "fetch one; prints the folder"),
     ("data show photos/", "what a folder is taken for, its classes and counts, and what is wrong with it"),
+    ("data show faces.txt", "the same for a file: COCO JSON, WIDER FACE, a list of faces, a YAML that mixes sets"),
     *data_anchors.EXAMPLES,
 )
 SHOW_KEYS = (
@@ -103,6 +104,7 @@ def _show(terminal: Terminal, path: str, keys: dict[str, Any]) -> None:
     from onestage.cli.findings import counted, show_findings
     from onestage.data import samples
     from onestage.data.opening import open_dataset
+    from onestage.data.order import shares
 
     opened = open_dataset(samples.get(path) if path in samples.SAMPLES else path, **keys)
     sets = {"train": opened.train, "val": opened.val, "test": opened.test}
@@ -120,7 +122,7 @@ def _show(terminal: Terminal, path: str, keys: dict[str, Any]) -> None:
     terminal.result({
         "described": opened.described, "format": opened.format, "classes": list(opened.classes),
         "split_made": opened.split_made,
-        "sets": {name: {"images": len(part), "boxes": part.boxes, "per_class": counts[name]}
+        "sets": {name: {"images": len(part), "boxes": part.boxes, "per_class": counts[name], "parts": shares(part)}
                  for name, part in sets.items() if part is not None},
         "findings": [finding.as_dict() for finding in opened.findings],
     })  # fmt: skip

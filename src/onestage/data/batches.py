@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,33 +10,24 @@ from numpy.typing import NDArray
 
 from onestage.data.dataset import Dataset
 from onestage.data.images import Pixels, Size, decode
+from onestage.data.order import any_index, augmentation_seed, generator
 from onestage.data.policy import Picture, Policy, Sample
 from onestage.errors import DataError
 from onestage.records import Annotations, Batch, ImageId, ImageTransform
 
 
-def augmentation_seed(seed: int, epoch: int, image_id: ImageId | None) -> int:
-    """The number from which the chance of one image in one epoch is drawn; None: the order of the epoch.
-
-    Any two of (seed, epoch, image id) give unrelated numbers, the same on every machine. `1` and `"1"` differ.
-    """
-    words = f"{seed}\0{epoch}\0{type(image_id).__name__}\0{image_id}"
-    return int.from_bytes(hashlib.blake2b(words.encode(), digest_size=8).digest(), "little")
-
-
-def generator(seed: int) -> np.random.Generator:
-    """The generator that belongs to a number of `augmentation_seed` (and to `Batch.seeds`)."""
-    return np.random.Generator(np.random.Philox(key=seed))
-
-
 @dataclass(frozen=True)
 class Task:
-    """One batch to be made: the epoch, the images by index, how to augment them, and at what input size."""
+    """One batch to be made: the epoch, the images by index, how to augment them, and at what input size.
+
+    `turns` says how often the epoch has had each image before.
+    """
 
     epoch: int
     indices: tuple[int, ...]
     policy: Policy
     size: Size
+    turns: tuple[int, ...]
 
 
 class Parts(NamedTuple):
@@ -68,7 +58,10 @@ class Maker:
         width, height = task.size
         images = np.empty((len(task.indices), height, width, 3), np.uint8) if into is None else into
         ids = tuple(self.dataset.images[index].id for index in task.indices)
-        seeds = tuple(augmentation_seed(self.seed, task.epoch, image_id) for image_id in ids)
+        seeds = tuple(
+            augmentation_seed(self.seed, task.epoch, image_id, turn)
+            for image_id, turn in zip(ids, task.turns, strict=True)
+        )
         annotations, transforms = [], []
         for i, (index, seed) in enumerate(zip(task.indices, seeds, strict=True)):
             sample = self.sample(index, seed, task.policy, task.size)
@@ -84,7 +77,7 @@ class Maker:
 
     def any_picture(self, rng: np.random.Generator) -> Picture:
         """A picture of the set drawn by `rng`, for policies that mix several."""
-        return self.picture(int(rng.integers(len(self.dataset))))
+        return self.picture(any_index(self.dataset, rng))
 
     def picture(self, index: int) -> Picture:
         """An image as read, with its annotations; policies must not write to it."""

@@ -8,12 +8,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from onestage.data.augment import Plain, augmentation, with_fit
-from onestage.data.batches import Maker, Parts, Task, augmentation_seed, generator
+from onestage.data.batches import Maker, Parts, Task
 from onestage.data.dataset import Dataset
 from onestage.data.images import Fit, Size, native_size
+from onestage.data.order import augmentation_seed, epoch_order, generator, turns
 from onestage.data.policy import Policy
 from onestage.data.workers import Failure, worker_processes
 from onestage.errors import DataError, UsageError
@@ -110,11 +109,11 @@ class Loader:
         self.close()
 
     def order(self, epoch: int) -> list[int]:
-        """The indices of the dataset's images in the order of that epoch."""
-        indices = np.arange(len(self.dataset))
-        if self.shuffle:
-            indices = generator(augmentation_seed(self.seed, epoch, None)).permutation(indices)
-        return [int(index) for index in indices]
+        """The indices of the dataset's images in the order of that epoch, as many as there are images.
+
+        Where sets are mixed by ratio some come several times, others not at all; unshuffled, each comes once.
+        """
+        return epoch_order(self.dataset, self.seed, epoch) if self.shuffle else list(range(len(self.dataset)))
 
     def epoch(
         self,
@@ -131,7 +130,7 @@ class Loader:
         """
         if start < 0:
             raise UsageError(f"loader: expected a batch number of at least 0 to start at, got {start}")
-        order = self.order(epoch)
+        order = self._turned(epoch)
         tasks = [
             self._task(epoch, number, order, policy, None if size_of is None else size_of(number))
             for number in range(start, self._batches())
@@ -151,7 +150,7 @@ class Loader:
         """
         if not 0 <= number < self._batches():
             raise UsageError(f"loader: expected a batch from 0 to {self._batches() - 1}, got {number}")
-        return self._maker.batch(self._task(epoch, number, self.order(epoch), policy, size)).as_batch()
+        return self._maker.batch(self._task(epoch, number, self._turned(epoch), policy, size)).as_batch()
 
     def close(self) -> None:
         """Ends the worker processes; a later epoch starts new ones."""
@@ -169,15 +168,25 @@ class Loader:
         held = min(self.batch, len(self.dataset) - number * self.batch)
         return len(range(self.rank, held, self.ranks))
 
-    def _task(self, epoch: int, number: int, order: list[int], policy: Policy | None, size: Size | None) -> Task:
+    def _turned(self, epoch: int) -> list[tuple[int, int]]:
+        """The order of an epoch, each index with how often it has come before."""
+        order = self.order(epoch)
+        return list(zip(order, turns(order), strict=True))
+
+    def _task(
+        self, epoch: int, number: int, order: list[tuple[int, int]], policy: Policy | None, size: Size | None
+    ) -> Task:
         whole = order[number * self.batch : (number + 1) * self.batch]
         if self.scale is not None:
-            image = self.dataset.images[whole[0]]
-            return Task(epoch, (whole[0],), self.policy, native_size((image.width, image.height), self.scale))
+            index, turn = whole[0]
+            image = self.dataset.images[index]
+            return Task(epoch, (index,), self.policy, native_size((image.width, image.height), self.scale), (turn,))
         width, height = size or self.size
         if min(width, height) < 1:
             raise UsageError(f"loader: expected an input size of at least 1x1, got {width}x{height}")
-        return Task(epoch, tuple(whole[self.rank :: self.ranks]), policy or self.policy, (int(width), int(height)))
+        share = whole[self.rank :: self.ranks]
+        indices, before = tuple(index for index, _ in share), tuple(turn for _, turn in share)
+        return Task(epoch, indices, policy or self.policy, (int(width), int(height)), before)
 
     def _refuse_idle_ranks(self) -> None:
         """UsageError where training would give one rank fewer steps than another, which would then wait for ever."""

@@ -21,7 +21,7 @@ def existing(path: Path) -> Path:
     raise DataError(
         f"no such folder or file: {printable(str(path))}",
         problems=[f"{printable(str(above))} has no {missing!r}{near}"],
-        hint="data= takes a folder, a data.yaml, or a COCO JSON file",
+        hint="data= takes a folder, a data.yaml, a COCO JSON file, a face list, or a YAML that names the sets",
     )
 
 

@@ -16,7 +16,7 @@ from onestage.errors import DataError, did_you_mean
 
 ROLES = ("train", "val", "test")
 # Formats whose file or folder of a single set is judged whole, where others have a part split off.
-WHOLE = ("coco", "widerface", "visdrone", "fddb")
+WHOLE = ("coco", "widerface", "visdrone", "fddb", "facelist")
 
 
 def open_set(

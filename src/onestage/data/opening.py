@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from onestage.data.dataset import Dataset
@@ -13,7 +13,9 @@ from onestage.data.formats.listing import CODES, in_words
 from onestage.data.formats.merge import merged, unique
 from onestage.data.formats.splits import role
 from onestage.data.locate import existing, nothing_here
-from onestage.data.spec import Spec, read_spec
+from onestage.data.mixture import read_sets
+from onestage.data.order import in_words as order_in_words
+from onestage.data.spec import read_spec
 from onestage.data.split import divided, leaks
 from onestage.errors import DataError, did_you_mean
 from onestage.records import Finding, Where
@@ -41,12 +43,16 @@ class Opened:
 
 @dataclass(frozen=True)
 class _Sets:
-    """What was read before it is decided what is train and what is val; `notes` go into the description."""
+    """What was read before it is decided what is train and what is val; `notes` go into the description.
+
+    `sources` are the sets one by one where several were put together.
+    """
 
     sets: dict[str, Dataset]
     why: str
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+    sources: tuple[Dataset, ...] = ()
 
 
 def open_dataset(
@@ -74,9 +80,13 @@ def _open(
     path: Path, classes: Sequence[str] | None, seed: int, val_fraction: float, allow_loss: bool | float
 ) -> Opened:
     spec = read_spec(path)
-    read = _read_spec(spec, classes) if spec is not None else _read_folder(path, classes)
+    if spec is None:
+        read = _read_folder(path, classes)
+    else:
+        found = read_sets(spec, classes)
+        read = _Sets(found.sets, found.why, (), found.findings, found.sources)
     limit = LOSS_LIMIT if allow_loss is False else 1.0 if allow_loss is True else float(allow_loss)
-    for dataset in read.sets.values():
+    for dataset in read.sources or read.sets.values():
         refuse_losses(dataset, limit)
     train, val, test, made, findings = _train_and_val(read, seed, val_fraction)
     for dataset in (train, val):
@@ -96,6 +106,8 @@ def _open(
         for name, dataset in (("train", train), ("val", val), ("test", test)) if dataset is not None
     )  # fmt: skip
     notes = [f"{made}"] if made else list(read.notes)
+    if mixture := order_in_words(train):
+        notes.append(mixture)
     classes_said = f"{len(train.classes)} class{'es' * (len(train.classes) != 1)}: {_some(train.classes)}"
     described = "; ".join([read.why, counts, *notes, classes_said])
     return Opened(train, val, test, train.classes, train.format, described, made, tuple(every))
@@ -149,26 +161,6 @@ def _challenge(
     return _Sets({"train": only}, why, notes, tuple(findings))
 
 
-def _read_spec(spec: Spec, classes: Sequence[str] | None) -> _Sets:
-    """The sets of a split spec, each of any format, with one class list for all."""
-    found = {key: (path, (recognise(path) or [("", "")])[0]) for key, path in spec.sets.items()}
-    for path, (name, _) in found.values():
-        if not name:
-            raise nothing_here(path)
-    given = tuple(classes) if classes is not None else spec.classes
-    sets = {key: READERS[name].read(path, None, given) for key, (path, (name, _)) in found.items()}
-    findings = []
-    names = [dataset.classes for dataset in sets.values()]
-    if any(other != names[0] for other in names):
-        together = tuple(dict.fromkeys(name for own in names for name in own))
-        if {name for _, (name, _) in found.values()} == {"voc"}:
-            together = tuple(sorted(together))
-        findings.append(_finding("classes-differ", f"the sets name different classes; used: {', '.join(together)}"))
-        sets = {key: READERS[name].read(path, None, together) for key, (path, (name, _)) in found.items()}
-    why = f"split spec {spec.path.name}: " + ", ".join(f"{key} = {why}" for key, (_, (_, why)) in found.items())
-    return _Sets({key: replace(dataset, split=key) for key, dataset in sets.items()}, why, (), tuple(findings))
-
-
 def _train_and_val(
     read: _Sets, seed: int, fraction: float
 ) -> tuple[Dataset, Dataset, Dataset | None, str | None, list[Finding]]:  # fmt: skip
@@ -209,8 +201,8 @@ def refuse_losses(dataset: Dataset, limit: float) -> None:
 
 
 def _check_names(classes: Sequence[str] | None, dataset: Dataset, path: Path) -> None:
-    """Refuses a class that the format's own list does not name; VOC has no such list."""
-    if classes is None or dataset.format == "voc":
+    """Refuses a class that the format's own list does not name; VOC has no such list, a face list numbers alone."""
+    if classes is None or dataset.format in ("voc", "facelist"):
         return
     own = READERS[dataset.format].read_splits(path, [None])[0].classes
     wrong = [

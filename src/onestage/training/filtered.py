@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from onestage.data.batches import augmentation_seed, generator
 from onestage.data.dataset import Dataset
 from onestage.data.face_crops import FILTERED, FaceCrops
 from onestage.data.images import Size
+from onestage.data.order import augmentation_seed, epoch_order, generator, turns
 from onestage.data.policy import Policy
 from onestage.experiments.filtered import Filtered
 from onestage.experiments.run import Run
@@ -38,9 +38,12 @@ def foreseen(policy: Policy, dataset: Dataset, size: Size, seed: int) -> Filtere
     if not isinstance(policy, FaceCrops):
         return None
     rows = np.unique(np.linspace(0, len(dataset) - 1, min(LOOKED_AT, len(dataset))).astype(int)).tolist()
+    order = sorted(epoch_order(dataset, seed, 0))
+    taken = list(zip(order, turns(order), strict=True))
     samples = []
-    for image in (dataset.images[row] for row in rows):
-        chance, truth = generator(augmentation_seed(seed, 0, image.id)), dataset.annotations[image.id]
+    for index, turn in (taken[row] for row in rows):
+        image = dataset.images[index]
+        chance, truth = generator(augmentation_seed(seed, 0, image.id, turn)), dataset.annotations[image.id]
         samples.append(policy.truths((image.width, image.height), truth, chance, size))
     return Filtered(*(left_out(samples) or (0, 0, 0)), policy.min_face)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from onestage.data.order import shares
 from onestage.errors import DataError, UsageError
 from onestage.experiments.onlooker import Onlooker
 from onestage.experiments.run import Run
@@ -225,6 +226,7 @@ def _facts(plan: Plan) -> dict[str, Any]:
             "boxes": part.boxes,
             "fingerprint": part.fingerprint(),
             "split": opened.split_made or part.split,
+            **({"parts": shares(part)} if part.parts else {}),
         }
         for name, part in (("train", opened.train), ("val", opened.val))
     }

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from onestage.data.order import most_often
 from onestage.experiments.curves import Facts, Watch
 from onestage.experiments.run import Run
 from onestage.models.detector import Detector, Truth
@@ -67,7 +68,8 @@ class Lookout:
         self.watch = Watch(self.facts)
         self.foreseen = {finding.code for finding in plan.foresight}
         self.still: Still | None = None
-        self.order = OrderCheck({image.id: image.path for image in plan.opened.train.images})
+        train = plan.opened.train
+        self.order = OrderCheck({image.id: image.path for image in train.images}, most_often(train))
         self.ends = {leg.first_step + leg.steps for leg in plan.legs}
 
     def enter(self, detector: Detector, frozen: Sequence[nn.Module]) -> None:

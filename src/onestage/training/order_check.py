@@ -13,10 +13,13 @@ FIRST = 8
 
 
 class OrderCheck:
-    """Looks at the ids of batch after batch, in one process; a sampler that is stuck is told of once."""
+    """Looks at the ids of batch after batch, in one process; a sampler that is stuck is told of once.
 
-    def __init__(self, files: Mapping[ImageId, Path]) -> None:
-        self.files = files
+    `often` says how often an epoch may have an image, for those that sets mixed by ratio repeat; others come once.
+    """
+
+    def __init__(self, files: Mapping[ImageId, Path], often: Mapping[ImageId, int] | None = None) -> None:
+        self.files, self.often = files, often or {}
         self.told = False
         self.forget()
 
@@ -25,6 +28,7 @@ class OrderCheck:
         self.epoch: int | None = None
         self.whole = False  # seen from its first batch
         self.seen: dict[ImageId, int] = {}
+        self.times: dict[ImageId, int] = {}
         self.before: list[ImageId] = []
 
     def look(self, record: StepRecord) -> Finding | None:
@@ -34,15 +38,17 @@ class OrderCheck:
         if record.epoch != self.epoch:
             self.before = list(self.seen)[:FIRST] if self.whole else []
             self.whole = self.epoch is not None or record.step == 1
-            self.epoch, self.seen = record.epoch, {}
+            self.epoch, self.seen, self.times = record.epoch, {}, {}
         return self._again(record) or self._same_order(record)
 
     def _again(self, record: StepRecord) -> Finding | None:
         for image in record.ids:
-            if image in self.seen:
+            self.times[image] = self.times.get(image, 0) + 1
+            if self.times[image] > self.often.get(image, 1):
                 first, name = self.seen[image], self.files.get(image, image)
                 where = f"at steps {first} and {record.step}" if first != record.step else f"twice at step {first}"
-                what = f"{name} came {where}, both in epoch {record.epoch + 1}: each image should come once"
+                due = "once" if image not in self.often else f"{self.often[image]} times at most"
+                what = f"{name} came {where}, both in epoch {record.epoch + 1}: each image should come {due}"
                 return self._finding(record, what, None if image not in self.files else str(name), image)
             self.seen[image] = record.step
         return None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from onestage.data.dataset import Dataset
-from onestage.data.formats import coco, fddb, visdrone, voc, widerface, yolo
+from onestage.data.formats import coco, facelist, fddb, visdrone, voc, widerface, yolo
 from onestage.records import Finding
 
 
@@ -53,6 +53,7 @@ READERS: Mapping[str, Format] = {
     "yolo": cast(Format, yolo),
     "fddb": cast(Format, fddb),
     "widerface": cast(Format, widerface),
+    "facelist": cast(Format, facelist),
 }
 
 

@@ -65,6 +65,14 @@ def leads_out(path: Path, roots: Iterable[Path]) -> bool:
     return path.is_symlink() and not inside(path, roots)
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a name that is too long for any, or holds a NUL, is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def safe_relative(name: str) -> Path | None:
     """A file name found in an annotation as a relative path, or None where it is absolute or climbs out by '..'."""
     text = name.strip().replace("\\", "/")
@@ -76,9 +84,13 @@ def safe_relative(name: str) -> Path | None:
 
 def text_lines(path: Path) -> list[str]:
     """The lines of a text file, whatever its line ends, with or without a byte order mark; bad bytes are replaced."""
-    data = path.read_bytes()
+    return decoded(path.read_bytes()).splitlines()
+
+
+def decoded(data: bytes) -> str:
+    """The text of a file: UTF-8 or, where a byte order mark says so, UTF-16; bad bytes are replaced."""
     wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
-    return data.decode("utf-16" if wide else "utf-8-sig", "replace").splitlines()
+    return data.decode("utf-16" if wide else "utf-8-sig", "replace")
 
 
 def read_json(path: Path, name: str) -> Any:

@@ -16,6 +16,7 @@ from onestage.data.formats.files import (
     IMAGE_SUFFIXES,
     file_stem,
     inside,
+    is_file,
     printable,
     put_image,
     put_text,
@@ -97,7 +98,7 @@ def _read(file: FaceFile, classes: tuple[str, ...], probe_images: bool) -> Datas
     finder, label = _Finder(file, listing, probe_images), classes.index(CLASS)
     images: list[ImageInfo] = []
     truths: dict[ImageId, Annotations] = {}
-    for record in records:
+    for record in (record for record in records if record.name):
         name = safe_relative(record.name)
         if name is None:
             what = f"{printable(record.name)!r} leads out of the folder"
@@ -115,7 +116,7 @@ def _read(file: FaceFile, classes: tuple[str, ...], probe_images: bool) -> Datas
     _list_strangers(file, truths, levels, listing)
     return Dataset(
         file.root, "widerface", file.split, classes, tuple(images), truths, tuple(listing.findings),
-        sum(len(record.faces) for record in records), len(records),
+        sum(len(record.faces) + record.lost for record in records), len(records),
     )  # fmt: skip
 
 
@@ -224,7 +225,7 @@ class _Finder:
         named = name if name.suffix.lower() in IMAGE_SUFFIXES else name.with_name(f"{name.name}.jpg")
         if not self.probe_images:
             return ImageInfo(image_id, self.file.folders[0] / named, 0, 0)
-        folder = next((folder for folder in self.folders if (folder / named).is_file()), None)
+        folder = next((folder for folder in self.folders if is_file(folder / named)), None)
         if folder is None:
             what = f"{printable(named.as_posix())} is not in {shown(self.folders[0], self.file.root)}"
             self.listing.add("missing-image", what, file=self.file.path, image=image_id)

@@ -17,13 +17,17 @@ UNKNOWN = -1  # an attribute that the file does not tell
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """One image of a file: its name as written, faces (N, 4) as x, y, width, height, attributes (N, 6), lines (N,)."""
+    """One image of a file: its name as written, faces (N, 4) as x, y, width, height, attributes (N, 6), lines (N,).
+
+    `lost` counts its rows that could not be read. The name is "" where it is lost: these faces belong to no image.
+    """
 
     name: str
     faces: FloatArray
     attributes: IntArray
     lines: IntArray | None = None
     line: int | None = None
+    lost: int = 0
 
 
 def holds_faces(path: Path) -> bool:
