@@ -11,8 +11,9 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "onestage"
@@ -88,9 +89,13 @@ def model_keys() -> str:
 
     rows = []
     for name in models.MODELS:
-        changes = ", ".join(f"`{key}={_plain(value)}`" for key, value in models.defaults(name).items())
-        rows.append((f"`{name}`", changes or "nothing"))
-    return _table(("model", "its own defaults"), rows)
+        usual, tuned = models.defaults(name), models.model_class(name).tuning_defaults
+        rows.append((f"`{name}`", *(_listed(keys) or "nothing" for keys in (usual, tuned))))
+    return _table(("model", "its own defaults", "where it starts from trained weights"), rows)
+
+
+def _listed(keys: Mapping[str, Any]) -> str:
+    return ", ".join(f"`{key}={_plain(value)}`" for key, value in keys.items())
 
 
 def codes() -> str:

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from onestage import models
+from onestage.data.augment import augmentation
 from onestage.data.samples import SAMPLES
 from onestage.training.plan import ask
 from onestage.training.recipe import known_keys
 from onestage.training.recipe.keys import flat, read_recipe
+from onestage.training.recipe.stages import legs
 
 FOLDER = Path(__file__).resolve().parents[1] / "recipes"
 RECIPES = sorted(FOLDER.glob("*.yaml"))
@@ -18,7 +21,9 @@ HEAD = ("paper", "data", "hardware", "hours", "expected", "by us")
 
 
 def test_there_are_recipes() -> None:
-    assert {path.stem for path in RECIPES} >= {"ssd-lite0-trees", "ssd300-voc0712", "ssd512-voc0712"}
+    assert {path.stem for path in RECIPES} >= {
+        "ssd-lite0-trees", "ssd300-voc0712", "ssd512-voc0712", "faceboxes-wider", "faceboxes-diary",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -44,13 +49,37 @@ def test_its_head_names_source_cost_and_expectation(path: Path) -> None:
 
 
 def test_the_published_schedules_take_120_000_steps() -> None:
-    # Liu et al. 2016, section 3.1 counts steps; recipes count epochs of 16,551 images
-    for name in ("ssd300-voc0712", "ssd512-voc0712"):
+    # Liu et al. 2016 and Zhang et al. 2017, section 3.1 and 3.3, count steps; recipes count epochs of so many images
+    for name, images in {"ssd300-voc0712": 16_551, "ssd512-voc0712": 16_551, "faceboxes-wider": 12_880}.items():
         recipe = ask(read_recipe(FOLDER / f"{name}.yaml"))
-        steps = (recipe.epochs or 0) * (16_551 // recipe.batch)
+        steps = (recipe.epochs or 0) * (images // recipe.batch)
         assert steps == pytest.approx(120_000, rel=0.002), name
         assert recipe.schedule.milestones == (80_000, 100_000)
 
 
 def test_the_demo_recipe_names_a_sample() -> None:
     assert ask(read_recipe(FOLDER / "ssd-lite0-trees.yaml")).data in SAMPLES
+
+
+def test_the_diarys_recipe_is_the_diarys() -> None:
+    recipe = ask(read_recipe(FOLDER / "faceboxes-diary.yaml"))
+    leg = legs(recipe, 402)[0]
+    falls = [step for step in range(1, leg.steps) if leg.share(step) < leg.share(step - 1)]
+    assert [fall // 402 for fall in falls] == [190, 250]
+    assert leg.share(leg.steps - 1) == pytest.approx(0.01)
+    policy = augmentation(recipe.augmentation.policy, **recipe.augmentation.options)
+    assert (policy.min_face, policy.photometric.darken, policy.photometric.probability) == (10, 0.7, 0)
+    assert (recipe.optimiser.name, recipe.optimiser.lr, recipe.optimiser.decay) == ("adam", 1e-3, 1e-4)
+    assert recipe.loss == {"cls": 1, "box": 1}
+    assert recipe.log == "faceboxes"
+
+
+@pytest.mark.parametrize("name", ["faceboxes-wider", "faceboxes-diary"])
+def test_the_recipes_of_faceboxes_build_without_any_weights(name: str) -> None:
+    recipe = ask(read_recipe(FOLDER / f"{name}.yaml"))
+    assert recipe.weights is None
+    detector = models.build(recipe.model, 1, (64, 64), **recipe.options)
+    assert {"layout": "symmetric", "threshold": 0.35} == {key: recipe.options[key] for key in ("layout", "threshold")}
+    assert sum(p.numel() for p in detector.parameters()) == {"zisianw": 1_007_330, "lxg2015": 1_008_810}[
+        recipe.options["variant"]
+    ]

@@ -136,6 +136,22 @@ def test_mining_takes_the_hardest_of_each_image_alone():
     assert [row.nonzero().flatten().tolist() for row in mined] == [[4, 5], [1, 2], [3]]
 
 
+def test_the_negatives_that_were_mined_are_counted_also_where_there_were_too_few():
+    full = [(8.0 * x, 8.0 * y, 8.0 * x + 16, 8.0 * y + 16) for x in range(7) for y in range(7)]
+    truths = [truth((0, 0, 16, 16)), truth(*full), truth(), truth((0, 0, 64, 64), ignore=[True])]
+    options = MultiboxOptions(negatives=7)
+    raw, match = raw_of(4, options), match_batch(truths, PRIORS, options)
+    loss = multibox_loss(raw, truths, PRIORS, LEVELS, options)
+    positives = loss.positives.sum(1)
+    chosen = hardest_negatives(-torch.log_softmax(raw.logits, -1)[..., 0], match, 7, 3)
+    assert loss.negatives.tolist() == chosen.sum(1).tolist()
+    assert loss.negatives[0] == 7 * positives[0]
+    assert loss.negatives[1] == (match[1] == BACKGROUND).sum() < 7 * positives[1]
+    assert loss.negatives[2] == 3  # min_negatives
+    focal_loss = multibox_loss(raw_of(4, EVERY[1]), truths, PRIORS, LEVELS, EVERY[1])
+    assert focal_loss.negatives is None
+
+
 @pytest.mark.parametrize("options", EVERY, ids=lambda o: f"{o.class_loss}-{o.box_loss}")
 def test_no_positives_in_the_whole_batch(options):
     raw = raw_of(2, options)

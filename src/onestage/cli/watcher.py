@@ -85,6 +85,11 @@ class TerminalWatcher(Watcher):
             head = f"epoch {record.epoch + 1}/{plan.recipe.epochs} step {record.step}/{plan.steps}"
             self.terminal.say(f"{head}  {self._numbers(record)}  eta {clock(self.pace.seconds_left())}")
 
+    def logged(self, lines: Sequence[str]) -> None:
+        """The lines of another program's log, as they are."""
+        for text in lines:
+            self.terminal.say(text)
+
     def found(self, finding: Finding) -> None:
         """One line for what was found in the training."""
         self.terminal.say(line(finding), style="red" if finding.severity == "error" else "yellow")

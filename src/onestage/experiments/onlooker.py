@@ -39,6 +39,9 @@ class Onlooker(Run):
     def append_step(self, row: Mapping[str, Any]) -> None:
         """Nothing."""
 
+    def append_log(self, lines: Sequence[str]) -> None:
+        """Nothing."""
+
     def append_result(self, row: Mapping[str, Any]) -> None:
         """Nothing."""
 

@@ -141,6 +141,10 @@ class Run:
         text = storage.as_json([row]).split("\n")[1]
         storage.append_line(self.folder / "steps.jsonl", text)
 
+    def append_log(self, lines: Sequence[str]) -> None:
+        """Add lines to train.log, together: a killed process leaves all of them or none."""
+        storage.append_line(self.folder / "train.log", "\n".join(lines))
+
     def append_result(self, row: Mapping[str, Any]) -> None:
         """Add one evaluation to results.csv; a column seen for the first time is added, and no row is lost."""
         path = self.folder / "results.csv"

@@ -19,6 +19,8 @@ MODELS: dict[str, str] = {
     "ssd-mobilenetv2": "onestage.models.lite:SSDMobileNetV2",
     "faceboxes": "onestage.models.faceboxes:FaceBoxes",
 }
+# What a recipe's `weights` may say that names no trained detector.
+UNTRAINED = (None, False, "", "none", "None", "imagenet")
 
 
 def build(name: str, classes: int, size: tuple[int, int] | None = None, **options: Any) -> Detector:
@@ -30,10 +32,13 @@ def build(name: str, classes: int, size: tuple[int, int] | None = None, **option
     return detector
 
 
-def defaults(name: str) -> Mapping[str, Any]:
-    """Recipe keys that suit the model of that name, as its class states them in `recipe_defaults`."""
-    found: Mapping[str, Any] = model_class(name).recipe_defaults
-    return found
+def defaults(name: str, weights: object = None) -> Mapping[str, Any]:
+    """Recipe keys that suit the model of that name, as its class states them in `recipe_defaults`.
+
+    Where it starts from trained `weights` (a file, or the name of published ones) those of `tuning_defaults` go first.
+    """
+    model = model_class(name)
+    return {**model.recipe_defaults, **(model.tuning_defaults if weights not in UNTRAINED else {})}
 
 
 def model_class(name: str) -> Any:

@@ -56,13 +56,15 @@ class Loss:
     """What each image of a batch did to the loss.
 
     `parts[name]` (B,) is the raw sum of that part over the boxes of each image; `positives` (B, L) counts matched
-    boxes per level; `normaliser` (B,) is what each image adds to the denominator. The loss of a whole batch, however
+    boxes per level; `normaliser` (B,) is what each image adds to the denominator; `negatives` (B,) counts the boxes of
+    background that were picked for the class part, where they are picked. The loss of a whole batch, however
     it is cut into micro-batches or ranks, is the sum of parts over the sum of normalisers (at least 1).
     """
 
     parts: dict[str, Tensor]
     positives: Tensor
     normaliser: Tensor
+    negatives: Tensor | None = None
 
     def total(self, weights: Mapping[str, float], denominator: Tensor | float | None = None) -> Tensor:
         """The weighted scalar to differentiate; `denominator` replaces the batch's own (accumulation, many ranks)."""
@@ -77,13 +79,15 @@ class Detector(nn.Module, ABC):
     `forward` takes RGB images (B, 3, H, W), uint8 or float in 0 … 255, and normalises them itself, so that training,
     export and prediction cannot disagree. Subclasses set `mean` and `std` (per channel, in 0 … 255) and name their
     parts in `parts()` for freezing and learning rates. `default_weights` scale the parts of the loss, and
-    `recipe_defaults` are recipe keys the model trains well with, where the user names no other. `default_classes` and
+    `recipe_defaults` are recipe keys the model trains well with, where the user names no other, `tuning_defaults` those
+    that differ where it starts from trained weights. `default_classes` and
     `default_fit` are those of weights of other programs, which do not say.
     """
 
     name: str
     default_weights: Mapping[str, float] = {}
     recipe_defaults: Mapping[str, Any] = {}
+    tuning_defaults: Mapping[str, Any] = {}
     default_classes: Sequence[str] = ()
     default_fit: str = "squash"
 

@@ -171,7 +171,9 @@ def multibox_loss(
     per_prior, match = prior_losses(raw, truths, priors, options)
     counts = torch.stack([part.sum(1) for part in torch.split(match >= 0, list(levels), 1)], 1)
     parts = {name: part.sum(1) for name, part in per_prior.items()}
-    return Loss(parts, counts, counts.sum(1).clamp(min=1).to(parts["cls"].dtype))
+    mined = options.class_loss == "softmax-ohem"
+    negatives = mined_negatives(match, options.negatives, options.min_negatives) if mined else None
+    return Loss(parts, counts, counts.sum(1).clamp(min=1).to(parts["cls"].dtype), negatives)
 
 
 def prior_losses(
@@ -230,11 +232,15 @@ def softmax_ohem(logits: Tensor, labels: Tensor, match: Tensor, options: Multibo
     return torch.where(chosen, entropy, 0)
 
 
+def mined_negatives(match: Tensor, ratio: int, least: int) -> Tensor:
+    """How many background priors of each image (B,) are picked: fewer than asked for where there are no more."""
+    return ((match >= 0).sum(1) * ratio).clamp(min=least).minimum((match == BACKGROUND).sum(1))
+
+
 @torch.no_grad()
 def hardest_negatives(hardness: Tensor, match: Tensor, ratio: int, least: int) -> Tensor:
     """Mask (B, P) of the hardest background priors: `ratio` per positive of the image, `least` at least."""
-    negative = match == BACKGROUND
-    wanted = ((match >= 0).sum(1) * ratio).clamp(min=least).minimum(negative.sum(1))
+    negative, wanted = match == BACKGROUND, mined_negatives(match, ratio, least)
     order = hardness.masked_fill(~negative, -torch.inf).sort(dim=1, descending=True, stable=True).indices
     ranks = torch.arange(hardness.shape[1], device=hardness.device)
     return torch.zeros_like(negative).scatter(1, order, ranks < wanted[:, None])

@@ -12,10 +12,12 @@ import onestage.report.course as course
 import onestage.report.facts as facts
 import onestage.report.plots as plots
 from onestage.errors import OnestageError
+from onestage.experiments.curves import Facts
 from onestage.experiments.run import Run
 from onestage.experiments.storage import write_bytes
 from onestage.experiments.truth import Truth, read_truth
 from onestage.records import Detections, ImageId
+from onestage.report.chance_lines import has_levels, with_levels
 from onestage.report.details import closer_look
 from onestage.report.draw import class_tag
 from onestage.report.examples import Decode, Example, choose, detections_by_image, picture
@@ -79,10 +81,23 @@ def render(run: Run, decode: Decode | None = None) -> str:
     drawn = read(lambda: len(plots.drawable_curves(curves)), len(curves))
     context |= {"curves_left_out": len(curves) - drawn, "curves_unnamed": drawn > plots.MOST_NAMED}
     figures: dict[str, Any] = read(
-        lambda: _figures(info, steps, results, metrics, scores, classes, cut, course.marks(info, incidents)), {}
+        lambda: _figures(
+            info,
+            steps,
+            results,
+            metrics,
+            scores,
+            classes,
+            cut,
+            course.marks(info, incidents),
+            Facts.of_run(run),
+            run.recipe.get("loss") or {},
+        ),
+        {},
     )
     nothing: tuple[dict[str, Any] | None, dict[str, Any]] = (None, {})
     context["look"], more = read(lambda: closer_look(metrics, classes), nothing)
+    context["levels"] = "losses" in figures and has_levels(figures["losses"])
     context["figures"] = embedded({**figures, **more})
     return fill("page.html.j2", context)
 
@@ -112,11 +127,13 @@ def _figures(
     classes: list[str],
     cut: float,
     marks: list[tuple[float, str, str]],
+    told: Facts,
+    weights: Mapping[str, float],
 ) -> dict[str, Any]:
     curves = class_curves(metrics, scores)
     bars = [row for name in scores.classes() if (row := scores.per_class("AP50", name))]
     return {
-        "losses": marked(plots.losses(steps, results), marks if steps else []),
+        "losses": marked(with_levels(plots.losses(steps, results), told, steps, weights), marks if steps else []),
         "rates": marked(plots.learning_rates(steps), marks if steps else [], incidents=False),
         "scores": plots.scores(results, scores.overall("mAP50"), facts.at(info, "best", "step")),
         "curves": plots.precision_recall(curves, classes, cut),

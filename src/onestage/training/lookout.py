@@ -84,13 +84,10 @@ class Lookout:
         if due and self.still is not None and (moved := self.still.moved()):
             record.extra["moved"] = moved
 
-    def came(self, record: StepRecord) -> None:
-        """Look at which images a step was made of."""
+    def step(self, record: StepRecord, row: Mapping[str, Any]) -> None:
+        """Look at which images a step was made of, and at its row of steps.jsonl."""
         if (finding := self.order.look(record)) is not None:
             self._keep([finding])
-
-    def step(self, row: Mapping[str, Any]) -> None:
-        """Look at a row of steps.jsonl."""
         self._keep(self.watch.step(row))
 
     def evaluated(self, row: Mapping[str, Any], confusion: Mapping[str, Mapping[str, float]]) -> None:

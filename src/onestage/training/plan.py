@@ -80,7 +80,7 @@ def steps_per_epoch(images: int, batch: int) -> int:
 def ask(keys: Mapping[str, Any]) -> Recipe:
     """The recipe of the user's `keys` over the defaults of the model they name."""
     name = keys.get("model", Recipe.model_fields["model"].default)
-    return build(keys, defaults=models.defaults(str(name)))
+    return build(keys, defaults=models.defaults(str(name), keys.get("weights")))
 
 
 def make_plan(recipe: Recipe, weights: bool = True, ranks: int = 1) -> Plan:

@@ -30,6 +30,7 @@ from onestage.training.recorder import Recorder, spikes_for
 from onestage.training.saving.interrupts import Stop, stopping
 from onestage.training.saving.saver import Saver
 from onestage.training.saving.state import finish_best, load_state, told_loss, try_to_say
+from onestage.training.train_log import TrainLog
 from onestage.training.watcher import Watcher
 
 # Signals so many seconds after the first are the launcher's, who passes on what the terminal has sent already.
@@ -54,7 +55,7 @@ class Session:
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
         self.ranks.share(tensors_of(plan.detector))
         self.averaged = Averaged(plan.detector, recipe.ema) if recipe.ema else None
-        self.lookout = Lookout(run, plan, watcher.found)
+        self.lookout, self.log = Lookout(run, plan, watcher.found), TrainLog(run, plan, watcher.logged)
         self.feed = Feed(plan, self.ranks)
         files = {image.id: image.path for image in plan.opened.train.images}
         self.recorder = Recorder(
@@ -222,19 +223,15 @@ class Session:
         self.since_judged.append(row)
         self.run.append_step(row)
         if self.ranks.is_first:
-            self.lookout.came(record)
-            self.lookout.step(row)
-        try:
+            self.lookout.step(record, row)
+            self.log.stepped(row)
+        with self.stop.heard():
             self.watcher.stepped(record, self.plan)
-        except KeyboardInterrupt:
-            self.stop.ask()
 
     def _judging(self, done: int, total: int) -> None:
         """Tell how far judging is; a wish to stop need not wait for it: the state is saved, judging comes again."""
-        try:
+        with self.stop.heard():
             self.watcher.judging(done, total)
-        except KeyboardInterrupt:
-            self.stop.ask()
         if self.stop.asked and self.ranks.alone:  # others would wait in vain: after the judgement all stop together
             if not self.final:  # else the weights are the best, no longer the last, whose state is saved
                 self._save_state()

@@ -27,6 +27,9 @@ class Watcher:
     def stepped(self, record: StepRecord, plan: Plan) -> None:
         """A step was done; a KeyboardInterrupt raised here stops the run after it."""
 
+    def logged(self, lines: Sequence[str]) -> None:
+        """The step as another program would print it, where the recipe's `log` asks for it; before `stepped`."""
+
     def found(self, finding: Finding) -> None:
         """Something about the training was found that its user should know."""
 

@@ -59,27 +59,30 @@ class Facts:
     weight_norm: float | None = None
     class_names: tuple[str, ...] = field(default=())
 
-    def chance_level(self, positives_per_image: float) -> float | None:
-        """The class loss per positive of a head that sees nothing; None where it is not known."""
+    def chance_level(self, positives_per_image: float, ratio: float | None = None) -> float | None:
+        """The class loss per positive of a head that sees nothing; None where it is not known.
+
+        `ratio` is how many negatives there really were for each positive, where that is known: mining finds fewer than
+        it is asked for in small images full of objects.
+        """
         if self.chance is not None:
             return self.chance
         shares = self.class_counts or ((1.0,) if self.classes == 1 else ())
         if not shares or sum(shares) <= 0:
             return None
         if self.class_loss == "softmax-ohem":
-            return chance.mined(self.ratio, shares)
+            return chance.mined(self.ratio if ratio is None else ratio, shares)
         if self.class_loss == "focal" and self.priors and positives_per_image > 0:
             negatives = max(self.priors / positives_per_image - 1, 0.0)
             return chance.focal(negatives, [n / sum(shares) for n in shares], self.gamma, self.alpha)
         return None
 
-    def start_level(self) -> float | None:
-        """The class loss per positive of a head with equal scores; None where it is not known."""
+    def start_level(self, ratio: float | None = None) -> float | None:
+        """The class loss per positive of a head with equal scores; None where it is not known. `ratio` as above."""
         if self.start is not None:
             return self.start
-        return (
-            chance.untrained(self.ratio, self.classes) if self.class_loss == "softmax-ohem" and self.classes else None
-        )
+        ratio = self.ratio if ratio is None else ratio
+        return chance.untrained(ratio, self.classes) if self.class_loss == "softmax-ohem" and self.classes else None
 
     @classmethod
     def of(cls, recipe: Mapping[str, Any], info: Mapping[str, Any], **known: Any) -> Facts:

@@ -28,10 +28,12 @@ class ChanceLevel(Rule):
             return None
         span = min(max(self.facts.steps // 100, 5), 20) if self.facts.steps else 20
         full = self.block("loss", loss, span)
+        if seen.negatives is not None:
+            self.block("ratio", seen.negatives / seen.positives, span)
         if not self.block("positives", seen.positives / seen.images, span) or not full:
             return None
         losses, crowd = self.blocks["loss"], self.blocks["positives"]
-        level = self.facts.chance_level(mean(crowd))
+        level = self.facts.chance_level(mean(crowd), mean(ratios) if (ratios := self.blocks.get("ratio")) else None)
         if level is None or level <= 0:
             return None
         if losses[-1] < level * (1 - NEAR):

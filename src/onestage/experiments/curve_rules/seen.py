@@ -12,15 +12,16 @@ _FINITE = math.isfinite
 class Seen:
     """A training step: what the rules look at; None, or empty, where the row does not say.
 
-    `raw` and `weighted` are {part: loss}, `levels` positives per level, `lr` the highest of all groups, `seconds`
-    (waiting for data, computing), `norms` {part: gradient norm}, `moved` {frozen part: largest change of a value},
-    `without` names layers of the backbone without a gradient, `memory` and `disk_free` are bytes.
+    `raw` and `weighted` are {part: loss}, `levels` positives per level, `negatives` what the class loss mined, `lr` the
+    highest of all groups, `seconds` (waiting for data, computing), `norms` {part: gradient norm}, `moved` {frozen
+    part: largest change of a value}, `without` names layers of the backbone without a gradient, `memory` and
+    `disk_free` are bytes.
     """
 
     __slots__ = (
-        "data", "disk_free", "epoch", "grad_norm", "images", "levels", "loss", "lr", "memory", "moved", "norms",
-        "positives", "raw", "scale", "size", "skipped", "stage", "step", "truths", "update_norm", "weighted", "without",
-        "work",
+        "data", "disk_free", "epoch", "grad_norm", "images", "levels", "loss", "lr", "memory", "moved", "negatives",
+        "norms", "positives", "raw", "scale", "size", "skipped", "stage", "step", "truths", "update_norm", "weighted",
+        "without", "work",
     )  # fmt: skip
 
     def __init__(self, row: Mapping[str, Any]) -> None:
@@ -30,7 +31,7 @@ class Seen:
         self.loss = number(get("loss"))
         self.raw = numbers(get("raw"))
         self.weighted = numbers(get("weighted"))
-        self.positives = number(get("positives"))
+        self.positives, self.negatives = number(get("positives")), number(get("negatives"))
         levels = get("positives_per_level")
         self.levels: list[int] = [int(n) for n in levels] if isinstance(levels, list) and _all_counts(levels) else []
         rates = get("lr")

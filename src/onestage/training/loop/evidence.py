@@ -34,7 +34,8 @@ class Evidence:
     taken. `scale` is the loss scale of fp16. `grad_norms` are those of the parts that learn, before clipping;
     they are taken every tenth step, as is `update_norm`, which is set after it. `stage` is the leg's index.
     `without_gradient` names layers of the backbone that should learn and get no gradient, every tenth step too.
-    `filtered` is how many truths augmentation made `ignore`, by reason, where it says so.
+    `filtered` is how many truths augmentation made `ignore`, by reason, where it says so; `negatives` how many boxes of
+    background were picked for the class loss, where they are picked.
     """
 
     step: int
@@ -55,6 +56,7 @@ class Evidence:
     stage: int = 0
     without_gradient: list[str] = field(default_factory=list)
     filtered: dict[str, int] | None = None
+    negatives: int | None = None
 
 
 class Observer(Protocol):

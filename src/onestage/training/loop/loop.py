@@ -182,7 +182,7 @@ class Loop:
         evidence.weighted = {name: value * self.weights.get(name, 1.0) for name, value in evidence.raw.items()}
         evidence.loss = sum(evidence.weighted.values())
         evidence.positives_per_level, evidence.images = totals.positives, totals.images
-        evidence.truths, evidence.filtered = totals.truths, totals.filtered
+        evidence.truths, evidence.filtered, evidence.negatives = totals.truths, totals.filtered, totals.negatives
 
     def _clip(self) -> float:
         """Norm of all gradients, before they are cut to the leg's `clip`."""

@@ -25,7 +25,8 @@ class Totals:
 
     `parts` are sums over images, `normaliser` is at least 1, `positives` per level. `finite` is False where any part
     of the loss is not a finite number; then no gradient was taken. `filtered` counts the truths that augmentation
-    left out as too "small" or "cut", "of" how many; None where it does not say.
+    left out as too "small" or "cut", "of" how many; None where it does not say. `negatives` counts those that were
+    picked for the class part; None where none are picked.
     """
 
     parts: dict[str, float]
@@ -35,6 +36,7 @@ class Totals:
     truths: int
     finite: bool
     filtered: dict[str, int] | None = None
+    negatives: int | None = None
 
     def raw(self) -> dict[str, float]:
         """The parts of the loss, normalised, unweighted."""
@@ -118,8 +120,9 @@ class Differentiator:
         raw = Raw(raw.offsets.float(), raw.logits.float())
         loss = self.detector.loss(raw, truths)
         seen = Loss(
-            {name: values.detach() for name, values in loss.parts.items()}, loss.positives, loss.normaliser.detach()
-        )
+            {name: values.detach() for name, values in loss.parts.items()}, loss.positives, loss.normaliser.detach(),
+            loss.negatives,
+        )  # fmt: skip
         passes.append(Pass(part, truths, Raw(raw.offsets.detach(), raw.logits.detach()), seen))
         return loss
 
@@ -138,11 +141,12 @@ class Differentiator:
         parts = dict(zip(names, summed, strict=False))
         finite = all(value == value and abs(value) != float("inf") for value in summed)
         rest = summed[len(names) :]
-        positives = [int(value) if value == value else 0 for value in rest[1:-5]]
-        images, truths, *filtered = map(int, rest[-5:])
+        positives = [int(value) if value == value else 0 for value in rest[1:-6]]
+        images, truths, *filtered, negatives = map(int, rest[-6:])
         said = any(left_out(one.batch.annotations) is not None for one in passes)
         told = dict(zip(("small", "cut", "of"), filtered, strict=True)) if said else None
-        return Totals(parts, max(rest[0], 1.0), positives, images, truths, finite, told)
+        return Totals(parts, max(rest[0], 1.0), positives, images, truths, finite, told,
+                      negatives if passes[0].loss.negatives is not None else None)  # fmt: skip
 
     def _rescale(self, factor: float) -> None:
         gradients = [p.grad for p in self.detector.parameters() if p.grad is not None]
@@ -150,9 +154,11 @@ class Differentiator:
 
 
 def _counted(one: Pass) -> Tensor:
-    """Images and truths of a micro-batch, and what its augmentation left out."""
+    """Images and truths of a micro-batch, what its augmentation left out, and the negatives that were picked."""
     truths, filtered = sum(len(truth) for truth in one.batch.annotations), left_out(one.batch.annotations) or (0, 0, 0)
-    return torch.tensor([len(one.batch), truths, *filtered], dtype=torch.float64, device=one.loss.normaliser.device)
+    negatives = 0 if one.loss.negatives is None else int(one.loss.negatives.sum())
+    counts = [len(one.batch), truths, *filtered, negatives]
+    return torch.tensor(counts, dtype=torch.float64, device=one.loss.normaliser.device)
 
 
 def _finite(loss: Loss) -> bool:

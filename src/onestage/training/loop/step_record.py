@@ -45,6 +45,8 @@ def record_of(evidence: Evidence, seconds: dict[str, float], extra: dict[str, An
         extra["scale"] = evidence.scale
         if overflowed(evidence):
             extra["overflow"] = True
+    if evidence.negatives is not None:
+        extra["negatives"] = evidence.negatives
     if evidence.filtered is not None:
         extra["filtered"] = evidence.filtered
     if evidence.grad_norms is not None:

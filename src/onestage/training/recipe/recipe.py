@@ -149,6 +149,9 @@ class Recipe(Part):
     allow_loss: bool = Field(False, description="go on when more than 5 % of the boxes or images cannot be used")
     validation: Validation = Field(default_factory=Validation)
     guard: Guard = Field(default_factory=Guard)
+    log: Literal["own", "faceboxes"] = Field(
+        "own", description="faceboxes: steps on the terminal and in train.log also as lxg2015/faceboxes prints them"
+    )
     saving: Saving = Field(default_factory=Saving)
 
     @field_validator("size")

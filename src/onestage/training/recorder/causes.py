@@ -27,7 +27,7 @@ from onestage.training.recorder.weight_checks import (
 Kind = Literal["nan-loss", "nan-gradient", "spike", "batch", "odd-batch", "statistics", "overflow"]
 # A crowd: so many times the usual positives of an image. One image's loss: such a share, and so many times the median.
 CROWD, SHARE, ABOVE = 3.0, 0.5, 5.0
-# Other truths of the batch that are wrong too are listed up to so many.
+# So many wrong truths of a batch are told with the prior that would answer for them, all others by their place alone.
 _MOST_FAULTS = 20
 _REMEDIES = {
     "broken-box": "correct or drop the box in the annotation file (a dry run of `onestage train` lists such rows)",
@@ -93,7 +93,7 @@ def diagnose(scene: Scene, kind: Kind) -> Diagnosis:
     if kind == "nan-loss" and all(cause.code == "loss-formula" and not cause.formula for cause in found):
         operation = ask(blown_operation, "the operation")
         found = [with_operation(cause, operation) for cause in found] or [operation] if operation else found
-    faults = [truth_of(scene, fault) for fault in scene.faults[:_MOST_FAULTS]]
+    faults = [truth_of(scene, fault, at < _MOST_FAULTS) for at, fault in enumerate(scene.faults)]
     diagnosis.causes = _in_order(faults, found, kind, scene.precision)
     if not diagnosis.causes:
         diagnosis.causes = [_unknown(scene, kind)]
@@ -125,8 +125,8 @@ def _in_order(faults: list[Cause], found: list[Cause], kind: Kind, precision: st
     return [*first, *severe, *rest, *mild]
 
 
-def truth_of(scene: Scene, fault: Fault) -> Cause:
-    """A fault of the batch as a cause."""
+def truth_of(scene: Scene, fault: Fault, with_prior: bool = True) -> Cause:
+    """A fault of the batch as a cause; the prior that would answer for a truth takes a while to find."""
     cause = Cause(
         fault.code, fault.what, "certain", _CONSEQUENCES[fault.code], _REMEDIES[fault.code], formula=fault.formula,
         severity="error" if fault.severe else "warning",
@@ -135,6 +135,8 @@ def truth_of(scene: Scene, fault: Fault) -> Cause:
         return cause
     cause = scene.at(cause, fault.part, fault.image, fault.row)
     if fault.row is None or fault.code == "label-out-of-range" or fault.part >= len(scene.evidence.passes):
+        return cause
+    if not with_prior:
         return cause
     prior = answering_prior(scene, fault.part, fault.image, fault.row)
     if prior is None:

@@ -19,6 +19,7 @@ from onestage.training.recorder.ring import Entry
 
 DOCS = "docs/flight-recorder.md"
 _SHOWN_STEPS = 20
+_SPOKEN = 20  # causes that the error's text names besides the first; the report and the finding name all
 _MIXED = "the sample is a mosaic of several pictures: the truth may be of another than the one named, see the replay"
 _DONE = {
     "stop": "the run was stopped", "skip": "the step was skipped: weights are as before it",
@@ -70,15 +71,26 @@ class Incident:
         evidence = {
             "incident": self.kind, "decision": self.decision, "sure": self.culprit.sure, "prior": None,
             "formula": self.culprit.formula, "row": self.culprit.row, "report": f"recorder/{self.stem}.md",
+            "also": self._also() or None,
         }  # fmt: skip
         if self.culprit.prior is not None:
             evidence["prior"] = self.culprit.as_dict()["prior"]
         return self.culprit.finding(self.step, {key: value for key, value in evidence.items() if value is not None})
 
+    def _also(self) -> list[dict[str, Any]]:
+        """The other truths of the batch with the culprit's fault, each by its image, row and box."""
+        same = [cause for cause in self.diagnosis.causes[1:] if cause.code == self.culprit.code]
+        return [
+            {"image": cause.image, "file": cause.file, "row": cause.row, "box": cause.box}
+            for cause in same if cause.row is not None
+        ]  # fmt: skip
+
     def error(self) -> DivergedError:
         """The failure that ends the run: names image, box, prior and formula; the hint is the remedy."""
         rest = [f"consequence: {self.culprit.consequence}"] if self.culprit.consequence else []
-        rest += [f"{cause.code}: {cause.sentence()}" for cause in self.diagnosis.causes[1:]]
+        others = self.diagnosis.causes[1:]
+        rest += [f"{cause.code}: {cause.sentence()}" for cause in others[:_SPOKEN]]
+        rest += [f"and {len(others) - _SPOKEN} more, which the report names"] if len(others) > _SPOKEN else []
         rest += [_MIXED] if self.mixed and self.culprit.row is not None else []
         rest += [f"note: {note}" for note in self.diagnosis.notes]
         rest += [f"report: {self.path}"] if self.folder else []

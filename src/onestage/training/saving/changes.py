@@ -13,7 +13,7 @@ from onestage.training.recipe.stages import Leg, legs
 
 # Keys, and groups of keys, that touch no step: the run stays bit for bit what it would have been.
 FREE = (
-    "workers", "cache", "allow_loss", "saving", "guard", "validation.every", "validation.protocols",
+    "workers", "cache", "allow_loss", "saving", "guard", "log", "validation.every", "validation.protocols",
     "validation.score", "validation.iou", "validation.candidates", "validation.most", "validation.fit",
     "validation.scale", "data",
 )  # fmt: skip

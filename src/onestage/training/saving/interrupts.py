@@ -29,6 +29,14 @@ class Stop:
         """Ask for a stop after the present step, without a signal."""
         self.asked, self.by = True, by
 
+    @contextlib.contextmanager
+    def heard(self) -> Iterator[None]:
+        """A KeyboardInterrupt raised in the block asks for a stop."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.ask()
+
 
 @contextlib.contextmanager
 def stopping(say: Callable[[str], None] | None = None, patience: float = 0.0) -> Iterator[Stop]:

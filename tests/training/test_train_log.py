@@ -1,0 +1,116 @@
+"""train.log in another program's words: every step once, the same after a resume, redone steps in the same words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import small_model
+from test_fit import TINY, StopAt, shapes
+
+from onestage import models
+from onestage.experiments.dialects import DIALECTS
+from onestage.experiments.run import Run
+from onestage.training.fit import fit, resume
+from onestage.training.loop.step_record import StepRecord
+from onestage.training.recipe import Recipe
+from onestage.training.watcher import Watcher
+
+# 16 images, a fifth of them to judge on: 6 steps in each of 2 epochs, in which every sixth and twelfth has no 2nd line.
+KEYS = {**TINY, "batch": 2, "model": "ssd-small", "log": "faceboxes", "validation.every": 2, "saving.seconds": 1e9}
+
+
+class Dies(Watcher):
+    """The process dies after a step, as under kill -9: nothing is saved."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def stepped(self, record: StepRecord, plan: Any) -> None:
+        if record.step == self.step:
+            raise RuntimeError("killed")
+
+
+class Heard(Watcher):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def logged(self, lines: Sequence[str]) -> None:
+        self.lines += lines
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small() -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(models.MODELS, "ssd-small", small_model.WORDS)
+        yield
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shapes(tmp_path_factory.mktemp("shapes"), images=16)
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, list[str]]:
+    heard = Heard()
+    return fit({**KEYS, "data": str(data)}, root=tmp_path_factory.mktemp("runs"), watcher=heard), heard.lines
+
+
+def log_of(run: Run) -> list[str]:
+    return (run.folder / "train.log").read_text("utf-8").splitlines()
+
+
+def test_every_step_is_written_and_told(whole: tuple[Run, list[str]]) -> None:
+    run, heard = whole
+    lines, steps = log_of(run), run.steps
+    assert lines == heard
+    assert [bool(line.startswith("Epoch")) for line in lines] == ([False] * 5 + [True, False]) * 2
+    for line, step in zip([line for line in lines if line.startswith("loc")], steps, strict=True):
+        assert line == (
+            f"loc_loss:{step['raw']['box']:f} conf_loss:{step['raw']['cls']:f}, pos_num:{step['positives']}"
+        )
+    for line, five in zip([line for line in lines if line.startswith("Epoch")], (steps[:5], steps[6:11]), strict=True):
+        mean = sum(step["loss"] for step in five) / 5
+        epoch = five[0]["epoch"] + 1
+        assert line == f"Epoch [{epoch}/2], Iter [5/6] Loss: {five[-1]['loss']:.4f}, average_loss: {mean:.4f}"
+
+
+@pytest.mark.parametrize("step", [2, 5, 6])
+def test_a_stopped_run_goes_on_without_a_line_twice(
+    whole: tuple[Run, list[str]], data: Path, tmp_path: Path, step: int
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        fit({**KEYS, "data": str(data), "name": "cut"}, root=tmp_path, watcher=StopAt(step))
+    assert log_of(resume(Run.open("cut", tmp_path))) == log_of(whole[0])
+
+
+def test_a_killed_run_says_again_only_what_it_does_again(
+    whole: tuple[Run, list[str]], data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        fit({**KEYS, "data": str(data), "name": "cut"}, root=tmp_path, watcher=StopAt(2))
+    with pytest.raises(RuntimeError, match="killed"):
+        resume(Run.open("cut", tmp_path), watcher=Dies(5))
+    lines, expected = log_of(resume(Run.open("cut", tmp_path))), log_of(whole[0])
+    assert lines == [*expected[:6], *expected[2:]]  # steps 3 to 5, with the second line of the fifth, stand there twice
+
+
+def test_our_own_log_writes_no_file_and_can_be_changed_in_mid_run(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        fit({**KEYS, "log": "own", "data": str(data), "name": "cut"}, root=tmp_path, watcher=StopAt(3))
+    run = Run.open("cut", tmp_path)
+    assert not (run.folder / "train.log").exists()
+    run = resume(run, {"log": "faceboxes"})
+    mean = sum(step["loss"] for step in run.steps[:5]) / 5
+    assert f"average_loss: {mean:.4f}" in log_of(run)[2]
+    assert run.info["segments"][1]["exact"] is True
+
+
+def test_the_recipe_knows_the_words_there_are() -> None:
+    words = get_args(Recipe.model_fields["log"].annotation)
+    assert set(words) == {"own", *DIALECTS}
+    assert all(re.fullmatch(r"[a-z]+", word) for word in words)
