@@ -79,7 +79,8 @@ def test_the_recipes_of_faceboxes_build_without_any_weights(name: str) -> None:
     recipe = ask(read_recipe(FOLDER / f"{name}.yaml"))
     assert recipe.weights is None
     detector = models.build(recipe.model, 1, (64, 64), **recipe.options)
-    assert {"layout": "symmetric", "threshold": 0.35} == {key: recipe.options[key] for key in ("layout", "threshold")}
-    assert sum(p.numel() for p in detector.parameters()) == {"zisianw": 1_007_330, "lxg2015": 1_008_810}[
-        recipe.options["variant"]
-    ]
+    assert {key: recipe.options[key] for key in ("layout", "threshold")} == {"layout": "symmetric", "threshold": 0.35}
+    assert (
+        sum(p.numel() for p in detector.parameters())
+        == {"zisianw": 1_007_330, "lxg2015": 1_008_810}[recipe.options["variant"]]
+    )

@@ -234,7 +234,7 @@ def test_a_file_cut_short_anywhere(tmp_path: Path, length: int, columns: int) ->
     assert text.endswith("\n") or "no-line-end" in codes(dataset)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, 120), st.binary(max_size=4), st.integers(0, 6)), max_size=6))
 @example([(0, b"\xff\xfe", 0)])
 @example([(6, b"\x00", 1)])

@@ -159,3 +159,10 @@ def test_judging_takes_each_image_once(dataset: Dataset) -> None:
     with Loader(dataset, (32, 32), batch=12, shuffle=False, prefetch=0) as loader:
         (batch,) = loader.epoch(0)
     assert list(batch.ids) == list(range(12))
+
+
+def test_sets_of_equal_size_go_round_in_orders_of_their_own() -> None:
+    order = epoch_order(mixed((20, 1.0), (20, 1.0), (20, 4.0)), 0, 0)
+    first, second = ({index - start for index in order if start <= index < start + 20} for start in (0, 20))
+    assert (len(first), len(second)) == (10, 10)
+    assert first != second

@@ -208,3 +208,5 @@ def test_any_size_and_unknown_options() -> None:
         build(variant="caffe")
     with pytest.raises(ModelError, match="did you mean 'threshold'"):
         build(treshold=0.4)
+    with pytest.raises(ModelError, match="did you mean 'layout'"):
+        build(layot="caffe")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +44,8 @@ def judge(terminal: Terminal, place: str, keys: dict[str, Any]) -> Judged:
 
     path = Path(place)
     if (known := published(place)) is not None:
-        return _judge_weights(terminal, known.file(), {"model": known.model, **keys}, {})
+        judged = _judge_weights(terminal, known.file(), {"model": known.model, **keys}, {})
+        return replace(judged, what=place)
     if _holds_detections(path, keys):
         return _judge_file(terminal, path, keys)
     _refuse_dead(keys, [key for key in keys if key in ONLY_FOR_FILES], "weights")

@@ -59,7 +59,7 @@ class FaceBoxes(Multibox):
         **loss: Any,
     ) -> None:
         _check(variant=(variant, get_args(Variant)), layout=(layout, LAYOUTS))
-        options = MultiboxOptions.of({"threshold": 0.35, "negatives": 7, "near": 0.5} | loss)
+        options = MultiboxOptions.of({"threshold": 0.35, "negatives": 7, "near": 0.5} | loss, ("variant", "layout"))
         self.layout, self.variant = layout, variant
         first = size or (1024, 1024)
         super().__init__(classes, first, *PIXELS[variant], *self.priors_at(first), options)

@@ -70,9 +70,12 @@ class MultiboxOptions:
             raise ModelError("the loss cannot be built", problems=problems)
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> MultiboxOptions:
-        """The options with these fields changed; ModelError names each unknown word and the nearest right one."""
-        known = [field.name for field in fields(cls)]
+    def of(cls, values: Mapping[str, Any], others: Sequence[str] = ()) -> MultiboxOptions:
+        """The options with these fields changed; ModelError names each unknown word and the nearest right one.
+
+        `others` are options that the model has besides, which an unknown word may mean.
+        """
+        known = [*others, *(field.name for field in fields(cls))]
         unknown = [f"{key!r}{did_you_mean(key, known)}" for key in values if key not in known]
         if unknown:
             raise ModelError("unknown model options", problems=unknown, hint=f"one of: {', '.join(known)}")

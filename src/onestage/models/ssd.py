@@ -154,7 +154,7 @@ class SSD(Multibox):
         if (priors, self.side) not in PLANS:
             raise ModelError(f"{self.name}: expected priors 'voc' or 'coco', got {priors!r}")
         plan = PLANS[priors, self.side]
-        options = MultiboxOptions.of(loss)
+        options = MultiboxOptions.of(loss, ("priors",))
         super().__init__(classes, square, MEAN_RGB, (1.0, 1.0, 1.0), plan.priors(), plan.levels(), options)
         self.backbone = ReducedVGG(self.extras)
         self.box_head = nn.Module()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ def with_levels(
         return figure
     ratios = _ratios(rows, facts.ratio)
     weight = float(weights.get(facts.class_part, 1.0))
-    of_ratio = (lambda ratio: facts.chance_level(0.0, ratio), facts.start_level)
+    of_ratio: tuple[Callable[[float], float | None], ...] = (lambda r: facts.chance_level(0.0, r), facts.start_level)
     for name, level, dash in zip(NAMES, of_ratio, ("dash", "dot"), strict=True):
         at, values = [rows[0].step, rows[-1].step], ratios[[0, -1]]
         if np.ptp(ratios) > _SAME * ratios.max(initial=1):

@@ -12,7 +12,7 @@ import numpy as np
 from onestage.data.dataset import Dataset
 from onestage.data.formats.facelist_folder import Parts, Pictures, parts_of
 from onestage.data.formats.facelist_lines import Faces, Layout, Line, faces_of, layout_of, lines_of
-from onestage.data.formats.files import IMAGE_SUFFIXES, decoded, is_file, leads_out, printable, shown
+from onestage.data.formats.files import IMAGE_SUFFIXES, decoded, is_file, leads_out, printable
 from onestage.data.formats.listing import Listing
 from onestage.data.formats.rows import SILENT, Box, number, probed
 from onestage.errors import DataError, did_you_mean
@@ -188,8 +188,8 @@ def _image(one: FaceList, parts: Parts, image_id: str, pictures: Pictures, probe
         one.listing.add("path-escape", what, file=one.path, line=line.at, image=image_id)
         return None
     if path is None:
-        where = ", ".join(shown(folder, one.listing.root) or "." for folder in pictures.folders[:4])
-        what = f"no {'/'.join(pictures.short(parts))[:200]} in {where} or other usual folders"
+        short = "/".join(pictures.short(parts))[:200]
+        what = f"no {short} beside the list, in images/ below it, or in the other usual folders"
         one.listing.add("missing-image", what, file=one.path, line=line.at, image=image_id)
         return None
     if leads_out(path, pictures.roots):

@@ -16,7 +16,6 @@ from onestage.training.plan import Plan
 
 # Bytes of a line of steps.jsonl, of a truth in validation.json, of a detection in predictions.json, of report.html.
 LINE, TRUTH, DETECTION, REPORT = 560, 260, 130, 4_000_000
-MOST_DETECTIONS = 300
 # States that lie in a run's folder at once: the last, the one before, one being written.
 STATES = 3
 
@@ -88,7 +87,7 @@ def disk_shares(plan: Plan, trials: Sequence[Trial]) -> tuple[Share, ...]:
         Share("weights, best and last", 2 * trials[0].weights, trials[0].weights, 2),
         Share("states", STATES * state, state, STATES),
         Share("steps.jsonl", plan.steps * LINE, LINE, plan.steps),
-        Share("predictions and truth", len(val) * MOST_DETECTIONS * DETECTION + val.boxes * TRUTH),
+        Share("predictions and truth", len(val) * plan.recipe.validation.most * DETECTION + val.boxes * TRUTH),
         Share("report and the rest", REPORT),
     )
 
