@@ -90,6 +90,17 @@ def test_model_defaults_stand_unless_the_user_says_otherwise() -> None:
         ask({"data": "x", "model": "ssd30"})
 
 
+@pytest.mark.parametrize("weights", ["faceboxes-wider", "FaceBoxesProd.pth"])
+def test_a_run_from_trained_weights_takes_smaller_steps(weights: str) -> None:
+    tuned = ask({"data": "x", "model": "faceboxes", "weights": weights})
+    assert (tuned.optimiser.lr, tuned.norms) == (5e-5, "frozen")
+    assert ask({"data": "x", "model": "faceboxes", "weights": weights, "norms": "own"}).norms == "own"
+    for fresh in ({}, {"weights": "none"}, {"weights": None}):
+        recipe = ask({"data": "x", "model": "faceboxes", **fresh})
+        assert (recipe.optimiser.lr, recipe.norms, recipe.weights) == (1e-3, "own", None)
+    assert ask({"data": "x", "weights": "imagenet"}) == ask({"data": "x"})
+
+
 @given(
     epochs=st.integers(1, 999), batch=st.integers(1, 64), lr=st.floats(1e-6, 1),
     size=st.sampled_from([None, 320, (96, 64)]), rest=st.floats(0, 0.9),
