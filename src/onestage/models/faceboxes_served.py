@@ -23,6 +23,8 @@ class ServedFaceBoxes(Served):
     difference counts, so that one class needs one column and a sigmoid.
     """
 
+    any_size = True
+
     def __init__(self, detector: FaceBoxes) -> None:
         super().__init__(detector)
         network = cast("FaceBoxes", self.network)

@@ -23,7 +23,10 @@ class Served(nn.Module):
     Made for inference alone: batch norms are part of the convolutions before them, and pixels are normalised row by
     row, which every engine does quickly. Decoding is left to `boxes.offsets`: few boxes need it. Answers are the
     detector's to rounding. Where the network is in bfloat16, `kind` is that type; scores come in float32 always.
+    `any_size` says that nothing in it computes with H and W, so that one graph serves all sizes.
     """
+
+    any_size = False
 
     def __init__(self, detector: Multibox) -> None:
         super().__init__()

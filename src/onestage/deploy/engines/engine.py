@@ -21,11 +21,12 @@ class Engine(ABC):
     """A network in some runtime, as a Predictor of `deploy.predict`: all boxes and scores of a batch of images.
 
     `priors` gives the priors (P, 4) cx, cy, w, h of an input size (width, height) in pixels; those of the last sizes
-    are kept. `difference` says how far the answers were from the detector's in float32 when the graph was made, None
-    where there was nothing to compare.
+    are kept. `size` is the one input size it takes, None where it takes all the model does. `difference` says how far
+    the answers were from the detector's in float32 when the graph was made, None where there was nothing to compare.
     """
 
     name: str
+    size: tuple[int, int] | None = None
     difference: str | None = None
 
     def __init__(self, priors: Priors) -> None:
@@ -58,6 +59,12 @@ class Engine(ABC):
 
     def _answer(self, images: NDArray[Any]) -> tuple[Floats, Floats]:
         """What `run` says of images whose channels come first; such as lie in memory with channels last cost no copy."""
+        if self.size is not None and _size(images) != self.size:
+            (width, height), (given_width, given_height) = self.size, _size(images)
+            raise ModelError(
+                f"engine={self.name} runs this model at {width}x{height} alone, got {given_width}x{given_height}",
+                hint="engine=torch, or fit=squash or fit=letterbox",
+            )
         return self.run(np.ascontiguousarray(images.transpose(0, 2, 3, 1)))
 
 

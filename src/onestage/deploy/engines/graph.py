@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from onestage.data.images import Pixels
 from onestage.deploy.engines.engine import Engine
@@ -21,12 +20,12 @@ from onestage.deploy.engines.onnx_runtime import OnnxRuntimeEngine
 from onestage.deploy.engines.open_vino import OpenVinoEngine
 from onestage.deploy.engines.packages import package
 from onestage.deploy.engines.parity import Difference, difference, refuse_apart
-from onestage.deploy.engines.priors import priors_of, takes_any_size
+from onestage.deploy.engines.parts import priors_of, served
 from onestage.deploy.engines.quantised import fingerprint, quantised, some_of
 from onestage.errors import ExportError
 from onestage.models.detector import Detector
 
-OPSET = 20
+OPSET = 17
 # Raised whenever graphs of the same detector come out differently, so that older ones are made anew.
 FORM = 1
 # Input sizes of the example that a graph is traced with, and of the picture it is checked on, where a model takes any:
@@ -40,7 +39,8 @@ def onnxruntime_engine(
     """The detector in onnxruntime."""
     package("onnxruntime", "engine=onnxruntime")
     kept = _kept_graph(detector, precision, calibration)
-    return _checked(OnnxRuntimeEngine(kept.file, priors_of(detector), threads), detector, precision, kept)
+    engine = OnnxRuntimeEngine(kept.file, priors_of(detector), threads)
+    return _checked(engine, detector, precision, kept)
 
 
 def openvino_engine(
@@ -49,18 +49,20 @@ def openvino_engine(
     """The detector in OpenVINO."""
     package("openvino", "engine=openvino")
     kept = _kept_graph(detector, precision, calibration)
-    return _checked(OpenVinoEngine(kept.file, priors_of(detector), precision, threads), detector, precision, kept)
+    engine = OpenVinoEngine(kept.file, priors_of(detector), precision, threads)
+    return _checked(engine, detector, precision, kept)
 
 
 def graph_of(detector: Detector) -> Kept:
     """The detector as an ONNX graph in float32, from the cache or made now.
 
     Input `images` uint8 (B, H, W, 3), RGB; outputs `offsets` (B, P, 4) and `scores` (B, P, C), float32. B is free, H
-    and W are where the model takes any size. Raises ModelError for a model that cannot be served or without the
-    package onnx, ExportError where torch's exporter fails.
+    and W are where `Served.any_size`. Raises ModelError for a model that cannot be served or without the package onnx,
+    ExportError where torch's exporter fails.
     """
+    package("onnx", "an engine other than torch")
     kept = Kept(_key(detector))
-    kept.get(lambda target: _export(detector, target))
+    kept.get(lambda target: export(detector, target))
     return kept
 
 
@@ -77,10 +79,11 @@ def _kept_graph(detector: Detector, precision: str, calibration: Sequence[Pixels
 
 def _checked(engine: Engine, detector: Detector, precision: str, kept: Kept) -> Engine:
     """The engine, once it was compared with the detector: now, or by this version of the runtime before."""
+    engine.size = None if served(detector).any_size else detector.size
     what = f"{engine.name} {package(engine.name, 'the engine').__version__} {precision}"
     known = kept.facts().get("differences", {})
     if what not in known:
-        size = CHECKED if takes_any_size(detector) else detector.size
+        size = CHECKED if engine.size is None else detector.size
         found = difference(engine, detector, size)
         if precision == "fp32":
             refuse_apart(found, f"engine={engine.name}")
@@ -90,24 +93,33 @@ def _checked(engine: Engine, detector: Detector, precision: str, kept: Kept) -> 
     return engine
 
 
-def _export(detector: Detector, target: Path) -> None:
-    package("onnx", "an engine other than torch")
-    package("onnxscript", "an engine other than torch")
-    network = detector.served().cpu().eval()
-    free = takes_any_size(detector)
+def export(detector: Detector, target: Path, dynamo: bool = False) -> None:
+    """Write the detector to `target` as an ONNX graph; see `graph_of`.
+
+    torch has two exporters. The older takes a second, needs no further package, and would silently keep a size that
+    the code computes with: hence the check at another size than the traced one. `dynamo` is the newer one, for the day
+    the older is gone: it takes ten times as long.
+    """
+    network = served(detector).cpu()
+    free = network.any_size
     width, height = TRACED if free else detector.size
     images = torch.zeros((2, height, width, 3), dtype=torch.uint8)
-    any_side = torch.export.Dim.DYNAMIC
-    sides = {0: any_side, 1: any_side, 2: any_side} if free else {0: any_side}
+    axes = {0: "batch", 1: "height", 2: "width"} if free else {0: "batch"}
+    names = {"input_names": ["images"], "output_names": ["offsets", "scores"]}
     try:
         with _silence():
-            program = torch.onnx.export(
-                network, (images,), dynamo=True, opset_version=OPSET, dynamic_shapes=(sides,), input_names=["images"],
-                output_names=["offsets", "scores"], verbose=False,
-            )  # fmt: skip
-            assert program is not None  # noqa: S101  # with dynamo there always is one
-            program.save(str(target), external_data=False)
-    except Exception as error:  # the exporter has no class of its own for what it cannot do
+            if dynamo:
+                sides = (dict.fromkeys(axes, torch.export.Dim.DYNAMIC),)
+                program = torch.onnx.export(
+                    network, (images,), dynamo=True, dynamic_shapes=sides, opset_version=OPSET, verbose=False, **names
+                )
+                program.save(str(target), external_data=False)  # type: ignore[union-attr]  # with dynamo there is one
+            else:
+                places = {"images": axes, **dict.fromkeys(names["output_names"], {0: "batch", 1: "priors"})}
+                torch.onnx.export(
+                    network, (images,), str(target), dynamo=False, dynamic_axes=places, opset_version=OPSET, **names
+                )
+    except Exception as error:  # the exporters have no class of their own for what they cannot do
         raise ExportError(
             f"{detector.name} could not be made into an ONNX graph: {type(error).__name__}: {error}".splitlines()[0],
             hint="engine=torch",
@@ -116,13 +128,14 @@ def _export(detector: Detector, target: Path) -> None:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """The exporter's remarks on torchvision and on itself, none of which a user can act on."""
+    """The exporters' remarks on themselves and on torchvision, none of which a user can act on."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=FutureWarning)
         warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\..*")
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # what it warns of is checked
         logger.setLevel(logging.ERROR)
         try:
             yield
@@ -130,7 +143,7 @@ def _silence() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _key(detector: nn.Module) -> str:
+def _key(detector: Detector) -> str:
     """What names a graph: the detector's kind, options, size and weights, and the versions that made it."""
     digest = hashlib.sha256()
     for name, tensor in sorted(detector.state_dict().items()):

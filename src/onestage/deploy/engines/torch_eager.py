@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from onestage.deploy.engines.engine import Engine, Floats, Priors
-from onestage.deploy.engines.priors import priors_of
+from onestage.deploy.engines.parts import priors_of, served
 from onestage.models.detector import Detector
 from onestage.models.inference import HALVES, shortage_told
 from onestage.models.served import Served
@@ -43,6 +43,4 @@ def torch_engine(
     """The detector in torch; `threads` counts for all of torch in this process."""
     if threads is not None:
         torch.set_num_threads(threads)
-    network = detector.served()
-    assert isinstance(network, Served)  # noqa: S101  # what `served` promises
-    return TorchEngine(network, priors_of(detector), precision, device or "cpu")
+    return TorchEngine(served(detector), priors_of(detector), precision, device or "cpu")

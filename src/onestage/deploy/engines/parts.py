@@ -1,10 +1,11 @@
-"""The priors of a detector at any input size, as engines need them."""
+"""What engines need of a detector: its network as it is served, and its priors at any input size."""
 
 from __future__ import annotations
 
 from onestage.deploy.engines.engine import Floats, Priors
 from onestage.errors import ModelError
 from onestage.models.detector import Detector
+from onestage.models.served import Served
 from onestage.models.ssd import Multibox
 
 
@@ -25,11 +26,8 @@ def priors_of(detector: Detector) -> Priors:
     return at
 
 
-def takes_any_size(detector: Detector) -> bool:
-    """Whether the detector takes images of other sizes than its own."""
-    width, height = detector.size
-    try:
-        priors_of(detector)((width + 32, height + 32))
-    except ModelError:
-        return False
-    return True
+def served(detector: Detector) -> Served:
+    """The detector as it is served; ModelError where it cannot be."""
+    network = detector.served()
+    assert isinstance(network, Served)  # noqa: S101  # what the method promises
+    return network.eval()
