@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from onestage.boxes.coding import decode, encode
-from onestage.boxes.offsets import MAX_GROWTH, VARIANCES
 from onestage.boxes.matching import IGNORED
+from onestage.boxes.offsets import MAX_GROWTH, VARIANCES
 from onestage.models.detector import Truth
 from onestage.models.multibox import MultiboxOptions, generalised_iou
 

@@ -24,12 +24,14 @@ ENGINES: dict[str, tuple[str, tuple[str, ...]]] = {
 def check_engine(name: str, precision: str = "fp32", threads: int | None = None, device: str | None = None) -> None:
     """UsageError for an unknown engine, and for a precision, number of threads or device that it does not take."""
     if name not in ENGINES:
-        raise UsageError(f"unknown engine {name!r}{did_you_mean(str(name), ENGINES)}", hint="one of: " + ", ".join(ENGINES))
+        raise UsageError(
+            f"unknown engine {name!r}{did_you_mean(str(name), ENGINES)}", hint="one of: " + ", ".join(ENGINES)
+        )
     able = ENGINES[name][1]
     if precision not in able:
         others = [other for other, (_, precisions) in ENGINES.items() if precision in precisions]
         raise UsageError(
-            f"engine={name} has no precision {precision!r}{did_you_mean(str(precision), able)}: it has {', '.join(able)}",
+            f"engine={name} has precision {', '.join(able)}, not {precision!r}{did_you_mean(str(precision), able)}",
             hint=f"engine={others[0]} precision={precision}" if others else f"precision={able[0]}",
         )
     if threads is not None and (type(threads) is not int or threads < 1):
@@ -38,7 +40,7 @@ def check_engine(name: str, precision: str = "fp32", threads: int | None = None,
         raise UsageError(f"engine={name} runs on the CPU, not on {device}", hint="engine=torch, or without device=")
 
 
-def engine(
+def start_engine(
     name: str, detector: Detector, precision: str = "fp32", threads: int | None = None, *,
     device: str | None = None, calibration: Sequence[Pixels] = (),
 ) -> Engine:  # fmt: skip

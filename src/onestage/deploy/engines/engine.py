@@ -58,7 +58,7 @@ class Engine(ABC):
         return found
 
     def _answer(self, images: NDArray[Any]) -> tuple[Floats, Floats]:
-        """What `run` says of images whose channels come first; such as lie in memory with channels last cost no copy."""
+        """What `run` says of images whose channels come first; with channels last in memory there is no copy."""
         if self.size is not None and _size(images) != self.size:
             (width, height), (given_width, given_height) = self.size, _size(images)
             raise ModelError(

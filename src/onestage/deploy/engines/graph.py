@@ -10,8 +10,10 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch.jit._trace import TracerWarning
 
 from onestage.data.images import Pixels
 from onestage.deploy.engines.engine import Engine
@@ -105,7 +107,7 @@ def export(detector: Detector, target: Path, dynamo: bool = False) -> None:
     width, height = TRACED if free else detector.size
     images = torch.zeros((2, height, width, 3), dtype=torch.uint8)
     axes = {0: "batch", 1: "height", 2: "width"} if free else {0: "batch"}
-    names = {"input_names": ["images"], "output_names": ["offsets", "scores"]}
+    names: dict[str, Any] = {"input_names": ["images"], "output_names": ["offsets", "scores"]}
     try:
         with _silence():
             if dynamo:
@@ -115,7 +117,8 @@ def export(detector: Detector, target: Path, dynamo: bool = False) -> None:
                 )
                 program.save(str(target), external_data=False)  # type: ignore[union-attr]  # with dynamo there is one
             else:
-                places = {"images": axes, **dict.fromkeys(names["output_names"], {0: "batch", 1: "priors"})}
+                said = {0: "batch", 1: "priors"}
+                places: dict[str, Any] = {"images": axes, "offsets": said, "scores": said}
                 torch.onnx.export(
                     network, (images,), str(target), dynamo=False, dynamic_axes=places, opset_version=OPSET, **names
                 )
@@ -135,7 +138,7 @@ def _silence() -> Iterator[None]:
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=FutureWarning)
         warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\..*")
-        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # what it warns of is checked
+        warnings.filterwarnings("ignore", category=TracerWarning)  # what it warns of is checked
         logger.setLevel(logging.ERROR)
         try:
             yield
@@ -150,7 +153,10 @@ def _key(detector: Detector) -> str:
         values = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
         digest.update(values.view(torch.uint8).numpy().data if values.ndim else repr(values.item()).encode())
-    options = {name: repr(getattr(detector, name, None)) for name in ("name", "size", "classes", "options", "variant", "layout")}
+    options = {
+        name: repr(getattr(detector, name, None))
+        for name in ("name", "size", "classes", "options", "variant", "layout")
+    }
     made = [FORM, OPSET, torch.__version__, package("onnx", "an engine other than torch").__version__]
     return _hash(json.dumps(options, sort_keys=True), digest.hexdigest(), *map(str, made))
 

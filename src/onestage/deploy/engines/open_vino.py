@@ -13,7 +13,7 @@ from onestage.deploy.engines.engine import Engine, Floats, Priors
 from onestage.deploy.engines.packages import package
 from onestage.errors import UsageError
 
-# A program for one input size runs faster than one for all, and takes a while to make: it pays for sizes that come often.
+# A program for one input size runs faster than one for all, and takes a while to make: it pays for sizes that stay.
 OFTEN, SIZES_KEPT = 4, 4
 
 

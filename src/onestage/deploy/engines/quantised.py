@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import tempfile
@@ -11,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from onestage.data.images import Pixels
+from onestage.data.images import Fit, Pixels, Size, decode, fit
 from onestage.deploy.engines.packages import package
-from onestage.errors import UsageError
+from onestage.deploy.sources import Images, images_of
+from onestage.errors import DataError, UsageError
 
 MOST_IMAGES = 64
 
@@ -51,6 +53,19 @@ def quantised(graph: Path, images: Sequence[Pixels], target: Path) -> None:
             )  # fmt: skip
     finally:
         logging.getLogger().setLevel(silent)
+
+
+def shown_for_int8(images: Images, size: Size, how: Fit, scale: float = 1.0) -> list[Pixels]:
+    """Up to MOST_IMAGES of `images`, evenly from the first to the last, as the network sees them.
+
+    They come to `size` (width, height) as in `data.images.fit`. Images that cannot be read are passed over.
+    """
+    shown = []
+    for image in some_of(images_of(images)):
+        with contextlib.suppress(DataError):
+            pixels = decode(image) if isinstance(image, Path) else image
+            shown.append(fit(pixels, size, how, scale=scale)[0])
+    return shown
 
 
 def some_of(images: Sequence[Any], most: int = MOST_IMAGES) -> list[Any]:
