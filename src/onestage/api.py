@@ -203,8 +203,7 @@ class Detector:
         learnt = wanted if calibration is None else calibration
         made = self.predictor(device, engine=engine, precision=precision, threads=threads, calibration=learnt)
         return list(predict(
-            made, wanted, self._classes, self.model.size, self.fit, limits, batch=batch, scale=self.scale,
-            skipped=skipped,
+            made, wanted, self._classes, self.model.size, self.fit, limits, batch=batch, scale=self.scale, skipped=skipped
         ))  # fmt: skip
 
     def predictor(

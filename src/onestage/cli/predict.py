@@ -197,6 +197,7 @@ def _checked(keys: Mapping[str, Any]) -> dict[str, Any]:
     defaults = {
         "out": None, "score": view.score, "iou": None, "candidates": None, "most": None, "batch": 8, "device": None,
         "model": None, "classes": (), "fit": None, "scale": None, "format": None, "plus_one": False,
+        "engine": "torch", "precision": "fp32", "threads": None, "calibration": None,
     }  # fmt: skip
     if keys.get("format") is not None:
         defaults["score"] = PRESETS["evaluate"].score
