@@ -6,11 +6,9 @@ import contextlib
 import hashlib
 import io
 import json
-import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.jit._trace import TracerWarning
@@ -95,34 +93,24 @@ def _checked(engine: Engine, detector: Detector, precision: str, kept: Kept) -> 
     return engine
 
 
-def export(detector: Detector, target: Path, dynamo: bool = False) -> None:
+def export(detector: Detector, target: Path) -> None:
     """Write the detector to `target` as an ONNX graph; see `graph_of`.
 
-    torch has two exporters. The older takes a second, needs no further package, and would silently keep a size that
-    the code computes with: hence the check at another size than the traced one. `dynamo` is the newer one, for the day
-    the older is gone: it takes ten times as long.
+    Of torch's two exporters this takes the older: a second against ten, and no further package. It would silently keep
+    a size that the code computes with, hence `Served.any_size` and the check at another size than the traced one.
     """
     network = served(detector).cpu()
-    free = network.any_size
-    width, height = TRACED if free else detector.size
+    width, height = TRACED if network.any_size else detector.size
     images = torch.zeros((2, height, width, 3), dtype=torch.uint8)
-    axes = {0: "batch", 1: "height", 2: "width"} if free else {0: "batch"}
-    names: dict[str, Any] = {"input_names": ["images"], "output_names": ["offsets", "scores"]}
+    said = {0: "batch", 1: "priors"}
+    free = {0: "batch", 1: "height", 2: "width"} if network.any_size else {0: "batch"}
     try:
         with _silence():
-            if dynamo:
-                sides = (dict.fromkeys(axes, torch.export.Dim.DYNAMIC),)
-                program = torch.onnx.export(
-                    network, (images,), dynamo=True, dynamic_shapes=sides, opset_version=OPSET, verbose=False, **names
-                )
-                program.save(str(target), external_data=False)  # type: ignore[union-attr]  # with dynamo there is one
-            else:
-                said = {0: "batch", 1: "priors"}
-                places: dict[str, Any] = {"images": axes, "offsets": said, "scores": said}
-                torch.onnx.export(
-                    network, (images,), str(target), dynamo=False, dynamic_axes=places, opset_version=OPSET, **names
-                )
-    except Exception as error:  # the exporters have no class of their own for what they cannot do
+            torch.onnx.export(
+                network, (images,), str(target), dynamo=False, opset_version=OPSET, input_names=["images"],
+                output_names=["offsets", "scores"], dynamic_axes={"images": free, "offsets": said, "scores": said},
+            )  # fmt: skip
+    except Exception as error:  # the exporter has no class of its own for what it cannot do
         raise ExportError(
             f"{detector.name} could not be made into an ONNX graph: {type(error).__name__}: {error}".splitlines()[0],
             hint="engine=torch",
@@ -131,19 +119,13 @@ def export(detector: Detector, target: Path, dynamo: bool = False) -> None:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """The exporters' remarks on themselves and on torchvision, none of which a user can act on."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
+    """The exporter's remarks on itself and its age, none of which a user can act on."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=FutureWarning)
         warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\..*")
         warnings.filterwarnings("ignore", category=TracerWarning)  # what it warns of is checked
-        logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
+        yield
 
 
 def _key(detector: Detector) -> str:
