@@ -201,9 +201,10 @@ class Detector:
         wanted = images_of(images)
         limits = shown_selection(self.name, score, iou, candidates, most)
         learnt = wanted if calibration is None else calibration
-        made = self.predictor(device, engine=engine, precision=precision, threads=threads, calibration=learnt)
+        runs = self.predictor(device, engine=engine, precision=precision, threads=threads, calibration=learnt)
         return list(predict(
-            made, wanted, self._classes, self.model.size, self.fit, limits, batch=batch, scale=self.scale, skipped=skipped
+            runs, wanted, self._classes, self.model.size, self.fit, limits, batch=batch, scale=self.scale,
+            skipped=skipped,
         ))  # fmt: skip
 
     def predictor(

@@ -86,7 +86,7 @@ def predict(
     job = _Job(detector, paths, out, settings, draws=not no_draw)
     if job.engine.difference:
         what = f"{settings['engine']}, {settings['precision']}"
-        terminal.say(f"{what}: on a test picture {job.engine.difference} from torch in fp32")
+        terminal.say(f"{what}: on a test picture {job.engine.difference}")
     found = job.run(terminal)
     if not found:
         raise DataError(

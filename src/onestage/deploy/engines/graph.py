@@ -85,8 +85,7 @@ def _checked(engine: Engine, detector: Detector, precision: str, kept: Kept) -> 
     if what not in known:
         size = CHECKED if engine.size is None else detector.size
         found = difference(engine, detector, size)
-        if precision == "fp32":
-            refuse_apart(found, f"engine={engine.name}")
+        refuse_apart(found, f"engine={engine.name}", precision)
         known |= {what: found.as_dict()}
         kept.note(differences=known)
     engine.difference = str(Difference(**known[what]))

@@ -14,6 +14,8 @@ from onestage.models.inference import TorchPredictor, size_kept
 
 # Engines sum in other orders than torch, no more: in float32 scores agree to about 1e-6.
 SCORES, BOXES = 1e-4, 1e-3
+# Below float32 scores differ by a few hundredths; one engine ran a graph in integers wrongly, and was far beyond this.
+COARSE_SCORES = 0.25
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Difference:
     pixels: float
 
     def __str__(self) -> str:
-        return f"scores differ by at most {self.scores:.2g}, boxes by {self.pixels:.2g} pixels on average"
+        return f"scores are at most {self.scores:.2g} from torch's in fp32, boxes {self.pixels:.2g} pixels on average"
 
     def as_dict(self) -> dict[str, float]:
         """Its three numbers by name."""
@@ -65,16 +67,16 @@ def difference(engine: Engine, detector: Detector, size: tuple[int, int]) -> Dif
     return Difference(float(np.abs(scores - truth_scores).max()), float((apart / longer).max()), float(apart.mean()))
 
 
-def refuse_apart(found: Difference, name: str) -> None:
-    """ExportError where an engine in float32 is farther from the detector than rounding can bring it."""
-    if found.scores <= SCORES and found.boxes <= BOXES:  # NaN is not
+def refuse_apart(found: Difference, name: str, precision: str = "fp32") -> None:
+    """ExportError where an engine is farther from the detector than rounding in its precision can bring it."""
+    exact = precision == "fp32"
+    scores = SCORES if exact else COARSE_SCORES
+    if found.scores <= scores and (found.boxes <= BOXES or not exact):  # NaN is not
         return
+    problems = [f"scores differ by {found.scores:.3g}, allowed are {scores:g}"]
+    if exact:
+        problems.append(f"boxes differ by {found.boxes:.3g} of their longer side, allowed are {BOXES:g}")
     raise ExportError(
-        f"{name} does not answer like the model in float32 on the test picture",
-        problems=[
-            f"scores differ by {found.scores:.3g}, allowed are {SCORES:g}",
-            f"boxes differ by {found.boxes:.3g} of their longer side, allowed are {BOXES:g}; "
-            f"on average by {found.pixels:.3g} pixels",
-        ],
-        hint="engine=torch",
-    )
+        f"{name} precision={precision} does not answer like the model on the test picture", problems=problems,
+        hint="engine=torch" if exact else "precision=fp32",
+    )  # fmt: skip
