@@ -230,7 +230,8 @@ def table(result: dict[str, Any]) -> str:
             f"{ms['network']:>9.2f}{ms['boxes']:>7.2f}{ms['whole']:>8.2f}{ms['wall']:>8.2f}   "
             f"{row['images_per_second_and_core']:>9.0f}{_told(row['times_peer'], '.2f'):>8}"
             f"{row['share_of_boxes']:>7.0%}{_told(row['share_of_floor'], '.0%'):>7}"
-            f"{_told(same.get('found_again'), '.1%'):>8}{_told(same.get('in_reference'), '.1%'):>8}{_told(same.get('score_difference'), '.4f'):>8}"
+            f"{_told(same.get('found_again'), '.1%'):>8}{_told(same.get('in_reference'), '.1%'):>8}"
+            f"{_told(same.get('score_difference'), '.4f'):>8}"
         )
     lines.append(
         f"targets at 640x480, one thread: {TARGET_RATIO} times the peer, boxes below {TARGET_SHARE:.0%}; "

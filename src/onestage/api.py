@@ -198,8 +198,7 @@ class Detector:
         should hold at once see `deploy.predict.predict`. `engine` and what follows are as in `predictor`; int8 without
         `calibration` learns from the images themselves. Raises DataError where a name gives no image.
         """
-        wanted = images_of(images)
-        limits = shown_selection(self.name, score, iou, candidates, most)
+        wanted, limits = images_of(images), shown_selection(self.name, score, iou, candidates, most)
         learnt = wanted if calibration is None else calibration
         runs = self.predictor(device, engine=engine, precision=precision, threads=threads, calibration=learnt)
         return list(predict(

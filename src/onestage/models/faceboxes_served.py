@@ -1,4 +1,4 @@
-"""FaceBoxes as it is served: pooling before the ReLU, and one convolution per level for offsets and scores."""
+"""FaceBoxes as it is served: pools before the ReLU, one convolution per level for both heads."""
 
 from __future__ import annotations
 

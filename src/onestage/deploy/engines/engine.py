@@ -1,4 +1,4 @@
-"""What all engines share: offsets and scores of a network made into boxes, for all places or the few that matter."""
+"""What all engines share: offsets and scores of a network made into boxes, all or the few that matter."""
 
 from __future__ import annotations
 

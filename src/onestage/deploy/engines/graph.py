@@ -1,4 +1,4 @@
-"""Detectors as ONNX graphs for other engines: made once, checked against the detector, kept in the cache."""
+"""Detectors as ONNX graphs for other engines: made once, checked against the detector, kept."""
 
 from __future__ import annotations
 
