@@ -135,9 +135,12 @@ def multiplications(detector: Detector, size: Size) -> int:
 
 
 def measure(
-    forms: dict[str, Callable[[bytes], Timed]], jpegs: Sequence[bytes], repeats: int
+    forms: dict[str, Callable[[bytes], Timed]], jpegs: Sequence[bytes], repeats: int, pause: float = 0.0
 ) -> tuple[dict[str, list[dict[str, float]]], dict[str, list[Detections]]]:
-    """CPU seconds of the parts and wall seconds of each form and image, taking turns; and what each found."""
+    """CPU seconds of the parts and wall seconds of each form and image, taking turns; and what each found.
+
+    Threads of one form go on waiting in a loop when it is done; a `pause` before each keeps that from the next one.
+    """
     times: dict[str, list[dict[str, float]]] = {name: [] for name in forms}
     found: dict[str, list[Detections]] = {name: [] for name in forms}
     for path in forms.values():  # warm up: programs for this size, caches
@@ -146,6 +149,7 @@ def measure(
     for turn in range(repeats):
         for jpeg in jpegs:
             for name, path in forms.items():
+                time.sleep(pause)
                 wall = time.perf_counter()
                 boxes, scores, parts = path(jpeg)
                 parts["wall"] = time.perf_counter() - wall
@@ -190,7 +194,7 @@ def rows(asked: argparse.Namespace, detector: Detector, size: Size, threads: int
     for name in asked.engines:
         engine, precision = name.split("/")
         forms[name] = ours(start_engine(engine, detector, precision, threads, calibration=calibration))
-    times, found = measure(forms, jpegs, asked.repeats)
+    times, found = measure(forms, jpegs, asked.repeats, pause=0.02 if threads > 1 else 0.0)
     work = 2 * multiplications(detector, size)
     made = []
     for name, taken in times.items():

@@ -22,6 +22,8 @@ class OnnxRuntimeEngine(Engine):
         options = runtime.SessionOptions()
         options.log_severity_level = 3
         options.inter_op_num_threads = 1
+        # Its threads shall not go on waiting in a loop when an answer is given: others may need the cores.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         if threads is not None:
             options.intra_op_num_threads = threads
         self.session = runtime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
