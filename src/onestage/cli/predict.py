@@ -40,7 +40,7 @@ EXAMPLES = (
     ("predict ssd-lite0-trees-001 photos/", "a run's best weights on a folder"),
     ("predict best.safetensors 'a/*.jpg' b.png score=0.6 out=found", "weights, globs and files"),
     ("predict faceboxes-wider WIDER_val/images format=widerface out=found", "files for a benchmark's own tool"),
-    ("predict faceboxes-wider photos engine=openvino precision=bf16", "another engine, three times as fast"),
+    ("predict faceboxes-wider photos engine=openvino precision=bf16", "another engine, twice as fast on a CPU"),
     ("predict weights.pth photos model=ssd300 classes=[cat,dog]", "another program's weights"),
 )
 MARK = "predictions.coco.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from typing import Any
@@ -13,8 +14,7 @@ EXTRA = 'pip install "onestage[export]"'
 
 def package(name: str, purpose: str) -> Any:
     """The package of that name; ModelError where it is not installed, saying what it was for and how to get it."""
-    if name == "openvino":
-        _keep_silent()
+    _keep_silent()
     try:
         return import_module(name)
     except ImportError as error:
@@ -22,9 +22,12 @@ def package(name: str, purpose: str) -> Any:
 
 
 def _keep_silent() -> None:
-    """OpenVINO reports its use to a server when it reads a model, if it finds the package for it: it shall find none.
+    """Both runtimes report their use to a server if they are let: see that they are not, before they are imported.
 
-    Where someone imported OpenVINO before, that is theirs to decide.
+    OpenVINO does when it reads a model and finds the package for it: it shall find none. onnxruntime (1.31, on Linux
+    too) does unless the environment says otherwise, and its function to switch it off comes too late. Where someone
+    imported one of them before, or set the variable, that is theirs to decide.
     """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     if "openvino" not in sys.modules:
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
