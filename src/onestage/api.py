@@ -6,20 +6,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-import torch
-
 from onestage import models
-from onestage.data.images import Fit, Pixels
+from onestage.data.images import Fit
 from onestage.data.one_set import open_set
+from onestage.deploy.engines import check_engine, start_engine
+from onestage.deploy.engines.engine import Engine
+from onestage.deploy.engines.quantised import shown_for_int8
 from onestage.deploy.predict import Prediction, Skipped, predict
-from onestage.deploy.sources import sources
+from onestage.deploy.sources import Images, images_of
 from onestage.errors import ModelError, UsageError
 from onestage.evaluation import Evaluation
 from onestage.experiments.run import Run
 from onestage.experiments.storage import write_bytes
 from onestage.models.detector import Detector as Network
-from onestage.models.inference import TorchPredictor, refuse_one_size, shown_selection, size_kept
+from onestage.models.inference import refuse_one_size, shown_selection
 from onestage.models.published import published
 from onestage.models.weights import as_safetensors, load_detector, start_from
 from onestage.report.batch_sheet import write_batch_sheet
@@ -31,8 +31,6 @@ from onestage.training.judging.dataset import judge
 from onestage.training.plan import ask, open_data
 from onestage.training.recipe import Recipe
 from onestage.training.watcher import Watcher
-
-Images = str | Path | Pixels | Sequence[str | Path | Pixels]
 
 
 class Detector:
@@ -190,30 +188,38 @@ class Detector:
     def predict(
         self, images: Images, *, score: float | None = None, iou: float | None = None, candidates: int | None = None,
         most: int | None = None, batch: int = 8, device: str | None = None, skipped: Skipped | None = None,
+        engine: str = "torch", precision: str = "fp32", threads: int | None = None, calibration: Images | None = None,
     ) -> list[Prediction]:  # fmt: skip
         """What is in each image: files, folders, globs, RGB arrays uint8 (H, W, 3), one or several of them, in order.
 
         Detections have at least `score` (0.4); `iou` (0.45) is the overlap above which the weaker of two of one class
         goes; `candidates` (400) of a class are looked at, `most` (100) of an image kept; a model may have its own.
         Files that cannot be read are told to `skipped(path, why)`, by default as warnings. For more images than memory
-        should hold at once see `deploy.predict.predict`. Raises DataError where a name gives no image.
+        should hold at once see `deploy.predict.predict`. `engine` and what follows are as in `predictor`; int8 without
+        `calibration` learns from the images themselves. Raises DataError where a name gives no image.
         """
-        several = images if isinstance(images, Sequence) and not isinstance(images, str) else [images]
-        wanted: list[Path | Pixels] = []
-        for image in several:
-            wanted += [image] if isinstance(image, np.ndarray) else sources([image])
-        limits = shown_selection(self.name, score, iou, candidates, most)
-        with size_kept(self.model):
-            return list(predict(
-                self.predictor(device), wanted, self._classes, self.model.size, self.fit, limits, batch=batch,
-                scale=self.scale, skipped=skipped,
-            ))  # fmt: skip
+        wanted, limits = images_of(images), shown_selection(self.name, score, iou, candidates, most)
+        learnt = wanted if calibration is None else calibration
+        runs = self.predictor(device, engine=engine, precision=precision, threads=threads, calibration=learnt)
+        return list(predict(
+            runs, wanted, self._classes, self.model.size, self.fit, limits, batch=batch, scale=self.scale,
+            skipped=skipped,
+        ))  # fmt: skip
 
-    def predictor(self, device: str | None = None) -> TorchPredictor:
-        """The network as a function of arrays, moved to `device`, by default the best there is."""
-        place = torch.device(choose_device(device))
-        network: Network = self.model.to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return TorchPredictor(network)
+    def predictor(
+        self, device: str | None = None, *, engine: str = "torch", precision: str = "fp32", threads: int | None = None,
+        calibration: Images = (),
+    ) -> Engine:  # fmt: skip
+        """The network, as it is now, as a function of arrays in one of `deploy.engines.ENGINES`; see `start_engine`.
+
+        `device` is for torch, by default the best there is. Precision int8 learns the range of each layer from up to 64
+        images, `calibration`: files, folders or arrays. Raises UsageError for what the engine does not take, ModelError
+        where its package is not installed, ExportError where it does not answer like torch.
+        """
+        check_engine(engine, precision, threads, device)
+        shown = shown_for_int8(calibration, self.model.size, self.fit, self.scale) if precision == "int8" else ()
+        place = choose_device(device) if engine == "torch" else device
+        return start_engine(engine, self.model, precision, threads, device=place, calibration=shown)
 
     def _adopt(self, network: Network, names: Sequence[str], path: Path, run: Run | None) -> None:
         self._network, self._classes, self._named = network.eval(), tuple(names), True

@@ -117,3 +117,34 @@ def test_refusals(
     assert told in said.err
     assert "Traceback" not in said.out + said.err
     assert said.err.count("bad.png") <= 1
+
+
+def test_another_engine_finds_the_same(
+    weights: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    monkeypatch.setenv("ONESTAGE_CACHE", str(tmp_path / "cache"))
+    found = {}
+    for engine in ("torch", "onnxruntime"):
+        out = tmp_path / engine
+        words = [str(weights), str(photos), f"out={out}", "score=0.05", "--no-draw", f"engine={engine}", "threads=1"]
+        assert run(["predict", *words]) == 0
+        found[engine] = json.loads((out / "predictions.json").read_text())
+    assert "onnxruntime, fp32: on a test picture scores are at most" in capsys.readouterr().out
+    # Random weights score many places alike, so that which of them comes first is a matter of rounding.
+    for one, other in zip(*found.values(), strict=True):
+        scores = [[row["score"] for row in entry["detections"]] for entry in (one, other)]
+        assert scores[0]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+
+
+@pytest.mark.parametrize(("word", "says"), [
+    ("engine=opnevino", "did you mean 'openvino'"), ("precision=int8", "engine=torch has precision fp32, bf16"),
+    ("threads=0", "threads: expected a whole number from 1 on"), ("calibration=photos", "without precision=int8"),
+])  # fmt: skip
+def test_engines_are_refused_before_anything_is_loaded(
+    word: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["predict", "no-such-run", "photos", word]) == 2
+    assert says in capsys.readouterr().err

@@ -7,11 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-VARIANCES = (0.1, 0.2)
+from onestage.boxes.offsets import MAX_GROWTH, VARIANCES
+
 # Sides below this many pixels are encoded as this many, so that the logarithm of a valid box is finite.
 MIN_SIDE = 1e-2
-# A decoded side is at most this many times its prior's; keeps an untrained head from infinity.
-MAX_GROWTH = 1000 / 16
 
 
 def encode(boxes: Tensor, priors: Tensor, variances: tuple[float, float] = VARIANCES) -> Tensor:

@@ -27,6 +27,10 @@ KEYS = (
     ("most", "100, or the model's", "detections of an image that are kept"),
     ("batch", "8", "images that go through the network together"),
     ("device", "automatic", "cpu, cuda, mps"),
+    ("engine", "torch", "what runs the network: torch, onnxruntime, openvino"),
+    ("precision", "fp32", "fp32, bf16 (torch, openvino), int8 (onnxruntime, openvino)"),
+    ("threads", "all cores", "threads of the engine"),
+    ("calibration", "the images themselves", "images that precision=int8 learns the range of each layer from"),
     ("model", "as the weights say", "for weights of other programs: a model by name"),
     ("classes", "as the weights say", "for weights of other programs: class names in order, [a,b,…]"),
     ("fit", "as the weights say", "how images come to the network: squash, letterbox, or native, their own pixels"),
@@ -36,6 +40,7 @@ EXAMPLES = (
     ("predict ssd-lite0-trees-001 photos/", "a run's best weights on a folder"),
     ("predict best.safetensors 'a/*.jpg' b.png score=0.6 out=found", "weights, globs and files"),
     ("predict faceboxes-wider WIDER_val/images format=widerface out=found", "files for a benchmark's own tool"),
+    ("predict faceboxes-wider photos engine=openvino precision=bf16", "another engine, three times as fast"),
     ("predict weights.pth photos model=ssd300 classes=[cat,dog]", "another program's weights"),
 )
 MARK = "predictions.coco.json"
@@ -79,6 +84,9 @@ def predict(
     classes = "1 class" if len(detector.classes) == 1 else f"{len(detector.classes)} classes"
     terminal.say(f"{detector.name}, {classes}, {at}, {len(paths)} images to {out}")
     job = _Job(detector, paths, out, settings, draws=not no_draw)
+    if job.engine.difference:
+        what = f"{settings['engine']}, {settings['precision']}"
+        terminal.say(f"{what}: on a test picture {job.engine.difference}")
     found = job.run(terminal)
     if not found:
         raise DataError(
@@ -96,6 +104,10 @@ class _Job:
         self.detector, self.paths, self.out, self.settings, self.draws = detector, paths, out, settings, draws
         self.skipped: list[tuple[Path, str]] = []
         self.seconds = 0.0
+        self.engine = detector.predictor(
+            settings["device"], engine=settings["engine"], precision=settings["precision"], threads=settings["threads"],
+            calibration=settings["calibration"] or paths,
+        )  # fmt: skip
 
     def run(self, terminal: Terminal) -> list[Prediction]:
         """Every image's prediction; drawn images, text files and both JSON files are written."""
@@ -133,7 +145,7 @@ class _Job:
         detector, settings = self.detector, self.settings
         limits = {key: settings[key] for key in ("score", "iou", "candidates", "most")}
         answers = predict(
-            detector.predictor(settings["device"]), self.paths, detector.classes, detector.model.size, detector.fit,
+            self.engine, self.paths, detector.classes, detector.model.size, detector.fit,
             shown_selection(detector.name, **limits), batch=settings["batch"], scale=detector.scale,
             skipped=lambda path, why: self.skipped.append((path, why)),
         )  # fmt: skip
@@ -177,6 +189,7 @@ def _checked(keys: Mapping[str, Any]) -> dict[str, Any]:
     """The keys with their defaults; UsageError names every one that is unknown or out of range."""
     from onestage.boxes.selection import PRESETS
     from onestage.cli.words import is_number, known_only
+    from onestage.deploy.engines import check_engine
     from onestage.errors import UsageError
 
     known_only("predict", keys, [key for key, _, _ in KEYS])
@@ -184,6 +197,7 @@ def _checked(keys: Mapping[str, Any]) -> dict[str, Any]:
     defaults = {
         "out": None, "score": view.score, "iou": None, "candidates": None, "most": None, "batch": 8, "device": None,
         "model": None, "classes": (), "fit": None, "scale": None, "format": None, "plus_one": False,
+        "engine": "torch", "precision": "fp32", "threads": None, "calibration": None,
     }  # fmt: skip
     if keys.get("format") is not None:
         defaults["score"] = PRESETS["evaluate"].score
@@ -207,6 +221,9 @@ def _checked(keys: Mapping[str, Any]) -> dict[str, Any]:
     if wrong:
         raise UsageError("predict cannot use these values" if len(wrong) > 1 else wrong[0],
                          problems=wrong if len(wrong) > 1 else ())  # fmt: skip
+    check_engine(*(settings[key] for key in ("engine", "precision", "threads", "device")))
+    if settings["calibration"] is not None and settings["precision"] != "int8":
+        raise UsageError("calibration has no effect without precision=int8", hint="precision=int8")
     settings["classes"] = tuple(map(str, settings["classes"]))
     return settings
 

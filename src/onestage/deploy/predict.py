@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,19 @@ from onestage.records import Detections, FloatArray, ImageTransform, IntArray
 
 Predictor = Callable[[NDArray[np.uint8]], tuple[NDArray[np.floating], NDArray[np.floating]]]
 Skipped = Callable[[Path, str], None]
+
+
+@runtime_checkable
+class Candidates(Protocol):
+    """What a predictor may have besides: only the boxes that count, so that the others need not be decoded."""
+
+    def candidates(
+        self, images: NDArray[Any], score: float
+    ) -> Sequence[tuple[NDArray[np.floating], NDArray[np.floating]]]:
+        """Boxes (N, 4) and scores (N, C) of each image that have `score` or more for some class."""
+        ...
+
+
 Show = Callable[[Pixels], tuple[Pixels, ImageTransform]]
 
 
@@ -170,10 +183,9 @@ def _predictions(
         if not used:
             continue
         shown = np.stack([ready.shown for ready in used if ready.shown is not None])
-        boxes, scores = predictor(shown.transpose(0, 3, 1, 2))
-        _check(boxes, scores, len(used), len(classes))
-        for i, ready in enumerate(used):
-            found = select_in_image(boxes[i], scores[i], selection, ready.transform, ready.width, ready.height)
+        answers = _answers(predictor, shown.transpose(0, 3, 1, 2), selection.score, len(classes))
+        for ready, (boxes, scores) in zip(used, answers, strict=True):
+            found = select_in_image(boxes, scores, selection, ready.transform, ready.width, ready.height)
             asked = ready.asked
             yield Prediction(asked.name, asked.path, ready.width, ready.height, found, classes, asked.pixels)
 
@@ -205,6 +217,20 @@ def _ready(asked: _Input, show: Show) -> _Ready:
     assert image is not None  # noqa: S101  # one of the two is always there
     shown, transform = show(image)
     return _Ready(asked, shown, transform, image.shape[1], image.shape[0])
+
+
+def _answers(
+    predictor: Predictor, images: NDArray[np.uint8], score: float, classes: int
+) -> Sequence[tuple[NDArray[np.floating], NDArray[np.floating]]]:
+    """Boxes and scores of each image: of predictors that can, only those with `score` or more."""
+    if isinstance(predictor, Candidates):
+        answers = predictor.candidates(images, score)
+        for boxes, scores in answers:
+            _check(boxes[None], scores[None], 1, classes)
+        return answers
+    boxes, scores = predictor(images)
+    _check(boxes, scores, len(images), classes)
+    return list(zip(boxes, scores, strict=True))
 
 
 def _check(boxes: NDArray[np.floating], scores: NDArray[np.floating], images: int, classes: int) -> None:

@@ -9,8 +9,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from onestage.data.formats.files import IMAGE_SUFFIXES, images_under, printable
+from onestage.data.images import Pixels
 from onestage.errors import DataError, UsageError
 
+Images = str | Path | Pixels | Sequence[str | Path | Pixels]
 _MAGIC = frozenset("*?[")
 
 
@@ -44,6 +46,15 @@ def sources(patterns: Iterable[str | Path], leave_out: Path | None = None) -> li
             hint="image files, folders or globs; images end in " + ", ".join(sorted(IMAGE_SUFFIXES)),
         )  # fmt: skip
     return list(found.values())
+
+
+def images_of(images: Images) -> list[Path | Pixels]:
+    """The files that files, folders and globs name, and the RGB arrays among them, in order; raises as `sources`."""
+    several = images if isinstance(images, Sequence) and not isinstance(images, str) else [images]
+    found: list[Path | Pixels] = []
+    for image in several:
+        found += sources([image]) if isinstance(image, str | Path) else [image]
+    return found
 
 
 def names(paths: Sequence[Path]) -> list[str]:

@@ -132,6 +132,13 @@ class Detector(nn.Module, ABC):
         """Take images of another `size` (width, height) from now on, weights unchanged; ModelError where it cannot."""
         raise ModelError(f"{self.name}: has one input size, got {size[0]}x{size[1]}")
 
+    def served(self) -> nn.Module:
+        """A copy for inference in any engine: RGB uint8 (B, H, W, 3) → offsets (B, P, 4), scores (B, P, C).
+
+        Raises ModelError for a model that has none.
+        """
+        raise ModelError(f"{self.name}: runs in training's own form alone", hint="engine=torch")
+
     @classmethod
     def options_of(cls, state: Mapping[str, Tensor]) -> dict[str, Any]:
         """The model's options that a file of another program was made with, told by its tensors; {} by default."""

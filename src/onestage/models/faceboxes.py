@@ -111,6 +111,12 @@ class FaceBoxes(Multibox):
             "stem": nn.ModuleList(stem),
         }  # fmt: skip
 
+    def served(self) -> nn.Module:
+        """The network for inference; see `faceboxes_served`."""
+        from onestage.models.faceboxes_served import ServedFaceBoxes
+
+        return ServedFaceBoxes(self)
+
     @classmethod
     def options_of(cls, state: Mapping[str, Tensor]) -> dict[str, Any]:
         """The variant and layout of a file of another program, known by its tensors' names."""
@@ -132,6 +138,8 @@ class FaceBoxes(Multibox):
 
 class BGRConv2d(nn.Conv2d):
     """A convolution with weights for BGR that takes RGB: its input channels are turned round on the way."""
+
+    turns = True
 
     def forward(self, x: Tensor) -> Tensor:
         """As `nn.Conv2d`."""

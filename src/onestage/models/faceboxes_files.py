@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from onestage.boxes.coding import VARIANCES
 from onestage.boxes.densified import cell_priors
+from onestage.boxes.offsets import VARIANCES
 from onestage.errors import ModelError
 from onestage.records import FloatArray, IntArray
 

@@ -45,17 +45,9 @@ class TorchPredictor:
         height, width = images.shape[2:]
         if self.detector.size != (width, height):
             self.detector.resized((width, height))
-        try:
-            with torch.inference_mode(), torch.autocast(device.type, self.type, enabled=self.type is not None):
-                raw = self.detector(torch.from_numpy(images).to(device))
-        except (RuntimeError, MemoryError) as error:
-            if not _is_shortage(error):
-                raise
-            raise ModelError(
-                f"there is too little memory for {len(images)} image{'s' * (len(images) > 1)} of {width}x{height} "
-                f"pixels at once",
-                hint="a smaller batch" if len(images) > 1 else "a smaller scale, or fit=letterbox",
-            ) from error
+        halved = torch.autocast(device.type, self.type, enabled=self.type is not None)
+        with shortage_told(len(images), width, height), torch.inference_mode(), halved:
+            raw = self.detector(torch.from_numpy(images).to(device))
         return Raw(raw.offsets.float(), raw.logits.float())
 
     def decoded(self, raw: Raw) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -63,6 +55,20 @@ class TorchPredictor:
         with torch.inference_mode():
             boxes, scores = self.detector.decode(raw)
         return boxes.cpu().numpy(), scores.cpu().numpy()
+
+
+@contextmanager
+def shortage_told(images: int, width: int, height: int) -> Iterator[None]:
+    """ModelError, with what to try, where memory does not suffice for `images` of `width` x `height` pixels."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not _is_shortage(error):
+            raise
+        raise ModelError(
+            f"there is too little memory for {images} image{'s' * (images > 1)} of {width}x{height} pixels at once",
+            hint="a smaller batch" if images > 1 else "a smaller scale, or fit=letterbox",
+        ) from error
 
 
 def _is_shortage(error: Exception) -> bool:

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from onestage.boxes.coding import MAX_GROWTH, VARIANCES, decode, encode
+from onestage.boxes.coding import decode, encode
 from onestage.boxes.matching import IGNORED
+from onestage.boxes.offsets import MAX_GROWTH, VARIANCES
 from onestage.models.detector import Truth
 from onestage.models.multibox import MultiboxOptions, generalised_iou
 

@@ -21,6 +21,7 @@ from onestage.models.multibox import (
 )
 from onestage.models.multibox_terms import multibox_terms
 from onestage.models.prior_plans import PLANS, PriorGrid
+from onestage.models.served import Served
 from onestage.models.vgg import EXTRAS_300, EXTRAS_512, ReducedVGG
 
 MEAN_RGB = (123.0, 117.0, 104.0)
@@ -93,6 +94,10 @@ class Multibox(Detector):
             f"{self.name}: has one input size, {'x'.join(map(str, self.size))}, got {'x'.join(map(str, size))}",
             hint="a model of free input size, such as ssd-lite0",
         )
+
+    def served(self) -> nn.Module:
+        """The network for inference; see `Served`."""
+        return Served(self)
 
     def loss(self, raw: Raw, truths: Sequence[Truth]) -> Loss:
         """The parts "cls" and "box"; see `multibox_loss`."""
