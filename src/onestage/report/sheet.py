@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -20,7 +19,7 @@ WHITE, WRONG, GREY = (255, 255, 255), colours.rgb(colours.WRONG), (190, 190, 190
 FONT, SMALL, BIG = cv2.FONT_HERSHEY_SIMPLEX, 0.44, 0.62
 _PNG_HEAD = 33  # bytes of a PNG's signature and its first chunk, IHDR
 
-Words = Sequence[tuple[str, Colour]]
+Words = list[tuple[str, Colour]]
 Corners = tuple[tuple[int, int], tuple[int, int]]
 Place = tuple[int, int, int, int]
 
