@@ -40,8 +40,8 @@ class Detector:
     True starts from ImageNet's backbone, a path or a run from these weights, False at random, None as the model's
     recipe does. `size` is the input in pixels, one number or (width, height); `fit` how images come to it ("squash"
     unless the model's recipe says else), or "native" for images at `scale` times their own pixels, except in training;
-    `options` are the model's own (`models.build`).
-    Raises ModelError for an unknown model or weights that do not fit.
+    `options` are the model's own (`models.build`). Raises ModelError for an unknown model or weights that do not fit,
+    UsageError for a `scale` that has no effect.
 
         detector = Detector("ssd-lite0")
         run = detector.train(data="trees", epochs=30, optimiser__lr=1e-3)
@@ -57,6 +57,8 @@ class Detector:
     ) -> None:  # fmt: skip
         usual = models.defaults(model)
         self.fit: Fit = fit or usual.get("validation.fit") or usual.get("fit") or models.model_class(model).default_fit
+        if scale != 1 and self.fit != "native":
+            raise UsageError(f"scale has no effect on fit={self.fit}", hint="fit=native")
         self.name, self.scale, self.options = model, scale, options
         self.run: Run | None = None
         self._size = (size, size) if isinstance(size, int) else size
@@ -91,7 +93,8 @@ class Detector:
         used = fit or cast(Fit, loaded.fit)
         if used == "native":
             refuse_one_size(loaded.detector)
-        scale = loaded.scale if scale is None else scale
+        if scale is None:
+            scale = loaded.scale if used == "native" else 1.0
         detector = cls(loaded.detector.name, fit=used, scale=scale, **loaded.options)
         detector._adopt(loaded.detector, loaded.classes, path, run)
         return detector
