@@ -28,8 +28,8 @@ class FaceBoxes(Multibox):
     "lxg2015" has biases, a maximum pool, and pixels in 0 … 1. `layout` places the priors, see `boxes.densified`:
     "zisianw", "caffe" or "symmetric". `loss` are fields of MultiboxOptions; the defaults are threshold 0.35, every
     face forced to its best prior (`floor=0.2` leaves out those that fit none, as zisianw does), seven negatives per
-    positive, the box part weighing 2, and priors near ignored faces left alone. Any input size from 1x1 on; smaller
-    priors than 32 pixels there are none. Raises ModelError for unknown options.
+    positive, the box part weighing 2, and priors near ignored faces left alone. Any input size from 1x1 on; the
+    smallest priors are of 32 pixels at each. Raises ModelError for unknown options.
 
     Names and values of the tensors are those of zisianw/FaceBoxes.PyTorch, whose files load strictly; files of
     lxg2015/faceboxes are renamed, see `adapt`. Those networks take BGR: the first convolution turns its weights round
