@@ -14,9 +14,10 @@ from onestage.deploy.engines.engine import Engine
 from onestage.deploy.engines.quantised import shown_for_int8
 from onestage.deploy.predict import Prediction, Skipped, predict
 from onestage.deploy.sources import Images, images_of
-from onestage.errors import ModelError, UsageError
+from onestage.errors import UsageError
 from onestage.evaluation import Evaluation
 from onestage.experiments.run import Run
+from onestage.experiments.run_weights import weights_of
 from onestage.experiments.storage import write_bytes
 from onestage.models.detector import Detector as Network
 from onestage.models.inference import refuse_one_size, shown_selection
@@ -261,24 +262,6 @@ class Detector:
         """How often the weights were written to: torch counts it for every tensor."""
         state = {} if self._network is None else self._network.state_dict(keep_vars=True)
         return sum(tensor._version for tensor in state.values())
-
-
-def weights_of(what: str | Path) -> tuple[Path, Run | None]:
-    """The weights file that a path, a run's folder or a run's name means, and the run it belongs to, if any."""
-    path = Path(what).expanduser()
-    if path.is_file():
-        folder = path.resolve().parent.parent
-        return path, Run(folder) if (folder / "run.json").is_file() else None
-    if path.suffix in (".safetensors", ".pth", ".pt"):
-        raise ModelError(f"no weights at {path}", hint="a weights file, or a run's folder or name")
-    run = Run.open(what)
-    best = run.weights_dir / "best.safetensors"
-    if not best.is_file():
-        raise ModelError(
-            f"run {run.name} has no weights yet: it is {run.info.get('status')}",
-            hint="wait for its first evaluation, or name a weights file",
-        )
-    return best, run
 
 
 def _start(model: str, pretrained: bool | str | Path | None) -> str | None:
