@@ -14,8 +14,8 @@ import torch
 
 import onestage
 from onestage import Detector, Run
-from onestage.api import weights_of
 from onestage.errors import DataError, ModelError, RecipeError, UsageError
+from onestage.experiments.run_weights import weights_of
 
 sys.path.insert(0, str(Path(__file__).parent / "cli"))
 from command_line import discs

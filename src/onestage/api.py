@@ -14,9 +14,10 @@ from onestage.deploy.engines.engine import Engine
 from onestage.deploy.engines.quantised import shown_for_int8
 from onestage.deploy.predict import Prediction, Skipped, predict
 from onestage.deploy.sources import Images, images_of
-from onestage.errors import ModelError, UsageError
+from onestage.errors import UsageError
 from onestage.evaluation import Evaluation
 from onestage.experiments.run import Run
+from onestage.experiments.run_weights import weights_of
 from onestage.experiments.storage import write_bytes
 from onestage.models.detector import Detector as Network
 from onestage.models.inference import refuse_one_size, shown_selection
@@ -40,8 +41,8 @@ class Detector:
     True starts from ImageNet's backbone, a path or a run from these weights, False at random, None as the model's
     recipe does. `size` is the input in pixels, one number or (width, height); `fit` how images come to it ("squash"
     unless the model's recipe says else), or "native" for images at `scale` times their own pixels, except in training;
-    `options` are the model's own (`models.build`).
-    Raises ModelError for an unknown model or weights that do not fit.
+    `options` are the model's own (`models.build`). Raises ModelError for an unknown model or weights that do not fit,
+    UsageError for a `scale` that has no effect.
 
         detector = Detector("ssd-lite0")
         run = detector.train(data="trees", epochs=30, optimiser__lr=1e-3)
@@ -57,6 +58,8 @@ class Detector:
     ) -> None:  # fmt: skip
         usual = models.defaults(model)
         self.fit: Fit = fit or usual.get("validation.fit") or usual.get("fit") or models.model_class(model).default_fit
+        if scale != 1 and self.fit != "native":
+            raise UsageError(f"scale has no effect on fit={self.fit}", hint="fit=native")
         self.name, self.scale, self.options = model, scale, options
         self.run: Run | None = None
         self._size = (size, size) if isinstance(size, int) else size
@@ -91,7 +94,8 @@ class Detector:
         used = fit or cast(Fit, loaded.fit)
         if used == "native":
             refuse_one_size(loaded.detector)
-        scale = loaded.scale if scale is None else scale
+        if scale is None:
+            scale = loaded.scale if used == "native" else 1.0
         detector = cls(loaded.detector.name, fit=used, scale=scale, **loaded.options)
         detector._adopt(loaded.detector, loaded.classes, path, run)
         return detector
@@ -258,24 +262,6 @@ class Detector:
         """How often the weights were written to: torch counts it for every tensor."""
         state = {} if self._network is None else self._network.state_dict(keep_vars=True)
         return sum(tensor._version for tensor in state.values())
-
-
-def weights_of(what: str | Path) -> tuple[Path, Run | None]:
-    """The weights file that a path, a run's folder or a run's name means, and the run it belongs to, if any."""
-    path = Path(what).expanduser()
-    if path.is_file():
-        folder = path.resolve().parent.parent
-        return path, Run(folder) if (folder / "run.json").is_file() else None
-    if path.suffix in (".safetensors", ".pth", ".pt"):
-        raise ModelError(f"no weights at {path}", hint="a weights file, or a run's folder or name")
-    run = Run.open(what)
-    best = run.weights_dir / "best.safetensors"
-    if not best.is_file():
-        raise ModelError(
-            f"run {run.name} has no weights yet: it is {run.info.get('status')}",
-            hint="wait for its first evaluation, or name a weights file",
-        )
-    return best, run
 
 
 def _start(model: str, pretrained: bool | str | Path | None) -> str | None:

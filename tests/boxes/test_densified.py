@@ -1,13 +1,12 @@
-"""FaceBoxes' priors: rows of three programs, and what a lattice must be."""
+"""FaceBoxes' priors: rows of three programs, counts at any size; test_lattice.py has how their centres stand."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onestage.boxes.densified import DENSITIES, LAYOUTS, SIDES, STRIDES, cell_priors, densified_priors, priors_per_cell
+from onestage.boxes.densified import LAYOUTS, STRIDES, cell_priors, densified_priors, priors_per_cell
 
 # lxg2015/faceboxes, encoderl.py: offsets from the centre, x outer. zisianw, prior_box.py: from the corner, y outer.
 LXG = [(16 + dx, 16 + dy) for dx in (-12, -4, 4, 12) for dy in (-12, -4, 4, 12)]
@@ -40,35 +39,8 @@ def test_any_size_has_cells_rounded_up(width: int, height: int, layout: str) -> 
         assert (priors[:, :2] >= 0).all()
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_centres_of_each_side_form_a_uniform_lattice_without_duplicates(layout: str) -> None:
-    priors, _ = densified_priors((256, 192), layout)
-    sides = [side - LAYOUTS[layout].shrink for level in SIDES for side in level]
-    spacings = [s / n for s, level in zip(STRIDES, DENSITIES, strict=True) for n in level]
-    for side, spacing in zip(sides, spacings, strict=True):
-        assert gaps(priors[priors[:, 2] == side, :2]) == ({spacing} if spacing < 128 else {128.0})
-
-
-def test_the_diarys_quarter_for_an_eighth_is_no_lattice() -> None:
-    """Offsets of 16 px for the 64 px priors: a cell's right ones lie on its neighbour's left ones."""
-    cells = np.stack(np.meshgrid(np.arange(8), np.arange(6)), -1).reshape(-1, 1, 2) * 32.0 + 16
-    centres = (cells + np.array([(dx, dy) for dx in (-16, 16) for dy in (-16, 16)])).reshape(-1, 2)
-    assert gaps(centres) == {0.0, 32.0}  # duplicates, and the spacing of no densification at all
-    right = (cells + np.array([(dx, dy) for dx in (-8, 8) for dy in (-8, 8)])).reshape(-1, 2)
-    assert gaps(right) == {16.0}
-
-
 def test_a_cells_priors_are_those_of_the_grid() -> None:
     for layout in LAYOUTS:
         for level, cell in enumerate(cell_priors(layout)):
             priors, levels = densified_priors((128, 128), layout)
             assert np.array_equal(priors[levels == level][: len(cell)], cell)
-
-
-def gaps(centres: np.ndarray) -> set[float]:
-    """Distances between neighbours in x within every row of centres, and in y within every column."""
-    found: set[float] = set()
-    for own, other in ((0, 1), (1, 0)):
-        for line in np.unique(centres[:, other]):
-            found |= set(np.diff(np.sort(centres[centres[:, other] == line, own])).tolist())
-    return found

@@ -62,6 +62,8 @@ def test_named_images_alone_are_counted(here: Command, folder: Path) -> None:
         (("model=facebox",), 4, "did you mean 'faceboxes'"),
         (("model=faceboxes", "options.layout=symetric"), 4, "did you mean 'symmetric'"),
         (("model=ssd300", "size=512"), 4, "expected input size 300x300"),
+        (("model=faceboxes", "options.size=64"), 2, "options.size: no option of a model"),
+        (("model=faceboxes", "options={classes: 2}"), 2, "options.classes: no option of a model"),
         (("size=0",), 2, "size: expected"),
         (("size=10,20,30",), 2, "size: expected"),
         (("siez=10",), 2, "did you mean 'size'"),

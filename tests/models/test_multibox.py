@@ -344,12 +344,14 @@ def test_head_answers_in_the_order_of_the_priors():
     torch.testing.assert_close(logits[0], torch.tensor(expected))
 
 
-def test_head_starts_with_bias_zero_or_at_the_score_asked_for():
+def test_head_starts_with_bias_zero_or_under_focal_at_a_score_of_one_percent():
     head = MultiboxHead([8, 8], [2, 2], columns=3)
     assert all(conv.bias.abs().sum() == 0 for conv in [*head.cls_headers, *head.reg_headers])
     bound = math.sqrt(6 / (9 * 8 + 9 * 6))  # Glorot & Bengio 2010
     assert 0.9 * bound < head.cls_headers[0].weight.abs().max() <= bound
-    head = MultiboxHead([8, 8], [2, 2], columns=3, separable=True, start_score=0.01)
+    assert SOFTMAX.start_bias() is None
+    bias = MultiboxOptions(class_loss="focal").start_bias()
+    head = MultiboxHead([8, 8], [2, 2], columns=3, separable=True, start_bias=bias)
     assert isinstance(head.cls_headers[0], nn.Sequential)
     assert isinstance(head.cls_headers[1], nn.Conv2d)
     for conv in (head.cls_headers[0][-1], head.cls_headers[1]):

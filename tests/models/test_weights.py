@@ -51,6 +51,15 @@ def test_saved_weights_come_back_as_the_same_detector(tmp_path: Path) -> None:
             assert torch.equal(ours, theirs)
 
 
+def test_our_weights_say_their_size_though_the_model_is_named(tmp_path: Path) -> None:
+    path = saved(make(), tmp_path / "w.safetensors")
+    assert load_detector(path, "ssd-lite0").detector.size == SIZE
+    assert load_detector(path, "ssd-lite0").classes == ("cat", "dog")
+    assert load_detector(path, "ssd-lite0", ("a", "b")).classes == ("a", "b")
+    with pytest.raises(ModelError, match=r"w\.safetensors holds weights of ssd-lite0, not of faceboxes"):
+        load_detector(path, "faceboxes")
+
+
 def test_heads_of_other_classes_are_skipped_and_said(tmp_path: Path) -> None:
     path = saved(make(2), tmp_path / "w.safetensors")
     report = start_from(make(5), str(path))

@@ -37,7 +37,7 @@ def lines(rows: list[Row], known: Facts, weight: float = 1.0) -> dict[str, list[
     }  # fmt: skip
 
 
-# systems.md 000.3: (1 + r) H(1 / (1 + r)) and (1 + r) ln 2
+# by hand, r negatives to a positive: (1 + r) H(1 / (1 + r)) and (1 + r) ln 2, H in nats
 @pytest.mark.parametrize(
     ("known", "chance", "equal"),
     [

@@ -103,6 +103,10 @@ def test_what_the_model_does_not_take_is_refused() -> None:
         anchors("faceboxes", layout="symetric")
 
 
+def test_a_size_may_be_one_number() -> None:
+    assert anchors("faceboxes", size=64).size == (64, 64)
+
+
 def test_images_are_found_by_id_name_and_path(shared: Path) -> None:
     data = shared / "bccd"
     photo = data / "JPEGImages" / "BloodImage_00010.jpg"

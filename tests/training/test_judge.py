@@ -14,7 +14,7 @@ import small_model
 
 from onestage import Detector, models
 from onestage.data.one_set import open_set
-from onestage.errors import DataError, ModelError, RecipeError
+from onestage.errors import DataError, ModelError, RecipeError, UsageError
 from onestage.experiments.run import Run
 from onestage.models.weights import read_card
 from onestage.records import Metrics
@@ -98,6 +98,8 @@ def test_saved_again_the_weights_still_say_how_images_come(run: Run, tmp_path: P
     other = Detector.load(run.folder, fit="squash")
     assert (other.fit, other._asked("x", {})["fit"]) == ("squash", "squash")
     assert Detector.load(run.folder)._asked("x", {})["validation.fit"] == "native"
+    with pytest.raises(UsageError, match="scale has no effect on fit=squash"):
+        Detector.load(run.folder, fit="squash", scale=2.0)
 
 
 def test_candidates_and_most_limit_what_is_judged(run: Run, data: Path) -> None:

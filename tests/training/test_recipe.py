@@ -160,6 +160,7 @@ def test_automatic_epochs() -> None:
         ({"size": [1, 2, 3]}, "size: expected one number or [width, height], got [1, 2, 3]"),
         ({"freeze": 3}, "freeze: expected a list, [a, b], got 3"),
         ({"augmentation.options": 3}, "augmentation.options: expected keys and values, got 3"),
+        ({"options.classes": 3}, "options: classes: no option of a model"),
         ({"optimiser": 3}, "optimiser: a group of keys: optimiser.name, optimiser.lr"),
         ({"schedule.name": "step", "schedule.final": 0.1}, "leave it away, or set it to null"),
     ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,9 +68,9 @@ def cell_priors(layout: str = "zisianw") -> list[FloatArray]:
     ]
 
 
-def priors_per_cell(densities: Sequence[Sequence[int]] = DENSITIES) -> list[int]:
+def priors_per_cell() -> list[int]:
     """How many priors a cell of each level has: 21, 1, 1."""
-    return [sum(n * n for n in level) for level in densities]
+    return [sum(n * n for n in level) for level in DENSITIES]
 
 
 def _repeated(stride: int, side: float, n: int, layout: Layout) -> FloatArray:

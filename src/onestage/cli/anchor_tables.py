@@ -20,7 +20,7 @@ def show_lattices(terminal: Terminal, found: Anchors, told: Mapping[str, Any]) -
     whole = counts.pop("all")
     parts = ", ".join(f"{name} {count:,}" for name, count in counts.items())
     levels = how_many(len({one.level for one in found.tilings}), "level")
-    classes = how_many(told["classes"], "class").replace("classs", "classes")
+    classes = "1 class" if told["classes"] == 1 else f"{told['classes']:,} classes"
     terminal.facts([
         ("model", title_of(told)),
         ("parameters", f"{whole:,} with {classes}: {parts}"),

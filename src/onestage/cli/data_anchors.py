@@ -38,12 +38,13 @@ def anchors_command(terminal: Terminal, places: Sequence[str], keys: Mapping[str
     """Print the lattices, the answers where there are annotations, and write the picture where `draw` names a file."""
     from onestage.cli.anchor_tables import show_answers, show_lattices, title_of
     from onestage.cli.words import listed
+    from onestage.models import refuse_unknown
 
     options = _checked(keys)
     if draw is not None:
         _refuse_place(draw)
     model, wanted = str(keys.get("model", "ssd-lite0")), listed(keys.get("image")) or ()
-    _refuse_model(model)
+    refuse_unknown(model)  # before torch is loaded
     data, photos = _sorted_out(places)
     if wanted and data is None:
         raise UsageError("image= names images of a data set, and none is given", hint="onestage data anchors DATA …")
@@ -57,9 +58,7 @@ def anchors_command(terminal: Terminal, places: Sequence[str], keys: Mapping[str
         )  # fmt: skip
     classes = None if dataset is None else len(dataset.classes)
     fit, scale = keys.get("fit", "squash"), float(keys.get("scale", 1))
-    size = _size(keys.get("size"))
-    if fit == "native":
-        size = _first_size(dataset, photos, scale)
+    size = _first_size(dataset, photos, scale) if fit == "native" else _sides(keys.get("size"))
     found = anchors(model, classes, size, fit, scale, **options)
     told = found.as_dict() | {"options": options}
     show_lattices(terminal, found, told)
@@ -87,6 +86,7 @@ def anchors_command(terminal: Terminal, places: Sequence[str], keys: Mapping[str
 def _checked(keys: Mapping[str, Any]) -> dict[str, Any]:
     """The model's options among the keys; UsageError that names every key and value that cannot be used."""
     from onestage.cli.words import is_number, known_only
+    from onestage.models import TOLD
 
     known = [key for key, _, _ in KEYS if key != "options.NAME"] + ["seed", "allow_loss"]
     plain = {key: value for key, value in keys.items() if key != "options" and not key.startswith("options.")}
@@ -110,25 +110,25 @@ def _checked(keys: Mapping[str, Any]) -> dict[str, Any]:
         problems.append("scale: has no effect without fit=native")
     if plain.get("size") is not None and native:
         problems.append("size: has no effect on fit=native, where every image has its own")
-    if not isinstance(keys.get("options") or {}, Mapping):
-        problems.append(f"options: expected NAME: value, got {keys['options']!r}")
+    options = {key.removeprefix("options."): value for key, value in keys.items() if key.startswith("options.")}
+    if isinstance(listed := keys.get("options") or {}, Mapping):
+        options = {**listed, **options}
+    else:
+        problems.append(f"options: expected NAME: value, got {listed!r}")
+    keys_beside = (*TOLD, "model", "fit", "scale")
+    problems += [f"options.{name}: no option of a model" for name in options if name in keys_beside]
     if problems:
         raise UsageError("data anchors: values that cannot be used", problems=problems)
-    given = {key.removeprefix("options."): value for key, value in keys.items() if key.startswith("options.")}
-    return {**(keys.get("options") or {}), **given}
+    return options
 
 
 def _sides(value: Any) -> tuple[int, int] | None:
-    """[width, height], one number for both, or the text 640x480; None for anything else."""
+    """Width and height of [width, height], of one number for both, of the text 640x480; None of anything else."""
     if isinstance(value, str) and (match := re.fullmatch(r"(\d+)[x,](\d+)", value)):
         value = [int(match[1]), int(match[2])]
     sides = [value, value] if isinstance(value, int) else value
     whole = isinstance(sides, list) and len(sides) == 2 and all(type(side) is int for side in sides)
     return (sides[0], sides[1]) if whole and all(1 <= side <= LARGEST for side in sides) else None
-
-
-def _size(value: Any) -> tuple[int, int] | None:
-    return None if value is None else _sides(value)
 
 
 def _first_size(dataset: Dataset | None, photos: Sequence[Path], scale: float) -> tuple[int, int]:
@@ -141,15 +141,6 @@ def _first_size(dataset: Dataset | None, photos: Sequence[Path], scale: float) -
         raise UsageError("fit=native: every image has an input of its own size, and no image is named")
     height, width = decode(photos[0]).shape[:2]
     return native_size((width, height), scale)
-
-
-def _refuse_model(name: str) -> None:
-    """ModelError for an unknown model, before torch is loaded."""
-    from onestage.errors import ModelError, did_you_mean
-    from onestage.models import MODELS
-
-    if name not in MODELS:
-        raise ModelError(f"unknown model {name!r}{did_you_mean(name, MODELS)}", hint=f"one of: {', '.join(MODELS)}")
 
 
 def _refuse_place(path: Path) -> None:

@@ -86,16 +86,20 @@ def _judge_weights(terminal: Terminal, path: Path, given: Mapping[str, Any], own
         from onestage.models.weights import load_detector
         from onestage.training.judging.dataset import judge as judge_detector
     named = listed(given.get("classes"))
-    detector, classes, _, fit, scale = load_detector(path, given.get("model"), named or ())
-    keys = _limits(detector.name, {"fit": fit, "scale": scale}, keys, given)
+    loaded = load_detector(path, given.get("model"), named or ())
+    keys = _limits(loaded.detector.name, {"fit": loaded.fit, "scale": loaded.scale}, keys, given)
     options = {key: keys[key] for key in (*LIMITS, "fit", "precision", "batch", "device", "at") if key in keys}
     dataset = open_set(
-        data, keys.get("split"), classes=classes, seed=keys.get("seed", 0), allow_loss=keys.get("allow_loss", False)
+        data,
+        keys.get("split"),
+        classes=loaded.classes,
+        seed=keys.get("seed", 0),
+        allow_loss=keys.get("allow_loss", False),
     )
     protocols = listed(keys.get("protocol")) or fitting_protocols(dataset, {})
     write = _writer(keys, dataset)
     with terminal.waiting(f"judging {len(dataset)} images"):
-        evaluation, found = judge_detector(detector, dataset, protocols, **options)
+        evaluation, found = judge_detector(loaded.detector, dataset, protocols, **options)
     return Judged(str(path), str(data), dataset, found, evaluation, written=write(found))
 
 

@@ -42,11 +42,12 @@ class FaceCrops:
     pixel are dropped.
 
     Source: Zhang et al. 2017, section 3.3; zisianw/FaceBoxes.PyTorch, data_augment.py. That program drops small and cut
-    faces, though they remain to be seen: mining then picks exactly them as the hardest background, and the loss jumps
-    (diary 000). Where it pads it keeps them as truths however small. It refuses images without faces, measures with one
-    pixel more, resizes with one of five interpolations by chance (ours chooses by scale) and colours the crop before it
-    is resized; ours colours whichever is smaller. lxg2015/faceboxes is `tries=10, whole=0, entire=.2, wholly=False,
-    min_face=10, visible=1`, but squashes the whole image, and takes another image where nothing is left.
+    faces, though they remain to be seen: mining then picks exactly them as the hardest background, and the loss jumps,
+    as the notes of lxg2015/faceboxes tell. Where it pads it keeps them as truths however small. It refuses images
+    without faces, measures with one pixel more, resizes with one of five interpolations by chance (ours chooses by
+    scale) and colours the crop before it is resized; ours colours whichever is smaller. lxg2015/faceboxes is
+    `tries=10, whole=0, entire=.2, wholly=False, min_face=10, visible=1`, but squashes the whole image, and takes
+    another image where nothing is left.
     """
 
     photometric: Photometric = field(default_factory=lambda: Photometric(channel_swap=False))

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from onestage.data.dataset import Dataset, Part
 from onestage.data.formats import READERS, recognise
-from onestage.data.formats.listing import CODES
+from onestage.data.formats.listing import finding_of
 from onestage.data.formats.merge import merged
 from onestage.data.formats.splits import role
 from onestage.data.locate import nothing_here
 from onestage.data.spec import Source, Spec
 from onestage.errors import DataError, did_you_mean
-from onestage.records import Finding, Where
+from onestage.records import Finding
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,17 @@ def read_sets(spec: Spec, classes: Sequence[str] | None) -> ReadSpec:
     readers = {key: [_reader(source) for source in several] for key, several in sources.items()}
     every = [reader for several in readers.values() for reader in several]
     given = tuple(classes) if classes is not None else spec.classes
-    read = {id(reader): reader.read(given) for reader in every}
-    names = [read[id(reader)].classes for reader in every]
+    read = {reader: reader.read(given) for reader in dict.fromkeys(every)}
+    names = [dataset.classes for dataset in read.values()]
     if any(other != names[0] for other in names):
         together = tuple(dict.fromkeys(name for own in names for name in own))
         if {reader.format for reader in every} == {"voc"}:
             together = tuple(sorted(together))
-        findings.append(_finding("classes-differ", f"the sets name different classes; used: {', '.join(together)}"))
-        read = {id(reader): reader.read(together) for reader in every}
+        findings.append(finding_of("classes-differ", f"the sets name different classes; used: {', '.join(together)}"))
+        read = {reader: reader.read(together) for reader in read}
     _refuse_two_meanings(read.values())
     sets = {
-        key: _joined(key, [(reader.source, read[id(reader)]) for reader in several], spec, findings)
+        key: _joined(key, [(reader.source, read[reader]) for reader in several], spec, findings)
         for key, several in readers.items()
     }
     why = f"split spec {spec.path.name}: " + ", ".join(
@@ -79,7 +79,7 @@ def _once(key: str, sources: Sequence[Source], findings: list[Finding]) -> list[
         if same in found:
             ratio = source.ratio and source.ratio + (found[same].ratio or 0.0)
             said = f"counts once, with ratio {ratio:g}" if ratio else "counts once"
-            findings.append(_finding("set-named-twice", f"{key} names {source.name} twice; it {said}"))
+            findings.append(finding_of("set-named-twice", f"{key} names {source.name} twice; it {said}"))
             found[same] = replace(found[same], ratio=ratio)
         else:
             found[same] = source
@@ -135,15 +135,10 @@ def _joined(key: str, read: Sequence[tuple[Source, Dataset]], spec: Spec, findin
         paths = {image.path for image in dataset.images}
         if shared := len(paths & seen):
             what = f"{shared} of the {len(paths)} images of {source.name} stand in a set before it too"
-            findings.append(_finding("shared-images", what))
+            findings.append(finding_of("shared-images", what))
         if source.ratio is not None and shared == len(paths):
             raise DataError(f"{spec.path.name}: {key}: {source.name} has no image that the sets before it have not")
         parts.append(Part(source.name, len(paths) - shared, source.ratio))
         seen |= paths
     formats = "+".join(dict.fromkeys(dataset.format for _, dataset in read))
     return replace(whole, root=spec.path.parent, format=formats, parts=tuple(parts))
-
-
-def _finding(code: str, what: str) -> Finding:
-    severity, consequence, remedy = CODES[code]
-    return Finding(code, severity, Where(), what, consequence, remedy)

@@ -9,7 +9,7 @@ from pathlib import Path
 from onestage.data.dataset import Dataset
 from onestage.data.formats import READERS, recognise
 from onestage.data.formats.files import printable
-from onestage.data.formats.listing import CODES, in_words
+from onestage.data.formats.listing import finding_of, in_words
 from onestage.data.formats.merge import merged, unique
 from onestage.data.formats.splits import role
 from onestage.data.locate import existing, nothing_here
@@ -18,7 +18,7 @@ from onestage.data.order import in_words as order_in_words
 from onestage.data.spec import read_spec
 from onestage.data.split import divided, leaks
 from onestage.errors import DataError, did_you_mean
-from onestage.records import Finding, Where
+from onestage.records import Finding
 
 LOSS_LIMIT = 0.05
 
@@ -119,7 +119,7 @@ def _read_folder(path: Path, classes: Sequence[str] | None) -> _Sets:
         raise nothing_here(path)
     name, why = found[0]
     reader = READERS[name]
-    findings = [_finding("several-formats", f"also looks like: {other}") for _, other in found[1:]]
+    findings = [finding_of("several-formats", f"also looks like: {other}") for _, other in found[1:]]
     names = reader.splits(path)
     roles: dict[str, str] = {str(role(split)): split for split in reversed(names) if role(split)}
     notes: list[str] = []
@@ -173,7 +173,7 @@ def _train_and_val(
         )
     made = None
     if val is not None and {image.path for image in val.images} == {image.path for image in train.images}:
-        findings.append(_finding("train-is-val", f"train and val name the same {len(train)} images"))
+        findings.append(finding_of("train-is-val", f"train and val name the same {len(train)} images"))
         val = None
     if val is None or not len(val):
         why = "train and val are the same images" if findings else "one set is given"
@@ -216,12 +216,7 @@ def _unused_classes(train: Dataset) -> list[Finding]:
     truths = (train.annotations[image.id] for image in train.images)
     used = {int(label) for truth in truths for label in truth.labels[~truth.ignore]}
     idle = [name for label, name in enumerate(train.classes) if label not in used]
-    return [_finding("class-without-boxes", f"class {name!r} has no box in the training images") for name in idle]
-
-
-def _finding(code: str, what: str) -> Finding:
-    severity, consequence, remedy = CODES[code]
-    return Finding(code, severity, Where(), what, consequence, remedy)
+    return [finding_of("class-without-boxes", f"class {name!r} has no box in the training images") for name in idle]
 
 
 def _some(names: Sequence[str], most: int = 8) -> str:

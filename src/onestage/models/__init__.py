@@ -21,6 +21,8 @@ MODELS: dict[str, str] = {
 }
 # What a recipe's `weights` may say that names no trained detector.
 UNTRAINED = (None, False, "", "none", "None", "imagenet")
+# What `build` is told besides a model's options, none of which has such a name.
+TOLD = ("name", "classes", "size")
 
 
 def build(name: str, classes: int, size: tuple[int, int] | None = None, **options: Any) -> Detector:
@@ -41,11 +43,16 @@ def defaults(name: str, weights: object = None) -> Mapping[str, Any]:
     return {**model.recipe_defaults, **(model.tuning_defaults if weights not in UNTRAINED else {})}
 
 
-def model_class(name: str) -> Any:
-    """The class behind a model's name; ModelError for an unknown one."""
+def refuse_unknown(name: str) -> None:
+    """ModelError for the name of no model; it loads nothing."""
     if name not in MODELS:
         raise ModelError(
             f"unknown model {name!r}{did_you_mean(name, MODELS)}", hint=f"one of: {', '.join(sorted(MODELS))}"
         )
+
+
+def model_class(name: str) -> Any:
+    """The class behind a model's name; ModelError for an unknown one."""
+    refuse_unknown(name)
     module, _, attribute = MODELS[name].partition(":")
     return getattr(import_module(module), attribute)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
 import torch
@@ -13,7 +13,7 @@ from onestage.boxes.densified import LAYOUTS, densified_priors, priors_per_cell
 from onestage.errors import ModelError, did_you_mean
 from onestage.models.detector import Raw
 from onestage.models.faceboxes_files import adapted, options_of
-from onestage.models.multibox import MultiboxOptions
+from onestage.models.multibox import MultiboxOptions, said_of
 from onestage.models.ssd import Multibox
 
 Variant = Literal["zisianw", "lxg2015"]
@@ -28,8 +28,8 @@ class FaceBoxes(Multibox):
     "lxg2015" has biases, a maximum pool, and pixels in 0 … 1. `layout` places the priors, see `boxes.densified`:
     "zisianw", "caffe" or "symmetric". `loss` are fields of MultiboxOptions; the defaults are threshold 0.35, every
     face forced to its best prior (`floor=0.2` leaves out those that fit none, as zisianw does), seven negatives per
-    positive, the box part weighing 2, and priors near ignored faces left alone. Any input size from 1x1 on; smaller
-    priors than 32 pixels there are none. Raises ModelError for unknown options.
+    positive, the box part weighing 2, and priors near ignored faces left alone. Any input size from 1x1 on; the
+    smallest priors are of 32 pixels at each. Raises ModelError for unknown options.
 
     Names and values of the tensors are those of zisianw/FaceBoxes.PyTorch, whose files load strictly; files of
     lxg2015/faceboxes are renamed, see `adapt`. Those networks take BGR: the first convolution turns its weights round
@@ -81,9 +81,9 @@ class FaceBoxes(Multibox):
         self.conf = nn.Sequential(*(nn.Conv2d(width, self.columns * priors, 3, padding=1) for width, priors in heads))
         if variant == "zisianw":
             self._initialise()
-        if (start := options.start_score()) is not None:
+        if (start := options.start_bias()) is not None:
             for head in self.conf:
-                nn.init.constant_(head.bias, float(torch.logit(torch.tensor(start, dtype=torch.float64))))  # type: ignore[arg-type]
+                nn.init.constant_(head.bias, start)  # type: ignore[arg-type]
 
     def forward(self, images: Tensor) -> Raw:
         """Raw predictions for RGB images (B, 3, H, W) in 0 … 255."""
@@ -92,7 +92,7 @@ class FaceBoxes(Multibox):
         maps = [self.inception3(self.inception2(self.inception1(x)))]
         maps.append(self.conv3_2(self.conv3_1(maps[-1])))
         maps.append(self.conv4_2(self.conv4_1(maps[-1])))
-        return Raw(_rows(self.loc, maps, 4), _rows(self.conf, maps, self.columns))
+        return Raw(said_of(self.loc, maps, 4), said_of(self.conf, maps, self.columns))
 
     def priors_at(self, size: tuple[int, int]) -> tuple[Tensor, list[int]]:
         """The priors (P, 4) at another input size, their sides in pixels unchanged, and how many each level has."""
@@ -178,7 +178,7 @@ class CReLU(nn.Module):
 class Inception(nn.Module):
     """Four branches of several fields of view side by side, 128 channels in and out; names are zisianw's."""
 
-    def __init__(self, pool: Any, bias: bool) -> None:
+    def __init__(self, pool: Callable[..., Tensor], bias: bool) -> None:
         super().__init__()
         self.pool = pool
         self.branch1x1 = Unit(128, 32, 1, bias=bias)
@@ -195,12 +195,6 @@ class Inception(nn.Module):
         near = self.branch3x3(self.branch3x3_reduce(x))
         wide = self.branch3x3_3(self.branch3x3_2(self.branch3x3_reduce_2(x)))
         return torch.cat([self.branch1x1(x), pooled, near, wide], 1)
-
-
-def _rows(heads: nn.Sequential, maps: Sequence[Tensor], columns: int) -> Tensor:
-    """What the heads say of their maps, (B, P, columns), in the order of the priors."""
-    said = [head(x).permute(0, 2, 3, 1).reshape(x.shape[0], -1, columns) for head, x in zip(heads, maps, strict=True)]
-    return torch.cat(said, 1)
 
 
 def _check(**options: tuple[Any, Any]) -> None:

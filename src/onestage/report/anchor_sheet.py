@@ -11,7 +11,7 @@ import numpy as np
 
 from onestage.boxes.answers import BINS
 from onestage.experiments.storage import write_bytes
-from onestage.report.draw import Colour, Image
+from onestage.report.draw import Image
 from onestage.report.lattice_panel import WIDTH, lattice_panel
 from onestage.report.matched_panel import Matched, busiest, matched_picture
 from onestage.report.sheet import (
@@ -174,7 +174,7 @@ def _numbers(side: Image, anchors: Anchors, one: Shown, found: Answers, histogra
     told = found.as_dict()
     write_words(side, [(shortened(one.name, 52), INK)], 0, 18, size=0.55)
     ignored = f", {told['ignored']} ignored" if told["ignored"] else ""
-    words: list[tuple[str, Colour]] = [(f"{told['truths']} truths{ignored}", INK)]
+    words: Words = [(f"{told['truths']} truths{ignored}", INK)]
     words.append((f"{told['unanswered']} without a prior", WRONG if told["unanswered"] else PALE))
     if told["forced"] is not None:
         words.append((f"{told['forced']} forced", INK if told["forced"] else PALE))

@@ -16,7 +16,7 @@ from onestage.boxes.assigned import Assigned, level_sides
 from onestage.experiments.storage import write_bytes
 from onestage.records import Annotations, FloatArray
 from onestage.report import sheet as sheets
-from onestage.report.draw import Colour, Image, class_tag
+from onestage.report.draw import Image, class_tag
 from onestage.report.sheet import (
     BIG,
     DARK,
@@ -176,14 +176,12 @@ def _caption(one: SheetImage) -> list[Words]:
     if one.assigned is None:
         return lines
     mine = one.assigned
-    per_level: list[tuple[str, Colour]] = [("positives", PALE)]
+    per_level: Words = [("positives", PALE)]
     for level, positives in enumerate(mine.per_level):
         per_level.append((str(positives), darker(level_colour(level)) if positives else GREY))
     best = mine.best_iou[~mine.ignore]
     poor = WRONG if mine.poorly_fitted else PALE
-    fit: list[tuple[str, Colour]] = [
-        (f"best IoU {best.min():.2f} to {best.max():.2f}", poor) if len(best) else ("nothing to find", PALE)
-    ]
+    fit: Words = [(f"best IoU {best.min():.2f} to {best.max():.2f}", poor) if len(best) else ("nothing to find", PALE)]
     if len(mine.unanswered):
         fit.append((f"{len(mine.unanswered)} without a prior", WRONG))
     return [*lines, per_level, fit]
@@ -194,7 +192,7 @@ def _head(shown: Sequence[SheetImage], title: str, width: int) -> Image:
     head = blank(70, width)
     cv2.putText(head, ascii_only(title), (0, 28), FONT, BIG, INK, 1, cv2.LINE_AA)
     mine = next((one.assigned for one in shown if one.assigned is not None), None)
-    words: list[tuple[str, Colour]] = [("white: truth", INK)]
+    words: Words = [("white: truth", INK)]
     if mine is None:
         words.append(("this model does not say which priors it assigns", PALE))
     else:

@@ -113,6 +113,12 @@ def _dashed(canvas: Image, box: FloatArray, colour: Colour, pen: float) -> None:
     x1, y1, x2, y2 = _corners(canvas, box)
     dash, thick = round(6 * pen), round(2 * pen)
     cv2.rectangle(canvas, (x1, y1), (x2, y2), _DARK, round(3 * pen), cv2.LINE_8)
+    dashes(canvas, (x1, y1, x2, y2), colour, dash, thick)
+
+
+def dashes(canvas: Image, box: tuple[int, int, int, int], colour: Colour, dash: int, thick: int) -> None:
+    """A rectangle (xyxy, ends inside) of dashes, `dash` pixels long and as far apart."""
+    x1, y1, x2, y2 = box
     for start in range(x1, x2 + 1, 2 * dash):
         for y in (y1, y2):
             cv2.line(canvas, (start, y), (min(start + dash, x2), y), colour, thick)

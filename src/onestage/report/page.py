@@ -80,21 +80,10 @@ def render(run: Run, decode: Decode | None = None) -> str:
     curves: dict[str, Any] = read(lambda: class_curves(metrics, scores), {})
     drawn = read(lambda: len(plots.drawable_curves(curves)), len(curves))
     context |= {"curves_left_out": len(curves) - drawn, "curves_unnamed": drawn > plots.MOST_NAMED}
+    marks: list[tuple[float, str, str]] = read(lambda: course.marks(info, incidents), [])
     figures: dict[str, Any] = read(
-        lambda: _figures(
-            info,
-            steps,
-            results,
-            metrics,
-            scores,
-            classes,
-            cut,
-            course.marks(info, incidents),
-            Facts.of_run(run),
-            run.recipe.get("loss") or {},
-        ),
-        {},
-    )
+        lambda: _figures(run, steps, results, metrics, scores, classes, cut, marks), {}
+    )  # fmt: skip
     nothing: tuple[dict[str, Any] | None, dict[str, Any]] = (None, {})
     context["look"], more = read(lambda: closer_look(metrics, classes), nothing)
     context["levels"] = "losses" in figures and has_levels(figures["losses"])
@@ -119,23 +108,16 @@ class _Reader:
 
 
 def _figures(
-    info: Mapping[str, Any],
-    steps: Rows,
-    results: Rows,
-    metrics: Mapping[str, Any],
-    scores: Scores,
-    classes: list[str],
-    cut: float,
+    run: Run, steps: Rows, results: Rows, metrics: Mapping[str, Any], scores: Scores, classes: list[str], cut: float,
     marks: list[tuple[float, str, str]],
-    told: Facts,
-    weights: Mapping[str, float],
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
+    losses = with_levels(plots.losses(steps, results), Facts.of_run(run), steps, run.recipe.get("loss") or {})
     curves = class_curves(metrics, scores)
     bars = [row for name in scores.classes() if (row := scores.per_class("AP50", name))]
     return {
-        "losses": marked(with_levels(plots.losses(steps, results), told, steps, weights), marks if steps else []),
+        "losses": marked(losses, marks if steps else []),
         "rates": marked(plots.learning_rates(steps), marks if steps else [], incidents=False),
-        "scores": plots.scores(results, scores.overall("mAP50"), facts.at(info, "best", "step")),
+        "scores": plots.scores(results, scores.overall("mAP50"), facts.at(run.info, "best", "step")),
         "curves": plots.precision_recall(curves, classes, cut),
         "bars": plots.class_bars(bars if len(bars) > 1 else [], classes),
     }

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 import onestage.report.colours as colours
-from onestage.report.draw import Colour, Image
+from onestage.report.draw import Colour, Image, dashes
 
 # Okabe and Ito's colours and some between, from the finest level to the coarsest.
 LEVELS = ("#56B4E9", "#E69F00", "#2FCB9B", "#F0E442", "#E07BB5", "#FF7043", "#B39DDB", "#A5D66B")
@@ -20,7 +19,7 @@ WHITE, WRONG, GREY = (255, 255, 255), colours.rgb(colours.WRONG), (190, 190, 190
 FONT, SMALL, BIG = cv2.FONT_HERSHEY_SIMPLEX, 0.44, 0.62
 _PNG_HEAD = 33  # bytes of a PNG's signature and its first chunk, IHDR
 
-Words = Sequence[tuple[str, Colour]]
+Words = list[tuple[str, Colour]]
 Corners = tuple[tuple[int, int], tuple[int, int]]
 Place = tuple[int, int, int, int]
 
@@ -68,12 +67,7 @@ def dashed(canvas: Image, corners: Corners, colour: Colour, dash: int = 5, thick
     (x1, y1), (x2, y2) = corners
     if ground:
         cv2.rectangle(canvas, (x1, y1), (x2, y2), WHITE, thick + 1, cv2.LINE_AA)
-    for start in range(x1, x2 + 1, 2 * dash):
-        for y in (y1, y2):
-            cv2.line(canvas, (start, y), (min(start + dash, x2), y), colour, thick)
-    for start in range(y1, y2 + 1, 2 * dash):
-        for x in (x1, x2):
-            cv2.line(canvas, (x, start), (x, min(start + dash, y2)), colour, thick)
+    dashes(canvas, (x1, y1, x2, y2), colour, dash, thick)
 
 
 def tag(canvas: Image, corners: Corners, text: str, colour: Colour, taken: list[Place], size: float) -> None:

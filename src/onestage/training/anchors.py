@@ -97,7 +97,7 @@ class Anchors:
         size = self.input_size(image_size)
         return moved(annotations, fit_transform(image_size, size, self.fit), size, visible=0.0)
 
-    def answers(self, dataset: Dataset, progress: Progress = lambda done, all: None) -> Answers:
+    def answers(self, dataset: Dataset, progress: Progress = lambda done, every: None) -> Answers:
         """How all truths of a set are answered, group by tiling; no image is read. DataError for a set without images.
 
         Truths with a side below one pixel of the input are left out, as training leaves them out.
@@ -176,20 +176,18 @@ class Anchors:
 
 
 def anchors(
-    model: str, classes: int | None = None, size: Size | None = None, fit: Fit = "squash", scale: float = 1.0,
+    model: str, classes: int | None = None, size: int | Size | None = None, fit: Fit = "squash", scale: float = 1.0,
     **options: Any,
 ) -> Anchors:  # fmt: skip
-    """The priors of the model of that name at input `size` (width, height); it is built at random, nothing is fetched.
+    """The priors of the model of that name at input `size`; it is built at random, nothing is fetched.
 
-    Without `classes` it has the model's own number, or one. `options` are the model's own. Raises ModelError for an
-    unknown name, and for a size or option it does not take.
+    `size` is (width, height), or one number for both. Without `classes` it has the model's own number, or one.
+    `options` are the model's own. Raises ModelError for an unknown name, and for a size or option it does not take.
     """
     if classes is None:
-        classes = len(getattr(models.model_class(model), "default_classes", ())) or 1
-    try:
-        return Anchors(models.build(model, classes, size, **options), fit, scale)
-    except TypeError as error:
-        raise ModelError(f"{model} does not take these options: {error}", hint="options.NAME=VALUE") from error
+        classes = len(models.model_class(model).default_classes) or 1
+    sides = (size, size) if isinstance(size, int) else size
+    return Anchors(models.build(model, classes, sides, **options), fit, scale)
 
 
 def chosen_set(

@@ -254,8 +254,10 @@ class Session:
         if best:
             self.best = {"epoch": epoch + 1, "step": self.loop.step, "metric": metric, "value": value}
         if self.ranks.is_first:
-            card = (recipe.options, recipe.fit_judged, self.loop.step, recipe.validation.scale)
-            weights = as_safetensors(self._judged(), self.plan.opened.classes, *card)
+            weights = as_safetensors(
+                self._judged(), self.plan.opened.classes, recipe.options, fit=recipe.fit_judged,
+                step=self.loop.step, scale=recipe.validation.scale,
+            )  # fmt: skip
             self.run.write_file("weights/last.safetensors", weights)
             self.run.append_result(row)
             self.lookout.evaluated(row, confusion)

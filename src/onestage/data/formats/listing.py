@@ -112,6 +112,12 @@ class Listing:
         self.findings.append(Finding(code, severity, where, what, consequence, remedy, evidence))
 
 
+def finding_of(code: str, what: str) -> Finding:
+    """A finding of `CODES` about a dataset as a whole, of no file."""
+    severity, consequence, remedy = CODES[code]
+    return Finding(code, severity, Where(), what, consequence, remedy)
+
+
 def in_words(finding: Finding) -> str:
     """One line for a message to the user: place, what, and what comes of it."""
     place = str(finding.where)

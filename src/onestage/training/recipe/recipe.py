@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from onestage.errors import RecipeError, UsageError
+from onestage.models import TOLD
 from onestage.training.recipe.keys import flat, inside_free, keys_of, nested, sentences, unknown_key
 from onestage.training.recipe.schedule import Optimiser, Schedule
 from onestage.training.recipe.stages import Stage, settled
@@ -109,7 +110,7 @@ class Recipe(Part):
     )
     fit: Literal["squash", "letterbox"] = Field("squash", description="how images come to the input size in training")
     classes: tuple[str, ...] | None = Field(None, description="class names in order; automatic: the dataset's")
-    weights: str | None = Field("imagenet", description="imagenet, a weights file, or none")
+    weights: str | None = Field("imagenet", description="imagenet, a weights file, published weights by name, or none")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the model's loss and matching")
     epochs: int | None = Field(None, ge=1, description="automatic: about 10,000 images in all, 12 to 400 epochs")
     batch: int = Field(16, ge=1, description="images per step, over all micro-batches and devices")
@@ -168,6 +169,13 @@ class Recipe(Part):
         if fit == "native":
             raise ValueError("training takes batches of one size, squash or letterbox; validation.fit=native judges so")
         return fit
+
+    @field_validator("options")
+    @classmethod
+    def _options_of_the_model(cls, options: dict[str, Any]) -> dict[str, Any]:
+        if told := [name for name in TOLD if name in options]:
+            raise ValueError(f"{' and '.join(told)}: no option of a model, but what the run itself says")
+        return options
 
     @field_validator("freeze", mode="before")
     @classmethod
