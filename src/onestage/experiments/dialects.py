@@ -19,6 +19,9 @@ class Place:
     mean: float
 
 
+Words = Callable[[Mapping[str, Any], Place], list[str]]
+
+
 def faceboxes(row: Mapping[str, Any], place: Place) -> list[str]:
     """The lines of lxg2015/faceboxes: one for each step, and after every fifth one of the epoch.
 
@@ -38,4 +41,4 @@ def faceboxes(row: Mapping[str, Any], place: Place) -> list[str]:
 
 
 # By the recipe's key `log`; "own" writes nothing besides what every run writes.
-DIALECTS: Mapping[str, Callable[[Mapping[str, Any], Place], list[str]]] = {"faceboxes": faceboxes}
+DIALECTS: Mapping[str, Words] = {"faceboxes": faceboxes}
