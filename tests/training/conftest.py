@@ -9,7 +9,19 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import small_model
 from two_processes import Pair
+
+
+from onestage import models
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _small() -> Iterator[None]:
+    """`ssd-small` among the models."""
+    models.MODELS["ssd-small"] = small_model.WORDS
+    yield
+    del models.MODELS["ssd-small"]
 
 
 @pytest.fixture(scope="session")
