@@ -7,11 +7,17 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from onestage import models
 from onestage.models.multibox import MultiboxOptions
 from onestage.models.ssd import SSDLite
 
 WORDS = "small_model:Small"
 STRIDES = (8, 16, 32)
+
+
+def register() -> None:
+    """Have `ssd-small` among the models of this process."""
+    models.MODELS["ssd-small"] = WORDS
 
 
 def step(inputs: int, outputs: int) -> nn.Sequential:
