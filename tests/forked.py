@@ -17,9 +17,18 @@ from functools import cache
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
-IMPORTED = ("torch", "lightning_fabric", "cv2", "scipy.optimize", "onestage.training.fit", "onestage.report.page")
+IMPORTED = (
+    "torch",
+    "lightning_fabric",
+    "cv2",
+    "scipy.optimize",
+    "onestage.training.fit",
+    "onestage.report.page",
+    "pytest",
+)
 
 
 @cache
@@ -35,7 +44,7 @@ def context() -> ForkServerContext:
 
 
 class Forked:
-    """A call of `work(*arguments)` as a process of its own, used as subprocess.Popen; its output is read as it comes."""
+    """A call of `work(*arguments)` as a process of its own, used as subprocess.Popen; what it says is read at once."""
 
     def __init__(
         self, work: Callable[..., object], *arguments: object, env: Mapping[str, str], cwd: Path, before: object = None
@@ -105,7 +114,7 @@ def command(words: Sequence[str]) -> None:
     main()
 
 
-def wait_until(true: Callable[[], object], process: Forked, seconds: float = 120) -> None:
+def wait_until(true: Callable[[], object], process: Any, seconds: float = 120) -> None:
     """Until `true()`; fails where the process ends before, and after `seconds`."""
     end = time.monotonic() + seconds
     while not true():
@@ -122,12 +131,13 @@ def _called(
     os.environ.update(env)
     os.chdir(cwd)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    with open(os.devnull) as nothing:
+    with Path(os.devnull).open() as nothing:
         os.dup2(nothing.fileno(), 0)
     for stream, pipe in enumerate(pipes, start=1):
         os.dup2(pipe.fileno(), stream)
         pipe.close()
-    sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1, errors="backslashreplace")
+    sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")
+    sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace")
     if before:
         before()
     work(*arguments)

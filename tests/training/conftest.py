@@ -10,12 +10,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import forked
 import pytest
 import small_model
 from two_processes import Pair
 
-
+import forked
 from onestage import models
 
 
@@ -36,7 +35,7 @@ def pair() -> Iterator[Pair]:
 
 @pytest.fixture(scope="session")
 def kills() -> ModuleType:
-    """The module benchmarks/kills.py; what it starts is forked, but for runs in peace: they need another interpreter."""
+    """The module benchmarks/kills.py; what it starts is forked, but for runs in peace, of another interpreter."""
     place = Path(__file__).resolve().parents[2] / "benchmarks" / "kills.py"
     spec = importlib.util.spec_from_file_location("kills", place)
     assert spec is not None

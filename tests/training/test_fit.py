@@ -26,8 +26,8 @@ from onestage.training.recipe import Recipe
 from onestage.training.watcher import Watcher
 
 TINY = {
-    "model": "ssd-small", "size": 64, "weights": "none", "epochs": 2, "batch": 4, "precision": "fp32", "device": "cpu", "validation.every": 1,
-    "augmentation.policy": "zoom",
+    "model": "ssd-small", "size": 64, "weights": "none", "epochs": 2, "batch": 4, "precision": "fp32", "device": "cpu",
+    "validation.every": 1, "augmentation.policy": "zoom",
 }  # fmt: skip
 
 

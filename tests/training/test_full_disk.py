@@ -10,10 +10,10 @@ from pathlib import Path
 from random import randint
 from types import ModuleType
 
-import forked
 import pytest
 import torch
 
+import forked
 from onestage import cli
 from onestage.experiments.run import Run
 from onestage.training.saving.state import load_state, saved_steps

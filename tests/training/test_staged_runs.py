@@ -19,8 +19,8 @@ from onestage.training.recipe.stages import legs
 STAGES: list[dict[str, Any]] = [
     {"name": "heads", "epochs": 2, "freeze": ["all-but-heads"], "optimiser": {"name": "sgd", "lr": 0.01},
      "schedule": {"name": "constant", "warmup": 2}},
-    {"name": "all", "epochs": 1, "freeze": ["backbone.blocks.0", "backbone.blocks.1.0*"], "optimiser": {"backbone": 0.1},
-     "schedule": {"warmup": 0}},
+    {"name": "all", "epochs": 1, "freeze": ["backbone.blocks.0", "backbone.blocks.1.0*"],
+     "optimiser": {"backbone": 0.1}, "schedule": {"warmup": 0}},
 ]  # fmt: skip
 
 
