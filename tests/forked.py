@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -32,9 +31,9 @@ IMPORTED = (
 
 
 @cache
-def context() -> ForkServerContext:
+def context() -> Any:
     """What starts processes that way; they compute with one thread."""
-    made = multiprocessing.get_context("forkserver")
+    made: Any = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
     made.set_forkserver_preload(list(IMPORTED))
     with patch.dict(os.environ, OMP_NUM_THREADS="1"):
         first = made.Process(target=os.getpid)

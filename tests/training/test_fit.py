@@ -246,7 +246,8 @@ def test_data_errors_leave_no_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("model", ["ssd-lite0", "ssd-mobilenetv2"])
 def test_squares_are_learnt_from_a_random_start(tmp_path: Path, model: str) -> None:
     folder = shapes(tmp_path / "squares", images=60, empty=2)
-    keys = {**TINY, "data": str(folder), "model": model, "epochs": 40, "batch": 8, "validation.every": 40}
+    keys = {**TINY, "data": str(folder), "model": model, "epochs": 12, "batch": 8, "validation.every": 12}
+    keys["optimiser.lr"] = 3e-3
     run = fit(keys, root=tmp_path)
     losses = [row["loss"] for row in run.steps]
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])

@@ -89,7 +89,7 @@ def test_writing_fails_from_a_random_step_on(kills: ModuleType, words: list[str]
     def nothing_grows(pid: int) -> None:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
 
-    said = interrupted(kills, tmp_path, [*words, "saving.seconds=0.2"], randint(5, 75), nothing_grows)
+    said = interrupted(kills, tmp_path, [*words, "saving.seconds=0.2"], randint(5, 60), nothing_grows)
     goes_on(kills, tmp_path, peace, said)
 
 
@@ -97,7 +97,7 @@ def test_writing_fails_from_a_random_step_on(kills: ModuleType, words: list[str]
 def test_a_disk_that_is_full_from_a_random_step_on(
     kills: ModuleType, words: list[str], peace: Run, small_disk: Path
 ) -> None:
-    said = interrupted(kills, small_disk, words, randint(5, 75), lambda pid: fill(small_disk))
+    said = interrupted(kills, small_disk, words, randint(5, 60), lambda pid: fill(small_disk))
     assert "the disk is full" in said
     run = Run.open("killed", small_disk)
     assert run.steps[-1]["step"] - saved_steps(run)[0] <= 1, "a state was saved after every step"

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -248,7 +247,7 @@ def _agent(words: list[str]) -> None:
 
     def forking(arguments: Any) -> Any:
         config, _, rest = made(arguments)
-        config.start_method = "fork"
+        config.start_method = "fork" if sys.platform == "linux" else "spawn"
         return config, _worker, rest[rest.index("onestage") + 1 :]
 
     launcher.config_from_args = forking
@@ -297,18 +296,20 @@ def test_a_lost_process_ends_the_run_with_a_state(data: Path, tmp_path: Path, lo
 def test_torchrun_restarts_what_was_lost_and_the_run_is_that_without_loss(
     pair: Pair, data: Path, tmp_path: Path
 ) -> None:
-    agent = torchrun(data, tmp_path, "restarted", "epochs=4", "saving.seconds=0.2", restarts=2)
-    for steps, rank in ((4, 1), (8, 0)):
+    keys = ("epochs=10", "validation.every=5")
+    agent, first = torchrun(data, tmp_path, "restarted", *keys, "saving.seconds=0.1", restarts=2), 0
+    for steps, rank in ((4, 1), (12, 0)):
         wait_for_steps(tmp_path / "restarted", steps, agent)
+        forked.wait_until(lambda last=first: worker(tmp_path, 0) != last, agent)
+        first = worker(tmp_path, 0)
         os.kill(worker(tmp_path, rank), signal.SIGKILL)
-        time.sleep(1)
     said = "".join(agent.communicate(timeout=120))
     assert agent.returncode == 0, said
-    whole = {**TINY, "data": str(data), "name": "whole", "epochs": 4}
+    whole = {**TINY, "data": str(data), "name": "whole", "epochs": 10, "validation.every": 5}
     assert pair(trained, whole, tmp_path, seconds=120) == ["Run", "Onlooker"]
     restarted, uninterrupted = Run(tmp_path / "restarted"), Run(tmp_path / "whole")
     assert "this command began run restarted before: going on with it" in said
-    assert [row["step"] for row in restarted.steps] == list(range(1, 4 * 3 + 1))
+    assert [row["step"] for row in restarted.steps] == list(range(1, 10 * 3 + 1))
     assert rows(restarted) == rows(uninterrupted)
     assert same_weights(restarted, uninterrupted)
     assert restarted.info["status"] == "finished"
