@@ -93,7 +93,7 @@ def killed_run(folder: Path, name: str, kills: int, chance: random.Random) -> Ki
     """Train the variant once in peace and once under `kills` kills; what differs."""
     data = squares(folder / "data")
     words = [f"data={data}", *(f"{key}={value}" for key, value in {**BASE, **VARIANTS[name]}.items())]
-    train(folder, *words, "name=peace")
+    train(folder, *words, "saving.seconds=60", "name=peace")
     peace = Run.open("peace", folder)
     killed = Killed(name)
     begin: Sequence[str] = (*words, "name=killed")

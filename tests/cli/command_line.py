@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,8 @@ from typing import Any
 
 import cv2
 import numpy as np
+
+import forked
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 
@@ -54,11 +54,9 @@ def onestage(
 ) -> Answer:  # fmt: skip
     """Run `onestage WORDS` as a process in an empty folder; runs go to `runs`. `before` is called in it first."""
     with TemporaryDirectory() as empty:  # what lies in the checkout, such as the runs of `make demo`, must not matter
-        done = subprocess.run(
-            [sys.executable, "-m", "onestage", *map(str, words)], env=environment(runs, **(more or {})), cwd=empty,
-            capture_output=True, text=True, timeout=300, preexec_fn=before, check=False, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    return Answer(done.returncode, done.stdout, done.stderr)
+        process = forked.onestage([*map(str, words)], environment(runs, **(more or {})), Path(empty), before)
+        out, err = process.communicate(300)
+    return Answer(process.returncode, out, err)
 
 
 def discs(folder: Path, images: int = 12, size: int = 96, seed: int = 0) -> Path:

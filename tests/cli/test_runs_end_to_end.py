@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import resource
-import select
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from command_line import TINY, Command, discs, environment, onestage, write_xml
 
+import forked
 from onestage.experiments.run import Run
 
 pytestmark = pytest.mark.slow
@@ -93,13 +92,9 @@ def no_large_files() -> None:
 def test_interrupted_then_a_full_disk_then_resumed(tmp_path: Path) -> None:
     data = discs(tmp_path / "discs")
     runs = tmp_path / "runs"
-    words = [f"data={data}", *TINY, "epochs=40", "validation.every=20", "name=long"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "onestage", "train", *words], env=environment(runs), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stdout is not None
-    wait_for_line(process, "epoch ")
+    words = [f"data={data}", *TINY, "epochs=20", "validation.every=10", "name=long"]
+    process = forked.onestage(["train", *words], environment(runs), tmp_path)
+    forked.wait_until(lambda: "\nepoch " in process.said[0], process)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 1
@@ -108,7 +103,7 @@ def test_interrupted_then_a_full_disk_then_resumed(tmp_path: Path) -> None:
     run = Run.open("long", runs)
     stopped_at = run.steps[-1]["step"]
     assert run.info["status"] == "stopped"
-    assert 0 < stopped_at < 80
+    assert 0 < stopped_at < 40
 
     full = onestage("train", "--resume", "long", runs=runs, before=no_large_files)
     assert full.code == 1, full.err
@@ -122,22 +117,9 @@ def test_interrupted_then_a_full_disk_then_resumed(tmp_path: Path) -> None:
     assert answer.code == 0, answer.err
     assert f"going on after step {stopped_at}" in answer.err
     assert answer.json["status"] == "finished"
-    assert [step["step"] for step in run.steps] == list(range(1, 81))
-    assert [row["epoch"] for row in run.results] == [20, 40]
+    assert [step["step"] for step in run.steps] == list(range(1, 41))
+    assert [row["epoch"] for row in run.results] == [10, 20]
     assert json.loads((run.folder / "run.json").read_text())["segments"][1]["from_step"] == stopped_at
-
-
-def wait_for_line(process: subprocess.Popen[str], start: str, seconds: float = 120) -> None:
-    """Read stdout until a line begins with `start`."""
-    assert process.stdout is not None
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if select.select([process.stdout], [], [], 1.0)[0]:
-            line = process.stdout.readline()
-            if line.startswith(start):
-                return
-            assert line or process.poll() is None, process.communicate()[1]
-    raise AssertionError(f"no line beginning with {start!r}")
 
 
 def test_a_run_that_diverges_is_told_and_reported(here: Command, folder: Path, tmp_path: Path) -> None:

@@ -7,11 +7,17 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from onestage import models
 from onestage.models.multibox import MultiboxOptions
 from onestage.models.ssd import SSDLite
 
 WORDS = "small_model:Small"
 STRIDES = (8, 16, 32)
+
+
+def register() -> None:
+    """Have `ssd-small` and `ssd-plain` among the models of this process."""
+    models.MODELS |= {"ssd-small": WORDS, "ssd-plain": "small_model:Plain"}
 
 
 def step(inputs: int, outputs: int) -> nn.Sequential:
@@ -63,3 +69,16 @@ class Small(SSDLite):
             classes, size or self.default_size, Stem(), Neck(), sizes=self.sizes, ratios=((1.0,),) * len(STRIDES),
             mean=(127.5,) * 3, std=(64.0,) * 3, options=MultiboxOptions.of(options), separable=False,
         )  # fmt: skip
+
+
+class Plain(Small):
+    """The same without norms, and with the losses of SSD300: what is left out, its images do not share."""
+
+    name = "ssd-plain"
+
+    def __init__(self, classes: int, size: tuple[int, int] | None = None, **loss: Any) -> None:
+        super().__init__(classes, size, **{"class_loss": "softmax-ohem", "box_loss": "smooth-l1"} | loss)
+        for part in self.modules():
+            for name, module in part.named_children():
+                if isinstance(module, nn.BatchNorm2d):
+                    setattr(part, name, nn.Identity())

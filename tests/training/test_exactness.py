@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_model import Small
 from test_fit import TINY, StopAt, same_weights, shapes, values
 
 from onestage.data.augment import Zoom
@@ -17,7 +18,6 @@ from onestage.data.policy import Sample
 from onestage.errors import UsageError
 from onestage.experiments.run import Run
 from onestage.models.detector import Detector
-from onestage.models.lite import SSDLite0
 from onestage.records import Finding, Where
 from onestage.training import fit as fitting
 from onestage.training.fit import fit, resume
@@ -145,7 +145,7 @@ def test_steps_left_out_come_again_and_do_not_count(
 
 def diverge_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """The loss of that step is no number as long as the learning rate was not lowered."""
-    loss, one = SSDLite0.loss, Loop._one
+    loss, one = Small.loss, Loop._one
     now: list[bool] = [False]
 
     def watched(self: Loop, *words: Any) -> StepRecord:
@@ -159,7 +159,7 @@ def diverge_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
         return found
 
     monkeypatch.setattr(Loop, "_one", watched)
-    monkeypatch.setattr(SSDLite0, "loss", poisoned)
+    monkeypatch.setattr(Small, "loss", poisoned)
 
 
 def test_a_run_killed_after_it_went_back_does_not_forget_it(
@@ -239,15 +239,15 @@ def test_steps_done_before_the_data_moved_are_replayed(data: Path, tmp_path: Pat
 def test_a_step_that_was_cut_for_want_of_memory_is_replayed_in_its_pieces(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
-    original = SSDLite0.loss
+    original = Small.loss
     full = [True]
 
-    def greedy(self: SSDLite0, raw: Any, truths: Any) -> Any:
+    def greedy(self: Small, raw: Any, truths: Any) -> Any:
         if full[0] and len(truths) > 2 and torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
         return original(self, raw, truths)
 
-    monkeypatch.setattr(SSDLite0, "loss", greedy)
+    monkeypatch.setattr(Small, "loss", greedy)
     run = fit({**KEYS, "data": str(data), "saving.seconds": 1e6}, root=tmp_path)
     assert run.steps[0]["accumulate"] == 2
     full[0] = False

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from small_model import Small
 from test_fit import TINY, StopAt, data, same_weights, values
 
 from onestage.errors import DivergedError
 from onestage.experiments.run import Run
 from onestage.models.detector import Loss, Raw
-from onestage.models.lite import SSDLite0
 from onestage.training.fit import fit, resume
 
 __all__ = ["data"]
@@ -21,9 +21,9 @@ __all__ = ["data"]
 
 def poison(monkeypatch: pytest.MonkeyPatch, *calls: int) -> None:
     """The loss of these calls in training (from 1) is not a number."""
-    original, count = SSDLite0.loss, [0]
+    original, count = Small.loss, [0]
 
-    def poisoned(self: SSDLite0, raw: Raw, truths: Any) -> Loss:
+    def poisoned(self: Small, raw: Raw, truths: Any) -> Loss:
         loss = original(self, raw, truths)
         if not torch.is_grad_enabled() or torch.is_inference_mode_enabled():
             return loss
@@ -32,7 +32,7 @@ def poison(monkeypatch: pytest.MonkeyPatch, *calls: int) -> None:
             loss.parts["box"] = loss.parts["box"] * math.nan
         return loss
 
-    monkeypatch.setattr(SSDLite0, "loss", poisoned)
+    monkeypatch.setattr(Small, "loss", poisoned)
 
 
 def test_a_bad_step_can_be_skipped(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,7 +89,7 @@ def _parts(ranks: Ranks) -> Any:
 
 
 def test_a_lost_process_is_told_in_words_and_a_fault_in_one_fails_the_test() -> None:
-    with_fault = Pair()
+    with_fault = Pair(method="forkserver")
     message, _ = with_fault(_parts, seconds=60)
     assert message == "a process of the run was lost: rank 0 could not reach the others"
     with pytest.raises(AssertionError, match="on purpose"):

@@ -7,17 +7,19 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import small_model
 from safetensors.torch import load_file
 from test_fit import shapes
+from torch.distributed import run as launcher
 from two_processes import Pair
 
+import forked
 from onestage.errors import OnestageError
 from onestage.experiments.onlooker import Onlooker
 from onestage.experiments.run import Run
@@ -32,8 +34,8 @@ from onestage.training.saving.restarts import begun_by
 from onestage.training.watcher import Watcher
 
 TINY = {
-    "size": 64, "weights": "none", "epochs": 2, "batch": 5, "precision": "fp32", "device": "cpu", "validation.every": 1,
-    "augmentation.policy": "zoom", "norms": "frozen",
+    "model": "ssd-small", "size": 64, "weights": "none", "epochs": 2, "batch": 5, "precision": "fp32", "device": "cpu",
+    "validation.every": 1, "augmentation.policy": "zoom", "norms": "frozen",
 }  # fmt: skip
 
 
@@ -223,30 +225,49 @@ def test_a_command_finds_the_run_of_its_job_alone(tmp_path: Path) -> None:
 # torchrun itself
 
 
-def torchrun(data: Path, runs: Path, name: str, *more: str, restarts: int = 0) -> subprocess.Popen[str]:
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts",
-        str(restarts), "-m", "onestage", "train", f"data={data}", f"name={name}",
-        *(f"{key}={value}" for key, value in TINY.items()), *more,
+Agent = subprocess.Popen[str] | forked.Forked
+
+
+def command(data: Path, name: str, *more: str, restarts: int = 0, **keys: Any) -> list[str]:
+    """What comes after `torchrun`."""
+    return [
+        "--standalone", "--nproc-per-node", "2", "--max-restarts", str(restarts), "-m", "onestage", "train",
+        f"data={data}", f"name={name}", *(f"{key}={value}" for key, value in {**TINY, **keys}.items()), *more,
     ]  # fmt: skip
+
+
+def torchrun(data: Path, runs: Path, name: str, *more: str, restarts: int = 0) -> forked.Forked:
+    """As the command, but that its processes are forks: each notes its id in the file rankN and has `ssd-small`."""
     environment = {**os.environ, "ONESTAGE_RUNS": str(runs), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return forked.Forked(_agent, command(data, name, *more, restarts=restarts), env=environment, cwd=runs)
 
 
-def worker(agent: subprocess.Popen[str], rank: int) -> int:
+def _agent(words: list[str]) -> None:
+    made = launcher.config_from_args
+
+    def forking(arguments: Any) -> Any:
+        config, _, rest = made(arguments)
+        config.start_method = "fork" if sys.platform == "linux" else "spawn"
+        return config, _worker, rest[rest.index("onestage") + 1 :]
+
+    launcher.config_from_args = forking
+    launcher.main(words)
+
+
+def _worker(*words: str) -> None:
+    Path(f"rank{os.environ['RANK']}").write_text(str(os.getpid()))
+    small_model.register()
+    forked.command(words)
+
+
+def worker(runs: Path, rank: int) -> int:
     """The process of a rank."""
-    for path in Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split():
-        if f"RANK={rank}".encode() in Path(f"/proc/{path}/environ").read_bytes().split(b"\0"):
-            return int(path)
-    raise AssertionError(f"no process of rank {rank}")
+    return int((runs / f"rank{rank}").read_text())
 
 
-def wait_for_steps(run: Path, count: int, agent: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + 120
-    while not (run / "steps.jsonl").is_file() or len((run / "steps.jsonl").read_text().splitlines()) < count:
-        assert time.monotonic() < end
-        assert agent.poll() is None, agent.communicate()[0]
-        time.sleep(0.05)
+def wait_for_steps(run: Path, count: int, agent: Agent) -> None:
+    lines = run / "steps.jsonl"
+    forked.wait_until(lambda: lines.is_file() and len(lines.read_text().splitlines()) >= count, agent)
 
 
 @pytest.mark.slow
@@ -255,8 +276,8 @@ def wait_for_steps(run: Path, count: int, agent: subprocess.Popen[str]) -> None:
 def test_a_lost_process_ends_the_run_with_a_state(data: Path, tmp_path: Path, lost: int) -> None:
     agent = torchrun(data, tmp_path, "lost", "epochs=30", "saving.seconds=0.2")
     wait_for_steps(tmp_path / "lost", 5, agent)
-    os.kill(worker(agent, lost), signal.SIGKILL)
-    said, _ = agent.communicate(timeout=60)
+    os.kill(worker(tmp_path, lost), signal.SIGKILL)
+    said = "".join(agent.communicate(timeout=60))
     assert agent.returncode == 1
     run = Run(tmp_path / "lost")
     left = 1 - lost
@@ -272,19 +293,23 @@ def test_a_lost_process_ends_the_run_with_a_state(data: Path, tmp_path: Path, lo
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_torchrun_restarts_what_was_lost_and_the_run_is_that_without_loss(data: Path, tmp_path: Path) -> None:
-    agent = torchrun(data, tmp_path, "restarted", "epochs=4", "saving.seconds=0.2", restarts=2)
-    for steps, rank in ((4, 1), (8, 0)):
+def test_torchrun_restarts_what_was_lost_and_the_run_is_that_without_loss(
+    pair: Pair, data: Path, tmp_path: Path
+) -> None:
+    keys = ("epochs=10", "validation.every=5")
+    agent, first = torchrun(data, tmp_path, "restarted", *keys, "saving.seconds=0.1", restarts=2), 0
+    for steps, rank in ((4, 1), (12, 0)):
         wait_for_steps(tmp_path / "restarted", steps, agent)
-        os.kill(worker(agent, rank), signal.SIGKILL)
-        time.sleep(1)
-    said, _ = agent.communicate(timeout=120)
+        forked.wait_until(lambda last=first: worker(tmp_path, 0) != last, agent)
+        first = worker(tmp_path, 0)
+        os.kill(worker(tmp_path, rank), signal.SIGKILL)
+    said = "".join(agent.communicate(timeout=120))
     assert agent.returncode == 0, said
-    whole = torchrun(data, tmp_path, "whole", "epochs=4", "saving.seconds=0.2")
-    assert whole.wait(120) == 0
+    whole = {**TINY, "data": str(data), "name": "whole", "epochs": 10, "validation.every": 5}
+    assert pair(trained, whole, tmp_path, seconds=120) == ["Run", "Onlooker"]
     restarted, uninterrupted = Run(tmp_path / "restarted"), Run(tmp_path / "whole")
     assert "this command began run restarted before: going on with it" in said
-    assert [row["step"] for row in restarted.steps] == list(range(1, 4 * 3 + 1))
+    assert [row["step"] for row in restarted.steps] == list(range(1, 10 * 3 + 1))
     assert rows(restarted) == rows(uninterrupted)
     assert same_weights(restarted, uninterrupted)
     assert restarted.info["status"] == "finished"
@@ -295,12 +320,19 @@ def test_torchrun_restarts_what_was_lost_and_the_run_is_that_without_loss(data: 
 @pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_signals_stop_all_processes_after_the_same_step(data: Path, tmp_path: Path, sent: signal.Signals) -> None:
-    agent = torchrun(data, tmp_path, "asked", "epochs=30")
+    if sent == signal.SIGTERM:  # the command as it stands, with processes that know the models of the package alone
+        words = [sys.executable, "-m", "torch.distributed.run", *command(data, "asked", epochs=30, model="ssd-lite0")]
+        environment = {**os.environ, "ONESTAGE_RUNS": str(tmp_path), "OMP_NUM_THREADS": "1"}
+        agent: Agent = subprocess.Popen(
+            words, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+    else:
+        agent = torchrun(data, tmp_path, "asked", "epochs=30")
     wait_for_steps(tmp_path / "asked", 4, agent)
     agent.send_signal(sent)
-    said, _ = agent.communicate(timeout=60)
+    said = agent.communicate(timeout=60)
     run = Run(tmp_path / "asked")
     last = run.steps[-1]["step"]
-    assert f"error: stopped after step {last}; the state is saved" in said
+    assert f"error: stopped after step {last}; the state is saved" in f"{said}"
     assert run.info["status"] == "stopped"
     assert resume(run, {"epochs": 3}).info["status"] == "finished"

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from small_model import Small
 from test_fit import TINY, StopAt, shapes
 
 from onestage.errors import DivergedError, UsageError
 from onestage.experiments.run import Run
 from onestage.models.detector import Loss
-from onestage.models.lite import SSDLite0
 from onestage.training.fit import fit, resume
 from onestage.training.replay import differing, replay
 from onestage.training.saving.stretches import stretches
@@ -96,7 +96,7 @@ def test_steps_of_a_changed_run_are_replayed_by_their_own_recipes(data: Path, tm
 
 @pytest.mark.slow
 def test_a_step_that_stopped_the_run_is_shown(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def poisoned(self: SSDLite0, raw: Any, truths: Any) -> Loss:
+    def poisoned(self: Small, raw: Any, truths: Any) -> Loss:
         loss = original(self, raw, truths)
         if self.training and len(truths) == 4:
             calls.append(1)
@@ -104,9 +104,9 @@ def test_a_step_that_stopped_the_run_is_shown(data: Path, tmp_path: Path, monkey
             loss.parts["box"] = loss.parts["box"] * torch.tensor([1.0, float("nan"), 1.0, 1.0])
         return loss
 
-    original, calls = SSDLite0.loss, [0, 0, 0]
+    original, calls = Small.loss, [0, 0, 0]
     calls.clear()
-    monkeypatch.setattr(SSDLite0, "loss", poisoned)
+    monkeypatch.setattr(Small, "loss", poisoned)
     with pytest.raises(DivergedError):
         fit({**KEYS, "data": str(data), "name": "nan", "ema": 0, "validation.every": 9}, root=tmp_path)
     run = Run.open("nan", tmp_path)

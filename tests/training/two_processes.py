@@ -17,6 +17,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+import forked
+
 
 def free_port() -> int:
     """A port of this machine that nobody listens on just now."""
@@ -37,8 +39,9 @@ def launcher(rank: int, count: int, port: int) -> dict[str, str]:
 class Pair:
     """Processes that run functions together; started at the first call."""
 
-    def __init__(self, count: int = 2) -> None:
-        self.count = count
+    def __init__(self, count: int = 2, method: str = "spawn") -> None:
+        """New interpreters: sets of text have another order in each; `forkserver`, where that cannot matter."""
+        self.count, self.method = count, method
         self.processes: list[Any] = []
         self.pipes: list[Any] = []
 
@@ -82,7 +85,8 @@ class Pair:
         self.processes, self.pipes = [], []
 
     def _start(self) -> None:
-        context, port = multiprocessing.get_context("spawn"), free_port()
+        context: Any = forked.context() if self.method == "forkserver" else multiprocessing.get_context("spawn")
+        port = free_port()
         for rank in range(self.count):
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs, launcher(rank, self.count, port)), daemon=True)
@@ -94,10 +98,12 @@ class Pair:
 
 def _serve(pipe: Any, environment: dict[str, str]) -> None:
     os.environ |= environment
+    import small_model
     import torch
 
     from onestage.training.devices.ranks import Ranks
 
+    small_model.register()
     torch.set_num_threads(1)
     ranks = Ranks.join()
     while True:
