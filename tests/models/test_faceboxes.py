@@ -210,3 +210,23 @@ def test_any_size_and_unknown_options() -> None:
         build(treshold=0.4)
     with pytest.raises(ModelError, match="did you mean 'layout'"):
         build(layot="caffe")
+
+
+@pytest.mark.parametrize("rows", [40, 85, 63])
+def test_heads_of_other_priors_are_told_not_turned(tmp_path: Path, rows: int) -> None:
+    """63 rows are 21 priors of three numbers, 85 a prior's four and one more: neither is a head of offsets."""
+    state = to_lxg(build(variant="lxg2015", layout="symmetric").state_dict())
+    kind = "conf" if rows == 40 else "loc"
+    state[f"multilbox.{kind}_layers.0.weight"] = torch.zeros(rows, 128, 3, 3)
+    torch.save(state, tmp_path / "other.pt")
+    with pytest.raises(ModelError, match=rf"{kind}\.0\.weight: expected shape .*, got \({rows}, 128, 3, 3\)"):
+        load_detector(tmp_path / "other.pt", "faceboxes")
+    report = start_from(build(variant="lxg2015", layout="caffe"), str(tmp_path / "other.pt"))
+    assert report.skipped == (f"{kind}.0.weight",)
+
+
+def test_a_layout_that_no_one_knows_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "best.safetensors"
+    file.write_bytes(as_safetensors(build(), ("face",), {"layout": "cafe"}, "native"))
+    with pytest.raises(ModelError, match="did you mean 'caffe'"):
+        start_from(build(), str(file))

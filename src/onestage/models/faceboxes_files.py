@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from onestage.boxes.densified import cell_priors
+from onestage.boxes.densified import LAYOUTS, cell_priors
 from onestage.boxes.offsets import VARIANCES
-from onestage.errors import ModelError
+from onestage.errors import ModelError, did_you_mean
 from onestage.records import FloatArray, IntArray
 
 # lxg2015's Inception numbers its convolutions: the names zisianw gave the same ones.
@@ -50,6 +50,11 @@ def adapted(
             f"the weights are of FaceBoxes' {made['variant']} network, the model is the {variant} one",
             hint=f"options.variant={made['variant']}: the two differ in biases and in a pool, not in names alone",
         )
+    if made["layout"] not in LAYOUTS:
+        raise ModelError(
+            f"the weights' layout of priors, {made['layout']!r}, is unknown{did_you_mean(made['layout'], LAYOUTS)}",
+            hint=f"known are {', '.join(LAYOUTS)}",
+        )
     renamed = from_lxg(state) if foreign and _is_lxg(state) else dict(state)
     return with_layout(renamed, made["layout"], layout)
 
@@ -68,7 +73,8 @@ def with_layout(state: Mapping[str, Tensor], source: str, target: str) -> dict[s
     """The same detector for priors placed as `target`: head channels in their order, regressions shifted.
 
     A prior of a cell is paired with the one of equal side and the same place in its grid, counted from the upper left;
-    every box comes out where it did, to rounding. Names that are absent (a part of a state) are passed over.
+    every box comes out where it did, to rounding. Names that are absent (a part of a state) and tensors that are no
+    head of so many priors are passed over.
     """
     if source == target:
         return dict(state)
@@ -80,14 +86,14 @@ def with_layout(state: Mapping[str, Tensor], source: str, target: str) -> dict[s
         factors = np.concatenate([scale, np.ones_like(scale)], 1)
         added = np.concatenate([shift, np.log(scale) / VARIANCES[1]], 1)
         for name in (f"conf.{level}.weight", f"conf.{level}.bias"):
-            if name in result:
-                result[name] = _per_prior(result[name], len(order))[order].reshape(result[name].shape)
-        if (name := f"loc.{level}.weight") in result:
-            moved = _per_prior(result[name], len(order))[order]
-            result[name] = _times(moved, factors).reshape(result[name].shape)
-        if (name := f"loc.{level}.bias") in result:
-            moved = _times(_per_prior(result[name], len(order))[order], factors)
-            result[name] = (moved + torch.from_numpy(added).to(moved)).reshape(result[name].shape)
+            if _is_head(tensor := result.get(name), len(order)):
+                result[name] = _per_prior(tensor, len(order))[order].reshape(tensor.shape)
+        for name, add in ((f"loc.{level}.weight", None), (f"loc.{level}.bias", added)):
+            if _is_head(tensor := result.get(name), len(order), 4):
+                moved = _per_prior(tensor, len(order))[order].double()
+                moved = moved * torch.from_numpy(factors).reshape(*factors.shape, *([1] * (moved.ndim - 2)))
+                moved = moved if add is None else moved + torch.from_numpy(add)
+                result[name] = moved.reshape(tensor.shape).to(tensor)
     return result
 
 
@@ -107,10 +113,11 @@ def _per_prior(tensor: Tensor, priors: int) -> Tensor:
     return tensor.reshape(priors, -1, *tensor.shape[1:])
 
 
-def _times(tensor: Tensor, factors: FloatArray) -> Tensor:
-    """`tensor` (A, 4, …) times `factors` (A, 4)."""
-    shape = (*factors.shape, *([1] * (tensor.ndim - 2)))
-    return tensor * torch.from_numpy(factors).to(tensor).reshape(shape)
+def _is_head(tensor: Tensor | None, priors: int, columns: int | None = None) -> TypeGuard[Tensor]:
+    """Whether a tensor's first axis has so many priors, of `columns` rows each where that is told."""
+    if tensor is None or not tensor.ndim or not len(tensor):
+        return False
+    return len(tensor) % priors == 0 if columns is None else len(tensor) == priors * columns
 
 
 def _is_lxg(state: Mapping[str, Tensor]) -> bool:
