@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -166,6 +168,26 @@ def test_a_dry_run_tells_what_training_would_do_and_writes_its_picture_alone(dat
     assert [path.name for path in tmp_path.iterdir()] == ["first.png"]
     with pytest.raises(RecipeError, match="epocs"):
         detector.dry_run(data, epocs=3)
+
+
+def test_an_engine_is_made_once_and_anew_for_other_weights() -> None:
+    detector, image = Detector("faceboxes", ["face"], pretrained=False, size=64), np.full((64, 64, 3), 90, np.uint8)
+    before = detector.predict(image, score=0.0, device="cpu")[0].scores
+    engine = detector.predictor("cpu")
+    assert detector.predictor("cpu") is engine
+    assert detector.predictor("cpu", precision="bf16") is not engine
+    bias = detector.model.get_parameter("conf.0.bias")
+    for write in (lambda: bias.data[1::2].add_(1.0), lambda: torch.nn.init.normal_(bias)):
+        engine = detector.predictor("cpu")
+        write()
+        assert detector.predictor("cpu") is not engine
+        after = detector.predict(image, score=0.0, device="cpu")[0].scores
+        assert after.shape != before.shape or not np.allclose(after, before)
+        before = after
+    assert np.array_equal(copy.deepcopy(detector).predict(image, score=0.0, device="cpu")[0].scores, before)
+    assert np.array_equal(
+        pickle.loads(pickle.dumps(detector)).predict(image, score=0.0, device="cpu")[0].scores, before
+    )
 
 
 def test_a_run_without_weights_says_so(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from onestage.experiments.run import Run
 from onestage.experiments.run_weights import weights_of
 from onestage.experiments.storage import write_bytes
 from onestage.models.detector import Detector as Network
-from onestage.models.inference import refuse_one_size, shown_selection
+from onestage.models.inference import marks_of, refuse_one_size, shown_selection
 from onestage.models.published import published
 from onestage.models.weights import as_safetensors, load_detector, start_from
 from onestage.report.batch_sheet import write_batch_sheet
@@ -72,6 +72,10 @@ class Detector:
             start_from(self._network, self._weights)
             self._network.eval()
         self._version = self._written()
+        self._running: tuple[tuple[Any, ...], Engine] | None = None  # the last engine, and what it was made from
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_running": None}  # an engine belongs to this process
 
     def __repr__(self) -> str:
         what = "classes from the data" if not self._classes else f"{len(self._classes)} classes"
@@ -216,14 +220,20 @@ class Detector:
     ) -> Engine:  # fmt: skip
         """The network, as it is now, as a function of arrays in one of `deploy.engines.ENGINES`; see `start_engine`.
 
-        `device` is for torch, by default the best there is. Precision int8 learns the range of each layer from up to 64
-        images, `calibration`: files, folders or arrays. Raises UsageError for what the engine does not take, ModelError
-        where its package is not installed, ExportError where it does not answer like torch.
+        Asked again it is the same engine, while the weights and what is asked are the same; int8 alone is made anew.
+        `device` is for torch, by default the best there is. Precision int8 learns the range of each layer from up to
+        64 images, `calibration`: files, folders or arrays. Raises UsageError for what the engine does not take,
+        ModelError where its package is not installed, ExportError where it does not answer like torch.
         """
         check_engine(engine, precision, threads, device)
-        shown = shown_for_int8(calibration, self.model.size, self.fit, self.scale) if precision == "int8" else ()
         place = choose_device(device) if engine == "torch" else device
-        return start_engine(engine, self.model, precision, threads, device=place, calibration=shown)
+        if precision == "int8":
+            shown = shown_for_int8(calibration, self.model.size, self.fit, self.scale)
+            return start_engine(engine, self.model, precision, threads, device=place, calibration=shown)
+        made_of = (self.model, self.model.size, marks_of(self.model), engine, precision, threads, place)
+        if self._running is None or self._running[0] != made_of:
+            self._running = made_of, start_engine(engine, self.model, precision, threads, device=place)
+        return self._running[1]
 
     def _adopt(self, network: Network, names: Sequence[str], path: Path, run: Run | None) -> None:
         self._network, self._classes, self._named = network.eval(), tuple(names), True

@@ -89,6 +89,17 @@ def size_kept(detector: Detector) -> Iterator[None]:
             detector.resized(size)
 
 
+def marks_of(detector: Detector) -> tuple[float, ...]:
+    """Numbers that are others once somebody has written to the weights.
+
+    Torch counts how often a tensor was written to, but not through its `.data`, hence the norms beside the counts.
+    """
+    tensors = list(detector.state_dict(keep_vars=True).values())
+    with torch.no_grad():
+        norms = torch._foreach_norm([tensor for tensor in tensors if tensor.is_floating_point()])
+        return (*(tensor._version for tensor in tensors), *torch.stack(norms).tolist())
+
+
 def shown_selection(
     model: str, score: float | None = None, iou: float | None = None, candidates: int | None = None,
     most: int | None = None,

@@ -18,6 +18,9 @@ from onestage.training.devices.ranks import Ranks
 from onestage.training.filtered import left_out
 from onestage.training.loop.evidence import Pass
 
+# What is counted of a batch besides its losses, in the order in which processes sum it.
+COUNTS = ("images", "truths", "small", "cut", "of", "negatives")
+
 
 @dataclass
 class Totals:
@@ -141,12 +144,14 @@ class Differentiator:
         parts = dict(zip(names, summed, strict=False))
         finite = all(value == value and abs(value) != float("inf") for value in summed)
         rest = summed[len(names) :]
-        positives = [int(value) if value == value else 0 for value in rest[1:-6]]
-        images, truths, *filtered, negatives = map(int, rest[-6:])
+        positives = [int(value) if value == value else 0 for value in rest[1 : -len(COUNTS)]]
+        counts = dict(zip(COUNTS, map(int, rest[-len(COUNTS) :]), strict=True))
         said = any(left_out(one.batch.annotations) is not None for one in passes)
-        told = dict(zip(("small", "cut", "of"), filtered, strict=True)) if said else None
-        return Totals(parts, max(rest[0], 1.0), positives, images, truths, finite, told,
-                      negatives if passes[0].loss.negatives is not None else None)  # fmt: skip
+        return Totals(
+            parts, max(rest[0], 1.0), positives, counts["images"], counts["truths"], finite,
+            {name: counts[name] for name in ("small", "cut", "of")} if said else None,
+            counts["negatives"] if passes[0].loss.negatives is not None else None,
+        )  # fmt: skip
 
     def _rescale(self, factor: float) -> None:
         gradients = [p.grad for p in self.detector.parameters() if p.grad is not None]
@@ -154,7 +159,7 @@ class Differentiator:
 
 
 def _counted(one: Pass) -> Tensor:
-    """Images and truths of a micro-batch, what its augmentation left out, and the negatives that were picked."""
+    """COUNTS of a micro-batch: of what its augmentation left out too, and of the negatives that were picked."""
     truths, filtered = sum(len(truth) for truth in one.batch.annotations), left_out(one.batch.annotations) or (0, 0, 0)
     negatives = 0 if one.loss.negatives is None else int(one.loss.negatives.sum())
     counts = [len(one.batch), truths, *filtered, negatives]
