@@ -34,16 +34,16 @@ class TrainLog:
         if self.words is None:
             return
         if self.last != row["step"] - 1:
-            self._write_anew(int(row["step"]))
+            self._write_anew(self.words, int(row["step"]))
         lines = self._lines(self.words, row)
         self.run.append_log(lines)
         self.tell(lines)
 
-    def _write_anew(self, step: int) -> None:
+    def _write_anew(self, words: Words, step: int) -> None:
         """Let the file hold the steps before `step` alone."""
         self.epoch = None
         earlier = [row for row in self.run.steps if row["step"] < step]
-        lines = [line for row in earlier for line in self._lines(self.words, row)] if self.words else []
+        lines = [line for row in earlier for line in self._lines(words, row)]
         if lines or (self.run.folder / NAME).exists():
             self.run.write_file(NAME, "".join(f"{line}\n" for line in lines).encode())
 
