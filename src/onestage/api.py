@@ -21,7 +21,7 @@ from onestage.experiments.run_weights import weights_of
 from onestage.experiments.storage import write_bytes
 from onestage.models.detector import Detector as Network
 from onestage.models.inference import marks_of, refuse_one_size, shown_selection
-from onestage.models.published import published
+from onestage.models.published import PUBLISHED, published
 from onestage.models.weights import as_safetensors, load_detector, start_from
 from onestage.report.batch_sheet import write_batch_sheet
 from onestage.runs import dotted
@@ -93,7 +93,7 @@ class Detector:
         that are not there or fit no model, and for "native" with a model of one size.
         """
         known = published(what)
-        path, run = weights_of(what) if known is None else (known.file(), None)
+        path, run = weights_of(what, PUBLISHED) if known is None else (known.file_for(model), None)
         loaded = load_detector(path, model or (known.model if known else None), classes)
         used = fit or cast(Fit, loaded.fit)
         if used == "native":

@@ -107,6 +107,8 @@ def test_predict_names_events_by_their_folders_and_finds_what_val_finds(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        (["predict", "faceboxes-widr", "{f}", "out={o}"], "no run 'faceboxes-widr' (did you mean 'faceboxes-wider'?)"),
+        (["val", "faceboxes-widr", "data={f}"], "no run 'faceboxes-widr' (did you mean 'faceboxes-wider'?)"),
         (["predict", "{w}", "{f}", "format=wider", "out={o}"], "'wider' is not written (did you mean 'widerface'?)"),
         (["predict", "{w}", "{f}", "plus_one=true", "out={o}"], "plus_one has no effect without format"),
         (["predict", "{w}", "{f}", "scale=2", "out={o}"], "scale has no effect on fit=squash"),

@@ -60,6 +60,13 @@ def test_our_weights_say_their_size_though_the_model_is_named(tmp_path: Path) ->
         load_detector(path, "faceboxes")
 
 
+def test_misspelt_and_misplaced_published_weights_are_told_at_once() -> None:
+    with pytest.raises(ModelError, match="did you mean 'faceboxes-wider'"):
+        start_from(make(), "faceboxes-widr")
+    with pytest.raises(ModelError, match="of faceboxes, not of ssd-lite0"):  # nothing is fetched
+        start_from(make(), "faceboxes-wider")
+
+
 def test_heads_of_other_classes_are_skipped_and_said(tmp_path: Path) -> None:
     path = saved(make(2), tmp_path / "w.safetensors")
     report = start_from(make(5), str(path))

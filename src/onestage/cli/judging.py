@@ -40,11 +40,11 @@ def judge(terminal: Terminal, place: str, keys: dict[str, Any]) -> Judged:
     Raises UsageError for keys that have no effect on it, and whatever reading and judging raise.
     """
     from onestage.experiments.run import Run
-    from onestage.models.published import published
+    from onestage.models.published import PUBLISHED, published
 
     path = Path(place)
     if (known := published(place)) is not None:
-        judged = _judge_weights(terminal, known.file(), {"model": known.model, **keys}, {})
+        judged = _judge_weights(terminal, known.file_for(keys.get("model")), {"model": known.model, **keys}, {})
         return replace(judged, what=place)
     if _holds_detections(path, keys):
         return _judge_file(terminal, path, keys)
@@ -53,7 +53,7 @@ def judge(terminal: Terminal, place: str, keys: dict[str, Any]) -> Judged:
         _refuse_dead(keys, [key for key in ("format", "plus_one") if key in keys], "weights without write=FOLDER")
     if path.is_file() or path.suffix in WEIGHTS:
         return _judge_weights(terminal, path, keys, {})
-    run = Run.open(place)
+    run = Run.open(place, others=PUBLISHED)
     which = keys.pop("weights", "best")
     recipe = run.recipe
     validation = recipe.get("validation") or {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -61,8 +61,11 @@ class Run:
         return run
 
     @classmethod
-    def open(cls, path_or_name: str | Path, root: Path | None = None) -> Run:
-        """The run in the folder `path_or_name`, or of that name under `root`; UsageError says which names there are."""
+    def open(cls, path_or_name: str | Path, root: Path | None = None, others: Iterable[str] = ()) -> Run:
+        """The run in the folder `path_or_name`, or of that name under `root`; UsageError says which names there are.
+
+        `others` are names of something else that a misspelt one may mean.
+        """
         root = root or runs_root()
         if (folder := _run_folder(path_or_name, root)) is not None:
             return cls(folder)
@@ -73,7 +76,7 @@ class Run:
                 hint="give the folder that `onestage train` wrote, or a name that `onestage runs ls` lists",
             )
         raise UsageError(
-            f"there is no run {str(path_or_name)!r}{did_you_mean(str(path_or_name), names)}",
+            f"there is no run {str(path_or_name)!r}{did_you_mean(str(path_or_name), [*names, *others])}",
             hint=f"{root} holds {', '.join(names[:8])}{' …' if len(names) > 8 else ''}"
             if names
             else f"{root} holds no runs yet; `onestage train` makes one, ONESTAGE_RUNS says where they lie",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from onestage.errors import ModelError
 from onestage.fetch import RegistryFile
 
 
@@ -13,6 +14,12 @@ class Published(RegistryFile):
     """A weights file inside a registry package, and the model it belongs to."""
 
     model: str
+
+    def file_for(self, model: str | None) -> Path:
+        """The file, fetched where it is not there yet; ModelError where `model` is said and is another one."""
+        if model not in (None, self.model):
+            raise ModelError(f"these published weights are of {self.model}, not of {model}", hint=f"model={self.model}")
+        return self.file()
 
 
 PUBLISHED: dict[str, Published] = {

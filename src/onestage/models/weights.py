@@ -14,11 +14,11 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from onestage import models
-from onestage.errors import ModelError
+from onestage.errors import ModelError, did_you_mean
 from onestage.fetch import RegistryFile
 from onestage.models.detector import Detector
 from onestage.models.mobile import lite0_names, mobilenet_names
-from onestage.models.published import published
+from onestage.models.published import PUBLISHED, published
 
 State = Mapping[str, Tensor]
 
@@ -97,7 +97,7 @@ def start_from(detector: Detector, weights: str | None) -> Report:
         report = load_fitting(detector, backbone, "ImageNet backbone", may_miss=("neck.", "heads."))
         return Report(report.source, report.loaded, tuple(n for n in state if n not in backbone), report.initialised)
     known = published(weights)
-    path = Path(weights) if known is None else known.file()
+    path = Path(weights) if known is None else known.file_for(detector.name)
     state = read_state(path)
     refuse_not_finite(state, path)
     card = card_of(path)
@@ -166,7 +166,10 @@ def read_state(path: Path) -> dict[str, Tensor]:
     dropped. Raises ModelError naming the file and what is wrong with it.
     """
     if not path.is_file():
-        raise ModelError(f"no weights at {path}", hint="a .safetensors, .pth or .pt file, or weights=imagenet")
+        raise ModelError(
+            f"no weights at {path}{did_you_mean(str(path), PUBLISHED)}",
+            hint=f"a .safetensors, .pth or .pt file, imagenet, or one of: {', '.join(PUBLISHED)}",
+        )
     try:
         loaded = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except SafetensorError as error:
