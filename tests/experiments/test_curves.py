@@ -24,7 +24,7 @@ GIB = 2**30
 
 
 def stuck_at(level: float, until: int = STEPS) -> Callable[[int, Row], None]:
-    """The class loss as in diary 000: 2.2617 to 2.2638, whatever the batch."""
+    """The class loss as in the notes of lxg2015/faceboxes: 2.2617 to 2.2638, whatever the batch."""
     rng = np.random.default_rng(5)
 
     def change(step: int, row: Row) -> None:
@@ -372,7 +372,7 @@ def test_memory_is_constant() -> None:
 
 
 def test_chance_levels_are_those_of_the_diaries() -> None:
-    # systems.md 000.3: r = 3 gives 2.2493, r = 7 gives 3.0143, an untrained head (1 + r) ln 2 = 2.7726 at r = 3;
+    # by hand: r = 3 gives 2.2493, r = 7 gives 3.0143, an untrained head (1 + r) ln 2 = 2.7726 at r = 3;
     # section X: 003 starts at 17.85 against (1 + 3) ln 21 = 12.18.
     assert chance.mined(3) == pytest.approx(2.2493, abs=5e-5)
     assert chance.mined(7) == pytest.approx(3.0143, abs=2e-4)

@@ -106,7 +106,7 @@ def test_softmax_ohem_and_smooth_l1_equal_the_slow_reference(images, seed):
 
 
 def test_chance_level_of_21_classes():
-    # systems.md 003.3: a uniform start gives (1 + 3) ln 21 = 12.18
+    # by hand: a uniform start gives (1 + 3) ln 21 = 12.18
     raw = Raw(torch.zeros(2, len(PRIORS), 4), torch.zeros(2, len(PRIORS), 21))
     truths = [truth((0, 0, 16, 16)), truth((8, 8, 40, 40), (30, 30, 60, 60))]
     loss = multibox_loss(raw, truths, PRIORS, LEVELS, SOFTMAX)

@@ -13,7 +13,7 @@ from onestage.training.recipe import MultiScale, Recipe
 
 
 def test_darknets_ten_sizes() -> None:
-    # systems.md 001.3: random=1 gives (10 … 19) * 32 = 320 … 608 at 416
+    # darknet: random=1 gives (10 … 19) * 32 = 320 … 608 at 416
     sizes = Sizes((416, 416), 0.75, 1.5)
     assert sizes.possible == tuple((32 * k, 32 * k) for k in range(10, 20))
     assert Sizes((416, 416), 320 / 416, 608 / 416).possible == sizes.possible
