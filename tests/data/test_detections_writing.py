@@ -133,7 +133,7 @@ def test_only_faces_of_several_classes_are_written(tmp_path: Path) -> None:
     one = image("a/b.jpg")
     found = {one.id: Detections(FOUND.boxes, np.array([1, 0]), FOUND.scores)}
     told = write_detections("widerface", found, [one], ("person", "face"), tmp_path)
-    assert told == "1 detections in 1 images"
+    assert told == "1 detection in 1 image"
     assert (tmp_path / "a" / "b.txt").read_text() == "a/b.jpg\n1\n0 0 3 4 0.9375\n"
 
 

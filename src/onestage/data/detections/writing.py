@@ -41,7 +41,7 @@ def write_detections(
     }  # fmt: skip
     write[format]()
     rows = sum(len(detections[image.id]) for image in images if image.id in detections)
-    return f"{rows} detections in {len(images)} images"
+    return f"{rows} detection{'s' * (rows != 1)} in {len(images)} image{'s' * (len(images) != 1)}"
 
 
 def refuse_filled(folder: Path) -> None:
