@@ -252,7 +252,9 @@ def test_a_head_that_sees_nothing_stands_at_chance_level(
     told = Told({"data": str(data), "epochs": 25, **keys, **QUIET}, tmp_path)
     finding = told.said("chance-level")
     if loss == "softmax-ohem":
-        assert "chance level 2.2493" in finding["what"]
+        level = float(finding["what"].partition("chance level ")[2])
+        # 2.2493 of three negatives per positive; images of few positives have a little more than three.
+        assert 2.2493 <= level < 2.2493 + 0.05
 
 
 def test_a_crowd_is_named(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

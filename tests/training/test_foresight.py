@@ -17,7 +17,7 @@ from onestage.training.recipe.foresight import foresee
 from onestage.training.recipe.keys import read_recipe
 
 RECIPES = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("*.yaml"))
-IMAGES = {"VOC0712": 16_551, "trees": 200}
+IMAGES = {"VOC0712": 16_551, "WIDER_FACE": 12_880, "trees": 200}
 
 
 def seen(keys: dict[str, Any], per_epoch: int) -> list[Finding]:
