@@ -6,7 +6,7 @@ Each variant of a tiny run (64 pixels, random weights, a state after every step)
 Then the same command line is started as a process of its own, killed with -9 after a random step (in the start, in the
 midst of an epoch, during a save, while judging), resumed, killed again, and so on until it is done. Alike must be:
 every value of steps.jsonl but clocks and memory, every value of results.csv but the clock, metrics.json,
-predictions.json, and the SHA-256 of both weights files. Exit code 1 where one differs.
+predictions.json, train.log, and the SHA-256 of both weights files. Exit code 1 where one differs.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ BASE = {
     "model": "ssd-lite0", "weights": "none", "size": 64, "epochs": 4, "batch": 4, "precision": "fp32", "device": "cpu",
     "validation.every": 2, "validation.protocols": "[voc10]", "augmentation.policy": "zoom", "saving.seconds": 0,
 }  # fmt: skip
-# What resuming must also get right: the average, worker processes, micro-batches, stages, sizes, states far apart.
+# What resuming must also get right: the average, worker processes, micro-batches, stages, sizes, another program's log,
+# states far apart.
 VARIANTS: dict[str, dict[str, Any]] = {
     "averaged": {"ema": 0.9},
     "workers": {"ema": 0, "workers": 2},
@@ -49,6 +50,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "multiscale.high": 1.5,
         "multiscale.step": 32,
         "multiscale.every": 3,
+    },
+    "faces": {
+        "model": "faceboxes",
+        "augmentation.policy": "faceboxes",
+        "augmentation.options.min_face": 16,
+        "log": "faceboxes",
+        "ema": 0.9,
+        "accumulate": 2,
     },
     "sparse states": {"saving.seconds": 1.0, "cache": False, "augmentation.policy": "mosaic"},
 }
@@ -129,6 +138,8 @@ def differences(a: Run, b: Run) -> list[str]:
     for name in ("weights/last.safetensors", "weights/best.safetensors", "predictions.json"):
         hashes = [hashlib.sha256((run.folder / name).read_bytes()).hexdigest() for run in (a, b)]
         found += [f"{name}: {hashes[0][:12]} and {hashes[1][:12]}"] if hashes[0] != hashes[1] else []
+    logs = [path.read_text() if (path := run.folder / "train.log").exists() else "" for run in (a, b)]
+    found += ["train.log"] if logs[0] != logs[1] else []
     found += [f"status {b.info['status']}"] if b.info["status"] != "finished" else []
     return found
 

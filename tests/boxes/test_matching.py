@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onestage.boxes.geometry import iou
+from onestage.boxes.geometry import ioa, iou
 from onestage.boxes.matching import BACKGROUND, IGNORED, match_ssd, pairwise_iou
 
 corner = st.integers(0, 40)
@@ -74,6 +74,53 @@ def test_greedy_leaves_no_truth_without_a_prior_while_priors_are_free(truths, pr
     for t in range(len(truths)):
         if t not in match.tolist():  # then all it overlaps answer for others
             assert (match[overlap[t] > 0] >= 0).all()
+
+
+def slow_with_all(overlap, inside, threshold, ignore, floor, near):
+    """The whole rule of the docstring, one prior at a time, with `bipartite="last"`."""
+    truths, aside = np.flatnonzero(~ignore), list(np.flatnonzero(ignore))
+    match = []
+    for p in range(overlap.shape[1]):
+        best = max(truths, key=lambda t: (overlap[t, p], -t), default=None)
+        match.append(BACKGROUND if best is None or overlap[best, p] < threshold else int(best))
+    for t in truths:
+        p = int(overlap[t].argmax())
+        if overlap[t, p] > 0 and overlap[t, p] >= floor:
+            match[p] = int(t)
+        elif floor > 0 and near > 0 and overlap[t, p] < threshold:
+            aside.append(t)
+    for p, has in enumerate(match):
+        in_region = any(ignore[t] and inside[p, t] >= 0.5 for t in aside)
+        close = near > 0 and any(overlap[t].max() > 0 and overlap[t, p] >= near * overlap[t].max() for t in aside)
+        if has == BACKGROUND and (in_region or close):
+            match[p] = IGNORED
+    return match
+
+
+@given(
+    rectangles.filter(len), rectangles.filter(len), st.lists(st.booleans(), min_size=12, max_size=12),
+    st.sampled_from([0.0, 0.1, 0.2, 0.6]), st.sampled_from([0.0, 0.5, 1.0]),
+)  # fmt: skip
+def test_floor_and_near_equal_the_slow_reference(truths, priors, aside, floor, near):
+    ignore = np.array(aside[: len(truths)])
+    overlap = pairwise_iou(tensor(truths), tensor(priors)).numpy()
+    inside = ioa(np.array(priors, float), np.array(truths, float))
+    given_ignore = torch.from_numpy(ignore)
+    result = match_ssd(tensor(truths), tensor(priors), 0.35, True, given_ignore, "last", floor, near)
+    assert result.tolist() == slow_with_all(overlap, inside, np.float32(0.35), ignore, np.float32(floor), near)
+
+
+def test_the_floor_counts_itself_and_leaves_alone_what_the_threshold_matched():
+    truth, half, less = tensor([(0, 0, 10, 10)]), (0, 0, 10, 20), (0, 0, 10, 32)
+    assert match_ssd(truth, tensor([half]), 0.6, bipartite="last", floor=0.5).tolist() == [0]
+    assert match_ssd(truth, tensor([half]), 0.6, floor=0.51, near=0.5).tolist() == [IGNORED]
+    assert match_ssd(truth, tensor([half, less]), 0.35, floor=0.6, near=0.5).tolist() == [0, BACKGROUND]
+
+
+def test_a_truth_under_the_floor_takes_nobodys_prior():
+    """zisianw's would: its box, claiming last, becomes the target of a prior that another face matched."""
+    large, small = (0, 0, 32, 32), (12, 12, 18, 18)
+    assert match_ssd(tensor([large, small]), tensor([large]), 0.35, bipartite="last", floor=0.2).tolist() == [0]
 
 
 @given(rectangles, rectangles)

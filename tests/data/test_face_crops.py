@@ -143,6 +143,34 @@ def test_the_crop_lies_inside_and_shows_a_face_else_all_is_shown(
     assert (large & ((centres > window[:2]) & (centres < window[2:])).all(1)).any()
 
 
+def test_boxes_enclose_the_pixels_of_their_faces() -> None:
+    """Every face in a colour of its own, shown at its own size: the pixels of that colour are the box."""
+    met = {"small": 0, "cut": 0, "kept": 0}
+    for seed in range(120):
+        rng = seeded(seed)
+        side = int(rng.integers(40, 160))
+        width, height = (side, side + int(rng.integers(0, 80)))[:: 1 if seed % 2 else -1]
+        boxes, image = [], np.zeros((height, width, 3), np.uint8)
+        for i in range(9):
+            wide, tall = width // 3, height // 3
+            w, h = int(rng.integers(2, wide)), int(rng.integers(2, tall))
+            x, y = i % 3 * wide + int(rng.integers(0, wide - w)), i // 3 * tall + int(rng.integers(0, tall - h))
+            boxes.append((x, y, x + w, y + h))
+            image[y : y + h, x : x + w] = i + 1
+        policy = FaceCrops(STILL, min_face=16.0, whole=1.0)  # a crop of the short side, or all of it and padding
+        sample = policy(image, faces(*boxes, extra={"row": np.arange(9)}), rng, (side, side))
+        truth = sample.annotations
+        if abs(sample.transform.scale_x) != 1:
+            continue
+        for at, row in enumerate(truth.extra["row"]):
+            y, x = np.nonzero(sample.image[..., 0] == row + 1)
+            assert truth.boxes[at].tolist() == [x.min(), y.min(), x.max() + 1, y.max() + 1]
+            small, cut = bool(truth.extra["small"][at]), bool(truth.extra["cut"][at])
+            assert cut or small == (min(np.ptp(x), np.ptp(y)) + 1 < 16)
+            met["small" if small else "cut" if cut else "kept"] += 1
+    assert min(met.values()) > 10, met
+
+
 def test_a_face_of_exactly_the_limit_is_a_truth() -> None:
     truth = faces((10, 10, 26, 26), (40, 10, 55.9, 26), (10, 40, 40, 55.9), (50, 50, 66, 95), (84, 84, 100, 101))
     out = as_it_is(truth)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from onestage import models
-from onestage.boxes.densified import LAYOUTS
+from onestage.boxes.densified import LAYOUTS, cell_priors
 from onestage.errors import ModelError
 from onestage.models.detector import Raw, Truth
 from onestage.models.faceboxes import FaceBoxes
@@ -88,6 +88,63 @@ def test_the_loss_equals_the_original_one(weights: dict[str, Tensor], negatives:
     assert loss.positives.tolist() == [[34, 0, 0]]
     assert float(loss.parts["box"].sum() / 34) == pytest.approx(4.362157, abs=1e-4)
     assert float(loss.parts["cls"].sum() / 34) == pytest.approx(cls, abs=1e-4)
+
+
+# Of the same program in training, on `pattern` and its mirror image with FACES and two of them: sums of |gradients| of
+# 2 loc + conf, and of |statistics| afterwards.
+GRADIENTS = {
+    "conv1.conv.weight": 488.6817634, "inception2.branch3x3_2.conv.weight": 723.4031353,
+    "conv3_1.bn.weight": 0.07513707701, "conv4_2.conv.weight": 48.95250861, "loc.0.bias": 2.531918085,
+    "conf.2.weight": 2.577268170,
+}  # fmt: skip
+STATISTICS = {"conv1.bn.running_mean": 127.5712508, "conv4_2.bn.running_var": 5.892811830,
+              "inception3.branch1x1_2.bn.running_mean": 5.518554548}  # fmt: skip
+
+
+def test_gradients_and_statistics_equal_those_of_the_original_training(weights: dict[str, Tensor]) -> None:
+    detector = build(floor=0.2, near=0.0, bipartite="last")
+    detector.load_state_dict(weights)
+    detector.double().train()
+    image = pattern().double()
+    loss = detector.loss(detector(torch.cat([image, image.flip(3)])), [truth(), truth(FACES[1:3])])
+    denominator = float(loss.normaliser.sum())
+    means = {name: float(part.detach().sum()) / denominator for name, part in loss.parts.items()}
+    assert means == pytest.approx({"box": 4.387088776, "cls": 4.922180653}, rel=1e-5)
+    loss.total(detector.default_weights).backward()
+    found = {name: p.grad for name, p in detector.named_parameters() if p.grad is not None}
+    norm = torch.stack([gradient.norm() for gradient in found.values()]).norm()
+    assert float(norm) == pytest.approx(65.54599539, rel=1e-5)
+    for name, expected in GRADIENTS.items():
+        assert float(found[name].abs().sum()) == pytest.approx(expected, rel=1e-5), name
+    buffers = dict(detector.named_buffers())
+    for name, expected in STATISTICS.items():
+        assert float(buffers[name].abs().sum()) == pytest.approx(expected, rel=1e-6), name
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("target", LAYOUTS)
+@pytest.mark.parametrize(("classes", "class_loss"), [(1, "focal"), (3, "softmax-ohem"), (2, "focal")])
+def test_heads_of_any_width_are_turned_prior_by_prior(layout: str, target: str, classes: int, class_loss: str) -> None:
+    torch.manual_seed(3)
+    options = {"size": (70, 40), "class_loss": class_loss}
+    one, other = (FaceBoxes(classes, layout=name, **options).eval() for name in (layout, target))  # type: ignore[arg-type]
+    for parameter in one.parameters():
+        if parameter.ndim == 1:  # biases too must be turned
+            torch.nn.init.normal_(parameter, 0, 0.3)
+    state = {name: tensor.clone() for name, tensor in one.state_dict().items()}
+    other.load_state_dict(with_layout(state, layout, target))
+    image = pattern()[..., :40, :70]
+    answers = [detector.decode(seen(detector, image)) for detector in (one, other)]
+    start = 0
+    for given, wanted, count in zip(cell_priors(layout), cell_priors(target), one.levels, strict=True):
+        # In each cell the k-th in side, y, x of the one is the k-th of the other.
+        ranks = [sorted(range(len(cell)), key=lambda i, c=cell: c[i, [2, 1, 0]].tolist()) for cell in (given, wanted)]
+        cells = [
+            torch.cat([part[0, start : start + count].unflatten(0, (-1, len(given)))[:, ranks[i]] for part in found], 2)
+            for i, found in enumerate(answers)
+        ]
+        assert torch.allclose(cells[0], cells[1], rtol=1e-6, atol=1e-4)
+        start += count
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -203,9 +204,10 @@ def test_focal_by_hand():
     for wrong in (p[0][1], p[1][0], p[1][1]):
         expected -= 0.75 * wrong**2 * math.log(1 - wrong)
     assert focal(logits, labels, match, options).sum().item() == pytest.approx(expected, rel=1e-5)
-    extreme = torch.tensor([[[1e4, -1e4], [-1e4, 1e4], [0.0, 0.0]]], requires_grad=True)
-    focal(extreme, labels, match, options).sum().backward()
-    assert torch.isfinite(extreme.grad).all()
+    for gamma in (0.0, 0.5, 2.0):  # below 1 the slope of 0**gamma is infinite
+        extreme = torch.tensor([[[1e4, -1e4], [-1e4, 1e4], [0.0, 0.0]]], requires_grad=True)
+        focal(extreme, labels, match, replace(options, gamma=gamma)).sum().backward()
+        assert torch.isfinite(extreme.grad).all()
 
 
 def batch_and_truths(options, seed):

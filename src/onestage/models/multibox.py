@@ -256,7 +256,7 @@ def focal(logits: Tensor, labels: Tensor, match: Tensor, options: MultiboxOption
         target = (1 - options.label_smoothing) * target + options.label_smoothing / 2
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     p = torch.sigmoid(logits)
-    wrong = p + target - 2 * p * target
+    wrong = (p + target - 2 * p * target).clamp(min=torch.finfo(p.dtype).tiny)  # 0**gamma has no slope below gamma 1
     alpha = options.alpha * target + (1 - options.alpha) * (1 - target)
     per_prior = (alpha * wrong**options.gamma * entropy).sum(-1)
     return torch.where((labels >= 0) | (match == BACKGROUND), per_prior, 0)
