@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +22,7 @@ from onestage.models.mobile import lite0_names, mobilenet_names
 from onestage.models.published import PUBLISHED, published
 
 State = Mapping[str, Tensor]
+_COUNTS = ".num_batches_tracked"  # of a norm; not used where it has a momentum, and absent before torch 0.4.1
 
 
 @dataclass(frozen=True)
@@ -98,22 +100,24 @@ def start_from(detector: Detector, weights: str | None) -> Report:
         return Report(report.source, report.loaded, tuple(n for n in state if n not in backbone), report.initialised)
     known = published(weights)
     path = Path(weights) if known is None else known.file_for(detector.name)
-    state = read_state(path)
-    refuse_not_finite(state, path)
+    state = _finite_state(path)
     card = card_of(path)
     state = detector.adapt(state, None if card is None or card["model"] != detector.name else card["options"])
     return load_fitting(detector, state, path.name, may_miss=_heads(detector))
 
 
-def refuse_not_finite(state: Mapping[str, Tensor], path: Path) -> None:
-    """ModelError naming the tensors of a file that hold nan or inf: nothing can be learnt from there."""
-    wrong = {name: int((~torch.isfinite(tensor)).sum()) for name, tensor in state.items() if tensor.is_floating_point()}
+def _finite_state(path: Path) -> dict[str, Tensor]:
+    """`read_state`; ModelError names the tensors that hold nan or inf, whether the answers would show it or not."""
+    state = read_state(path)
+    used = {name: tensor for name, tensor in state.items() if not name.endswith(_COUNTS)}
+    wrong = {name: int((~torch.isfinite(tensor)).sum()) for name, tensor in used.items() if tensor.is_floating_point()}
     problems = [f"{name}: {count} of {state[name].numel()} values" for name, count in wrong.items() if count]
     if problems:
         raise ModelError(
             f"{path} holds values that are not finite numbers, in {len(problems)} of {len(state)} tensors",
-            problems=_first(problems), hint="other weights, such as best.safetensors of a run that went well",
+            problems=_first(problems), hint="other weights, such as a run's best; fp16 holds no more than 65504",
         )  # fmt: skip
+    return state
 
 
 def quicken_norms(detector: nn.Module) -> None:
@@ -140,7 +144,9 @@ def load_fitting(detector: nn.Module, state: State, source: str, may_miss: Seque
     fitting: dict[str, Tensor] = {}
     skipped = []
     for name, tensor in state.items():
-        if name in own and own[name].shape == tensor.shape:
+        if name in own and own[name].is_floating_point() and not tensor.is_floating_point():
+            problems.append(f"{name}: expected floating-point numbers, got {str(tensor.dtype).removeprefix('torch.')}")
+        elif name in own and own[name].shape == tensor.shape:
             fitting[name] = tensor
         elif allowed and name.startswith(allowed):
             skipped.append(name)
@@ -149,14 +155,15 @@ def load_fitting(detector: nn.Module, state: State, source: str, may_miss: Seque
         else:
             problems.append(f"{name}: the model has no such tensor")
     missing = [name for name in own if name not in state and not (allowed and name.startswith(allowed))]
-    problems += [f"{name}: missing from the file" for name in missing if not name.endswith(".num_batches_tracked")]
+    problems += [f"{name}: missing from the file" for name in missing if not name.endswith(_COUNTS)]
     if problems:
         raise ModelError(
             f"{source} does not fit the model: {len(problems)} tensors differ", problems=_first(problems),
             hint="the model, class count and size the weights were trained with",
         )  # fmt: skip
     detector.load_state_dict(fitting, strict=False)
-    return Report(source, tuple(fitting), tuple(skipped), tuple(name for name in own if name not in fitting))
+    afresh = tuple(name for name in own if name not in fitting and not name.endswith(_COUNTS))
+    return Report(source, tuple(fitting), tuple(skipped), afresh)
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -175,9 +182,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     except SafetensorError as error:
         raise ModelError(f"{path} is no readable safetensors file: {error}") from error
     except Exception as error:
-        reason = str(error).splitlines()[0][:200]
         raise ModelError(
-            f"{path} cannot be read as weights: {reason}",
+            f"{path} cannot be read as weights: {_why_unread(path, error)}",
             hint="weights must be plain tensors; files that need code to unpack are refused",
         ) from error
     for key in ("model", "state_dict"):
@@ -188,6 +194,16 @@ def read_state(path: Path) -> dict[str, Tensor]:
             f"{path} holds no state dict: expected names and tensors", hint="a file saved from state_dict()"
         )
     return {name.removeprefix("module."): tensor for name, tensor in loaded.items()}
+
+
+def _why_unread(path: Path, error: Exception) -> str:
+    """torch's reason in a line; its own words where its error says none, or speaks of switches that are not ours."""
+    if path.stat().st_size == 0:
+        return "the file is empty"
+    if isinstance(error, UnpicklingError) and "weights only" in str(error).lower():
+        return "it holds objects other than tensors"
+    reason = str(error).partition("\n")[0][:200] if isinstance(error, RuntimeError) else ""
+    return reason or "it is damaged, cut short, or no weights file"
 
 
 def as_safetensors(
@@ -249,7 +265,10 @@ def load_detector(path: Path, model: str | None = None, classes: Sequence[str] =
     classes. Raises ModelError for a file that cannot be read, is of another model, or does not fit.
     """
     if model is None and path.suffix != ".safetensors":
-        raise ModelError(f"{path.name} does not say what model it belongs to", hint="model=NAME classes=[a,b,…]")
+        raise ModelError(
+            f"{path.name} does not say what model it belongs to",
+            hint="model=NAME classes=[a,b,…]; for FaceBoxes model=faceboxes alone",
+        )
     card = read_card(path) if model is None else card_of(path)
     if card is None:
         return _load_foreign(path, str(model), classes)
@@ -257,7 +276,7 @@ def load_detector(path: Path, model: str | None = None, classes: Sequence[str] =
         raise ModelError(f"{path.name} holds weights of {card['model']}, not of {model}", hint="leave model= out")
     names = tuple(classes) if model and classes else tuple(card["classes"])
     detector = models.build(card["model"], len(names), tuple(card["size"]), **card["options"])
-    load_fitting(detector, read_state(path), path.name)
+    load_fitting(detector, _finite_state(path), path.name)
     return Loaded(detector.eval(), names, card["options"], card.get("fit", "squash"), card.get("scale", 1.0))
 
 
@@ -267,7 +286,7 @@ def _load_foreign(path: Path, model: str, classes: Sequence[str]) -> Loaded:
     names = tuple(classes) or tuple(kind.default_classes)
     if not names:
         raise ModelError(f"{path.name}: the class names are needed", hint="classes=[a,b,…] in the order of training")
-    state = read_state(path)
+    state = _finite_state(path)
     options = kind.options_of(state)
     detector = models.build(model, len(names), **options)
     load_fitting(detector, detector.adapt(state), path.name)
@@ -276,7 +295,7 @@ def _load_foreign(path: Path, model: str, classes: Sequence[str]) -> Loaded:
 
 def _heads(detector: Detector) -> tuple[str, ...]:
     """How the names of the heads' tensors begin."""
-    heads = {id(parameter) for parameter in detector.parts()["heads"].parameters()}
+    heads = set(map(id, detector.parts()["heads"].parameters()))
     names = [name for name, parameter in detector.named_parameters() if id(parameter) in heads]
     return tuple({name.rsplit(".", 2)[0] + "." for name in names})
 
