@@ -16,14 +16,8 @@ from onestage.data.images import fit as fitted
 from onestage.errors import FetchError, ModelError
 from onestage.models.detector import Detector
 from onestage.models.mobile import Classifier, efficientnet_lite0, mobilenet_v2
-from onestage.models.weights import (
-    as_safetensors,
-    imagenet_state,
-    load_detector,
-    read_card,
-    read_state,
-    start_from,
-)
+from onestage.models.weights import as_safetensors, imagenet_state, load_detector, start_from
+from onestage.models.weights_files import read_card, read_state
 
 SIZE = (96, 96)
 
@@ -224,3 +218,8 @@ def test_counts_of_norms_that_old_files_lack_are_not_told_as_begun_afresh(tmp_pa
     state = {key: tensor for key, tensor in make().state_dict().items() if not key.endswith("num_batches_tracked")}
     torch.save(state, tmp_path / "old.pth")
     assert start_from(make(), str(tmp_path / "old.pth")).initialised == ()
+
+
+def test_the_name_of_weights_is_no_model() -> None:
+    with pytest.raises(ModelError, match="no model: it is the name of weights of faceboxes"):
+        models.build("faceboxes-wider", 1)
