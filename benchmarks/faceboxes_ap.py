@@ -35,7 +35,8 @@ from onestage.evaluation import evaluate
 from onestage.models import defaults
 from onestage.models.inference import TorchPredictor
 from onestage.models.published import published
-from onestage.models.weights import load_detector, read_state
+from onestage.models.weights import load_detector
+from onestage.models.weights_files import read_state
 from onestage.records import Detections, ImageId
 from onestage.training.judging.dataset import judge
 

@@ -11,7 +11,7 @@ from folders_on_disk import coco, picture, voc, voc_xml, write, yolo
 
 from onestage.data.formats import READERS, recognise
 from onestage.data.opening import Opened, open_dataset
-from onestage.errors import DataError
+from onestage.errors import DataError, UsageError
 
 GOOD = [("cat", 2, 2, 9, 9)]
 ROW = "0 0.5 0.5 0.5 0.5\n"
@@ -164,6 +164,19 @@ def test_empty_folder_images_alone_and_things_unknown(tmp_path: Path) -> None:
     (tmp_path / "names").mkdir()
     write(tmp_path / "names" / "classes.txt", "cat")
     assert "not a dataset of a known format" in refusal(tmp_path / "names")
+
+
+def test_a_set_of_ignored_boxes_alone_has_nothing_to_learn(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        picture(tmp_path / "images" / name)
+    write(tmp_path / "faces.txt", "a.jpg 1 5 5 0 0 1\nb.jpg 1 5 5 0 9 1\n")
+    assert "has a usable box: all 1 that it has are to be ignored" in refusal(tmp_path)
+
+
+def test_a_class_list_is_no_text(tmp_path: Path) -> None:
+    voc(tmp_path / "1", {"a": GOOD, "b": GOOD})
+    with pytest.raises(UsageError, match="expected a list of names"):
+        open_dataset(tmp_path / "1", classes="cat")
 
 
 def test_no_boxes_and_no_images(tmp_path: Path) -> None:

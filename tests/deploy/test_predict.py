@@ -226,3 +226,14 @@ def test_a_scale_must_be_one() -> None:
     for scale in (0, -1, float("nan"), float("inf")):
         with pytest.raises(UsageError, match="scale: expected more than 0"):
             predict(Bright(), [], ["a", "b"], SIZE, "native", scale=scale)
+
+
+def test_an_image_too_large_at_its_scale_is_left_out_and_named() -> None:
+    told: list[str] = []
+    everywhere = lambda x: (np.tile([[[1.0, 1, 3, 3]]], (len(x), 1, 1)), np.full((len(x), 1, 1), 0.9))  # noqa: E731
+    images = [np.zeros((5, 5, 3), np.uint8), np.zeros((4, 4000, 3), np.uint8)]
+    found = list(
+        predict(everywhere, images, ["cat"], (4, 4), "native", scale=200, skipped=lambda _, why: told.append(why))
+    )
+    assert len(found) == 1
+    assert "800000x800 pixels" in told[0]

@@ -15,7 +15,8 @@ from onestage.errors import ModelError
 from onestage.models.detector import Raw, Truth
 from onestage.models.faceboxes import FaceBoxes
 from onestage.models.faceboxes_files import from_lxg, to_lxg, with_layout
-from onestage.models.weights import as_safetensors, load_detector, load_fitting, read_state, start_from
+from onestage.models.weights import as_safetensors, load_detector, load_fitting, start_from
+from onestage.models.weights_files import read_state
 
 # What zisianw/FaceBoxes.PyTorch says of `pattern` with weights FaceBoxesProd.pth: prior, offsets, logits.
 SAID = {

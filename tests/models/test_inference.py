@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from onestage.boxes.selection import PRESETS, Selection
 from onestage.errors import ModelError
-from onestage.models import build, model_class, ssd
-from onestage.models.inference import TorchPredictor, refuse_one_size, shown_selection, size_kept
+from onestage.models import build, inference, model_class, ssd
+from onestage.models.inference import TorchPredictor, refuse_one_size, shortage_told, shown_selection, size_kept
 from onestage.models.ssd import Multibox
 
 
@@ -93,3 +95,19 @@ def test_what_is_shown_is_the_model_s_where_nobody_says_else(monkeypatch: pytest
     monkeypatch.setattr(model_class("ssd-lite0"), "recipe_defaults", crowd)
     assert shown_selection("ssd-lite0") == Selection(PRESETS["view"].score, 0.3, 5000, 750)
     assert shown_selection("ssd-lite0", 0.1, 0.5, 9, 8) == Selection(0.1, 0.5, 9, 8)
+
+
+def test_memory_is_asked_for_before_the_system_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "_free_memory", lambda: 2**30)
+    with pytest.raises(ModelError, match="too little memory for 1 image of 8192x8192"), shortage_told(1, 8192, 8192):
+        raise AssertionError("begun all the same")
+    for free in (2**40, None):
+        monkeypatch.setattr(inference, "_free_memory", lambda free=free: free)
+        with shortage_told(1, 8192, 8192):
+            pass
+
+
+def test_free_memory_is_told_or_unknown(tmp_path: Path) -> None:
+    (tmp_path / "meminfo").write_text("MemTotal:  9 kB\nMemAvailable:    7 kB\n")
+    assert inference._free_memory(tmp_path / "meminfo") == 7168
+    assert inference._free_memory(tmp_path / "none") is None

@@ -16,14 +16,8 @@ from onestage.data.images import fit as fitted
 from onestage.errors import FetchError, ModelError
 from onestage.models.detector import Detector
 from onestage.models.mobile import Classifier, efficientnet_lite0, mobilenet_v2
-from onestage.models.weights import (
-    as_safetensors,
-    imagenet_state,
-    load_detector,
-    read_card,
-    read_state,
-    start_from,
-)
+from onestage.models.weights import as_safetensors, imagenet_state, load_detector, start_from
+from onestage.models.weights_files import read_card, read_state
 
 SIZE = (96, 96)
 
@@ -183,3 +177,49 @@ def photographs(root: Path) -> tuple[np.ndarray, list[set[int]]]:
                 wanted.append(SAME[int(label)])
                 break
     return np.stack(crops), wanted
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(b"", "the file is empty"), (b"\x80", "cut short"), (b"hello", "no weights file")]
+)
+def test_a_file_that_is_no_weights_file_is_told_in_words(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "broken.pth"
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match=said):
+        read_state(path)
+
+
+def test_a_pickled_module_is_told_in_words_of_ours(tmp_path: Path) -> None:
+    torch.save(torch.nn.Linear(1, 1), tmp_path / "module.pth")
+    with pytest.raises(ModelError, match="holds objects other than tensors") as told:
+        read_state(tmp_path / "module.pth")
+    assert "\x1b" not in str(told.value)
+
+
+def test_half_floats_that_overflowed_are_refused_though_the_answers_would_be_finite(tmp_path: Path) -> None:
+    network = make()
+    state = network.state_dict()
+    name = next(name for name in state if name.endswith("running_var"))
+    state[name] = state[name] + 70000  # divided by the root of inf, a channel is silent
+    torch.save({key: tensor.half() for key, tensor in state.items()}, tmp_path / "half.pth")
+    with pytest.raises(ModelError, match="not finite") as told:
+        load_detector(tmp_path / "half.pth", "ssd-lite0", [str(i) for i in range(3)])
+    assert name in str(told.value)
+
+
+def test_whole_numbers_are_no_weights(tmp_path: Path) -> None:
+    state = {key: tensor.long() for key, tensor in make().state_dict().items()}
+    torch.save(state, tmp_path / "whole.pth")
+    with pytest.raises(ModelError, match="expected floating-point numbers, got int64"):
+        start_from(make(), str(tmp_path / "whole.pth"))
+
+
+def test_counts_of_norms_that_old_files_lack_are_not_told_as_begun_afresh(tmp_path: Path) -> None:
+    state = {key: tensor for key, tensor in make().state_dict().items() if not key.endswith("num_batches_tracked")}
+    torch.save(state, tmp_path / "old.pth")
+    assert start_from(make(), str(tmp_path / "old.pth")).initialised == ()
+
+
+def test_the_name_of_weights_is_no_model() -> None:
+    with pytest.raises(ModelError, match="no model: it is the name of weights of faceboxes"):
+        models.build("faceboxes-wider", 1)

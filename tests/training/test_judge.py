@@ -16,7 +16,7 @@ from onestage import Detector, models
 from onestage.data.one_set import open_set
 from onestage.errors import DataError, ModelError, RecipeError, UsageError
 from onestage.experiments.run import Run
-from onestage.models.weights import read_card
+from onestage.models.weights_files import read_card
 from onestage.records import Metrics
 from onestage.training.fit import fit
 from onestage.training.judging.dataset import judge

@@ -102,10 +102,13 @@ def _get(terminal: Terminal, name: str) -> None:
 
 def _show(terminal: Terminal, path: str, keys: dict[str, Any]) -> None:
     from onestage.cli.findings import counted, show_findings
+    from onestage.cli.words import listed
     from onestage.data import samples
     from onestage.data.opening import open_dataset
     from onestage.data.order import shares
 
+    if "classes" in keys:
+        keys["classes"] = listed(keys["classes"])
     opened = open_dataset(samples.get(path) if path in samples.SAMPLES else path, **keys)
     sets = {"train": opened.train, "val": opened.val, "test": opened.test}
     counts = {name: _per_class(part) for name, part in sets.items() if part is not None}
@@ -113,6 +116,9 @@ def _show(terminal: Terminal, path: str, keys: dict[str, Any]) -> None:
     terminal.say()
     rows = [(name, *(str(counts[part][name]) for part in counts)) for name in opened.classes]
     terminal.table(("class", *(f"{part} boxes" for part in counts)), rows)
+    ignored = {name: _ignored(part) for name, part in sets.items() if part is not None}
+    if any(ignored.values()):
+        terminal.say(f"of these to be ignored: {', '.join(f'{name} {count}' for name, count in ignored.items())}")
     terminal.say()
     if opened.findings:
         terminal.say(f"findings: {counted(opened.findings)}")
@@ -122,7 +128,8 @@ def _show(terminal: Terminal, path: str, keys: dict[str, Any]) -> None:
     terminal.result({
         "described": opened.described, "format": opened.format, "classes": list(opened.classes),
         "split_made": opened.split_made,
-        "sets": {name: {"images": len(part), "boxes": part.boxes, "per_class": counts[name], "parts": shares(part)}
+        "sets": {name: {"images": len(part), "boxes": part.boxes, "per_class": counts[name], "ignored": ignored[name],
+                        "parts": shares(part)}
                  for name, part in sets.items() if part is not None},
         "findings": [finding.as_dict() for finding in opened.findings],
     })  # fmt: skip
@@ -134,6 +141,11 @@ def _per_class(dataset: Dataset) -> dict[str, int]:
     labels = [dataset.annotations[image.id].labels for image in dataset.images]
     counts = np.bincount(np.concatenate([np.zeros(0, np.int64), *labels]), minlength=len(dataset.classes))
     return {name: int(counts[label]) for label, name in enumerate(dataset.classes)}
+
+
+def _ignored(dataset: Dataset) -> int:
+    """Boxes that count neither way."""
+    return sum(int(dataset.annotations[image.id].ignore.sum()) for image in dataset.images)
 
 
 def _counts(counts: Any) -> str:

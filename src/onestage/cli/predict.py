@@ -21,7 +21,11 @@ KEYS = (
     ("out", "RUN/predict or ./predictions", "folder that results are written to"),
     ("format", "none", "write a benchmark's files to OUT/FORMAT too: widerface, fddb, yolo, comp4"),
     ("plus_one", "false", "in these: widths and heights one larger, as FaceBoxes' own programs write them"),
-    ("score", "0.4; 0.01 with format", "lowest score of a detection that is kept, 0 to 1"),
+    (
+        "score",
+        "0.4; 0.01 with format",
+        "lowest score of a detection that is kept, 0 to 1; with format pictures show those from 0.4",
+    ),
     ("iou", "0.45, or the model's", "overlap above which the weaker of two boxes of a class goes"),
     ("candidates", "400, or the model's", "boxes of each class in an image that are looked at for that"),
     ("most", "100, or the model's", "detections of an image that are kept"),
@@ -55,7 +59,7 @@ def predict(
     """Find objects in images, folders and globs; draw them, write predictions.json and labels/*.txt."""
     from onestage.cli.terminal import Terminal
     from onestage.cli.words import split_words
-    from onestage.data.detections.writing import refuse_unwritable
+    from onestage.data.detections.writing import refuse_filled, refuse_unwritable
     from onestage.deploy.sources import sources
     from onestage.errors import DataError, UsageError
 
@@ -78,11 +82,12 @@ def predict(
     _refuse_foreign(out)
     if settings["format"] is not None:
         refuse_unwritable(settings["format"], detector.classes, settings["plus_one"])
+        refuse_filled(out / settings["format"])
     paths = sources(places[1:], leave_out=out)
     width, height = detector.model.size
-    at = f"{width}x{height}" if detector.fit != "native" else f"images at {detector.scale:g} times their own pixels"
+    at = f"{width}x{height}" if detector.fit != "native" else f"images at {_times(detector.scale)} pixels"
     classes = "1 class" if len(detector.classes) == 1 else f"{len(detector.classes)} classes"
-    terminal.say(f"{detector.name}, {classes}, {at}, {len(paths)} images to {out}")
+    terminal.say(f"{detector.name}, {classes}, {at}, {_images(len(paths))} to {out}")
     job = _Job(detector, paths, out, settings, draws=not no_draw)
     if job.engine.difference:
         what = f"{settings['engine']}, {settings['precision']}"
@@ -104,6 +109,7 @@ class _Job:
         self.detector, self.paths, self.out, self.settings, self.draws = detector, paths, out, settings, draws
         self.skipped: list[tuple[Path, str]] = []
         self.seconds = 0.0
+        self.shown = settings["shown"]
         self.engine = detector.predictor(
             settings["device"], engine=settings["engine"], precision=settings["precision"], threads=settings["threads"],
             calibration=settings["calibration"] or paths,
@@ -128,7 +134,7 @@ class _Job:
                 found.append(one)
                 write_yolo_txt([one], self.out / "labels")
                 if self.draws:
-                    drawn = draw(one.image(), one.detections, classes=one.classes)
+                    drawn = draw(one.image(), one.detections.above(self.shown), classes=one.classes)
                     write_jpeg(self.out / f"{one.name}.jpg", drawn)
                 bar.update(task, completed=len(found) + len(self.skipped))
         put_text(self.out / "predictions.json", text_of(as_json(found)))
@@ -173,12 +179,20 @@ def _tell(terminal: Terminal, job: _Job, found: Sequence[Prediction]) -> None:
         terminal.say(f"left out: {_left_out(path, why)}", style="yellow")
     if len(job.skipped) > 10:
         terminal.say(f"left out: {len(job.skipped) - 10} more", style="yellow")
-    terminal.say(f"{len(found)} images, {boxes.total()} detections, {rate:.1f} images/s; results are in {job.out}")
+    terminal.say(f"{_images(len(found))}, {boxes.total()} detections, {rate:.1f} images/s; results are in {job.out}")
     terminal.result({
         "out": str(job.out), "images": len(found), "images_per_second": round(rate, 2),
         "detections": dict(boxes), "skipped": [{"path": str(path), "why": why} for path, why in job.skipped],
         "predictions": as_json(found),
     })  # fmt: skip
+
+
+def _images(count: int) -> str:
+    return f"{count} image{'s' * (count != 1)}"
+
+
+def _times(scale: float) -> str:
+    return "their own" if scale == 1 else f"{scale:g} times their own"
 
 
 def _left_out(path: Path, why: str) -> str:
@@ -201,6 +215,7 @@ def _checked(keys: Mapping[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
     if keys.get("format") is not None:
         defaults["score"] = PRESETS["evaluate"].score
+    defaults["shown"] = view.score if keys.get("score") is None else 0.0
     settings = {**defaults, **{key: value for key, value in keys.items() if value is not None}}
     classes = settings["classes"]
     settings["classes"] = (classes,) if isinstance(classes, str) else classes

@@ -29,6 +29,9 @@ Fit = Literal["squash", "letterbox", "native"]
 MEAN_COLOUR: Colour = (123, 117, 104)
 """The mean colour of ImageNet, RGB: what fills ground that no image covers, near zero once normalised."""
 
+LARGEST = 2**28
+"""Pixels of the largest image that is shown to a network at its own size."""
+
 _FIT_HOW = ("squash", "letterbox", "native")
 
 
@@ -117,8 +120,17 @@ def frame(image_size: tuple[float, float], size: Size, how: Fit = "squash") -> W
 
 
 def native_size(image_size: tuple[int, int], scale: float = 1.0) -> Size:
-    """(width, height) of an image of `image_size` at `scale` times its own pixels, whole, at least one of each."""
-    return max(1, round(image_size[0] * scale)), max(1, round(image_size[1] * scale))
+    """(width, height) of an image of `image_size` at `scale` times its own pixels, whole, at least one of each.
+
+    DataError for more than `LARGEST` pixels: a network needs some ten gigabytes for them.
+    """
+    size = max(1, round(image_size[0] * scale)), max(1, round(image_size[1] * scale))
+    if size[0] * size[1] > LARGEST:
+        raise DataError(
+            f"{size[0]}x{size[1]} pixels, {scale:g} times {image_size[0]}x{image_size[1]}, are more than a network is "
+            f"shown at once ({LARGEST:,})", hint="a smaller scale, or fit=letterbox",
+        )  # fmt: skip
+    return size
 
 
 def fit(

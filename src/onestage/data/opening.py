@@ -17,7 +17,7 @@ from onestage.data.mixture import read_sets
 from onestage.data.order import in_words as order_in_words
 from onestage.data.spec import read_spec
 from onestage.data.split import divided, leaks
-from onestage.errors import DataError, did_you_mean
+from onestage.errors import DataError, UsageError, did_you_mean
 from onestage.records import Finding
 
 LOSS_LIMIT = 0.05
@@ -65,8 +65,11 @@ def open_dataset(
     and val together), judge on test, where test is annotated. Where one set is given, or train and val are the same
     images, a stratified split is made with `seed`, `val_fraction` of the images for validation. `classes` fixes names
     and order of the classes. More than 5 % of boxes or images lost while reading stops with DataError, unless
-    `allow_loss` (True, or the share that is allowed); so do a missing path, an empty folder, an unknown format.
+    `allow_loss` (True, or the share that is allowed); so do a missing path, an empty folder, an unknown format, and a
+    set in which no box counts.
     """
+    if isinstance(classes, str):
+        raise UsageError(f"classes: expected a list of names, got the text {classes!r}", hint=f"classes=[{classes}]")
     if not 0 < val_fraction < 1:
         raise DataError(f"val_fraction: expected a share between 0 and 1, got {val_fraction}")
     try:
@@ -90,9 +93,10 @@ def _open(
         refuse_losses(dataset, limit)
     train, val, test, made, findings = _train_and_val(read, seed, val_fraction)
     for dataset in (train, val):
-        if not dataset.boxes:
+        if not any((~dataset.annotations[image.id].ignore).any() for image in dataset.images):
+            ignored = f": all {dataset.boxes} that it has are to be ignored" if dataset.boxes else ""
             raise DataError(
-                f"{_name(path)}: none of the {len(dataset)} images of {dataset.split} has a usable box",
+                f"{_name(path)}: none of the {len(dataset)} images of {dataset.split} has a usable box{ignored}",
                 problems=[in_words(finding) for finding in dataset.findings[:10]],
                 hint="name other images for it, or correct their annotations",
             )

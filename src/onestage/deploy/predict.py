@@ -212,10 +212,10 @@ def _ready_ahead(chunks: Sequence[Sequence[_Input]], show: Show) -> Iterator[lis
 def _ready(asked: _Input, show: Show) -> _Ready:
     try:
         image = asked.pixels if asked.path is None else decode(asked.path)
+        assert image is not None  # noqa: S101  # one of the two is always there
+        shown, transform = show(image)
     except DataError as error:
         return _Ready(asked, trouble=error.message)
-    assert image is not None  # noqa: S101  # one of the two is always there
-    shown, transform = show(image)
     return _Ready(asked, shown, transform, image.shape[1], image.shape[0])
 
 

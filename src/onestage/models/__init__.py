@@ -46,6 +46,13 @@ def defaults(name: str, weights: object = None) -> Mapping[str, Any]:
 def refuse_unknown(name: str) -> None:
     """ModelError for the name of no model; it loads nothing."""
     if name not in MODELS:
+        from onestage.models.published import PUBLISHED
+
+        if (known := PUBLISHED.get(name)) is not None:
+            raise ModelError(
+                f"{name} is no model: it is the name of weights of {known.model}",
+                hint=f"model={known.model} weights={name}; in Python Detector.load({name!r})",
+            )
         raise ModelError(
             f"unknown model {name!r}{did_you_mean(name, MODELS)}", hint=f"one of: {', '.join(sorted(MODELS))}"
         )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,8 @@ from onestage.models.detector import Detector, Raw
 
 # Half precisions by the recipe's names.
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+# Of so many pixels on, room is asked for first; a pixel takes so many bytes at least: a float32, normalised, convolved.
+_MANY, _LEAST = 2**25, 32
 
 
 class TorchPredictor:
@@ -60,7 +64,10 @@ class TorchPredictor:
 @contextmanager
 def shortage_told(images: int, width: int, height: int) -> Iterator[None]:
     """ModelError, with what to try, where memory does not suffice for `images` of `width` x `height` pixels."""
+    pixels = images * width * height
     try:
+        if pixels > _MANY and (free := _free_memory()) is not None and free < pixels * _LEAST:
+            raise MemoryError  # the system would promise it, and end the process later
         yield
     except (RuntimeError, MemoryError) as error:
         if not _is_shortage(error):
@@ -69,6 +76,15 @@ def shortage_told(images: int, width: int, height: int) -> Iterator[None]:
             f"there is too little memory for {images} image{'s' * (images > 1)} of {width}x{height} pixels at once",
             hint="a smaller batch" if images > 1 else "a smaller scale, or fit=letterbox",
         ) from error
+
+
+def _free_memory(told: Path = Path("/proc/meminfo")) -> int | None:
+    """Bytes that the machine has left, where it tells."""
+    try:
+        found = re.search(r"MemAvailable:\s+(\d+) kB", told.read_text())
+    except OSError:
+        return None
+    return int(found[1]) * 1024 if found else None
 
 
 def _is_shortage(error: Exception) -> bool:

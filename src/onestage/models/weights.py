@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from onestage import models
-from onestage.errors import ModelError, did_you_mean
+from onestage.errors import ModelError
 from onestage.fetch import RegistryFile
 from onestage.models.detector import Detector
 from onestage.models.mobile import lite0_names, mobilenet_names
 from onestage.models.published import PUBLISHED, published
+from onestage.models.weights_files import NORM_COUNTS, card_of, finite_state, first_few, read_card, read_state
 
 State = Mapping[str, Tensor]
 
@@ -76,9 +75,11 @@ def imagenet_state(model: str) -> dict[str, Tensor]:
     """
     source = IMAGENET.get(model)
     if source is None:
+        known = (name for name, its in PUBLISHED.items() if its.model == model)
         raise ModelError(
-            f"{model} has no ImageNet weights here", hint=f"weights=none, or one of: {', '.join(sorted(IMAGENET))}"
-        )
+            f"{model} has no ImageNet weights here: {', '.join(sorted(IMAGENET))} have",
+            hint=" or ".join(f"weights={name}" for name in ("none", *known)),
+        )  # fmt: skip
     return source.names(read_state(source.file()))
 
 
@@ -98,22 +99,10 @@ def start_from(detector: Detector, weights: str | None) -> Report:
         return Report(report.source, report.loaded, tuple(n for n in state if n not in backbone), report.initialised)
     known = published(weights)
     path = Path(weights) if known is None else known.file_for(detector.name)
-    state = read_state(path)
-    refuse_not_finite(state, path)
+    state = finite_state(path)
     card = card_of(path)
     state = detector.adapt(state, None if card is None or card["model"] != detector.name else card["options"])
     return load_fitting(detector, state, path.name, may_miss=_heads(detector))
-
-
-def refuse_not_finite(state: Mapping[str, Tensor], path: Path) -> None:
-    """ModelError naming the tensors of a file that hold nan or inf: nothing can be learnt from there."""
-    wrong = {name: int((~torch.isfinite(tensor)).sum()) for name, tensor in state.items() if tensor.is_floating_point()}
-    problems = [f"{name}: {count} of {state[name].numel()} values" for name, count in wrong.items() if count]
-    if problems:
-        raise ModelError(
-            f"{path} holds values that are not finite numbers, in {len(problems)} of {len(state)} tensors",
-            problems=_first(problems), hint="other weights, such as best.safetensors of a run that went well",
-        )  # fmt: skip
 
 
 def quicken_norms(detector: nn.Module) -> None:
@@ -140,7 +129,9 @@ def load_fitting(detector: nn.Module, state: State, source: str, may_miss: Seque
     fitting: dict[str, Tensor] = {}
     skipped = []
     for name, tensor in state.items():
-        if name in own and own[name].shape == tensor.shape:
+        if name in own and own[name].is_floating_point() and not tensor.is_floating_point():
+            problems.append(f"{name}: expected floating-point numbers, got {str(tensor.dtype).removeprefix('torch.')}")
+        elif name in own and own[name].shape == tensor.shape:
             fitting[name] = tensor
         elif allowed and name.startswith(allowed):
             skipped.append(name)
@@ -149,45 +140,15 @@ def load_fitting(detector: nn.Module, state: State, source: str, may_miss: Seque
         else:
             problems.append(f"{name}: the model has no such tensor")
     missing = [name for name in own if name not in state and not (allowed and name.startswith(allowed))]
-    problems += [f"{name}: missing from the file" for name in missing if not name.endswith(".num_batches_tracked")]
+    problems += [f"{name}: missing from the file" for name in missing if not name.endswith(NORM_COUNTS)]
     if problems:
         raise ModelError(
-            f"{source} does not fit the model: {len(problems)} tensors differ", problems=_first(problems),
+            f"{source} does not fit the model: {len(problems)} tensors differ", problems=first_few(problems),
             hint="the model, class count and size the weights were trained with",
         )  # fmt: skip
     detector.load_state_dict(fitting, strict=False)
-    return Report(source, tuple(fitting), tuple(skipped), tuple(name for name in own if name not in fitting))
-
-
-def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file, or of a .pth/.pt file that holds nothing but tensors; never a pickle's code.
-
-    A training checkpoint ({"model": …} as lufficc/SSD's, {"state_dict": …}) gives its model; a leading `module.` is
-    dropped. Raises ModelError naming the file and what is wrong with it.
-    """
-    if not path.is_file():
-        raise ModelError(
-            f"no weights at {path}{did_you_mean(str(path), PUBLISHED)}",
-            hint=f"a .safetensors, .pth or .pt file, imagenet, or one of: {', '.join(PUBLISHED)}",
-        )
-    try:
-        loaded = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except SafetensorError as error:
-        raise ModelError(f"{path} is no readable safetensors file: {error}") from error
-    except Exception as error:
-        reason = str(error).splitlines()[0][:200]
-        raise ModelError(
-            f"{path} cannot be read as weights: {reason}",
-            hint="weights must be plain tensors; files that need code to unpack are refused",
-        ) from error
-    for key in ("model", "state_dict"):
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
-            loaded = loaded[key]
-    if not isinstance(loaded, Mapping) or not all(isinstance(tensor, Tensor) for tensor in loaded.values()):
-        raise ModelError(
-            f"{path} holds no state dict: expected names and tensors", hint="a file saved from state_dict()"
-        )
-    return {name.removeprefix("module."): tensor for name, tensor in loaded.items()}
+    afresh = tuple(name for name in own if name not in fitting and not name.endswith(NORM_COUNTS))
+    return Report(source, tuple(fitting), tuple(skipped), afresh)
 
 
 def as_safetensors(
@@ -205,27 +166,6 @@ def as_safetensors(
     }  # fmt: skip
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in detector.state_dict().items()}
     return save(tensors, metadata={"onestage": json.dumps(card)})
-
-
-def read_card(path: Path) -> dict[str, Any]:
-    """What weights of ours say of themselves: model, classes, size, options, fit; ModelError where they do not."""
-    try:
-        with safe_open(path, "pt") as file:
-            text = (file.metadata() or {}).get("onestage")
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} is no readable safetensors file: {error}") from error
-    if text is None:
-        raise ModelError(f"{path} does not say what model it belongs to", hint="model=NAME classes=[…]")
-    card: dict[str, Any] = json.loads(text)
-    return card
-
-
-def card_of(path: Path) -> dict[str, Any] | None:
-    """`read_card`, or None for a file that says nothing of itself."""
-    try:
-        return read_card(path) if path.suffix == ".safetensors" else None
-    except ModelError:
-        return None
 
 
 class Loaded(NamedTuple):
@@ -249,7 +189,8 @@ def load_detector(path: Path, model: str | None = None, classes: Sequence[str] =
     classes. Raises ModelError for a file that cannot be read, is of another model, or does not fit.
     """
     if model is None and path.suffix != ".safetensors":
-        raise ModelError(f"{path.name} does not say what model it belongs to", hint="model=NAME classes=[a,b,…]")
+        hint = "model=NAME classes=[a,b,…]; for FaceBoxes model=faceboxes alone"
+        raise ModelError(f"{path.name} does not say what model it belongs to", hint=hint)
     card = read_card(path) if model is None else card_of(path)
     if card is None:
         return _load_foreign(path, str(model), classes)
@@ -257,7 +198,7 @@ def load_detector(path: Path, model: str | None = None, classes: Sequence[str] =
         raise ModelError(f"{path.name} holds weights of {card['model']}, not of {model}", hint="leave model= out")
     names = tuple(classes) if model and classes else tuple(card["classes"])
     detector = models.build(card["model"], len(names), tuple(card["size"]), **card["options"])
-    load_fitting(detector, read_state(path), path.name)
+    load_fitting(detector, finite_state(path), path.name)
     return Loaded(detector.eval(), names, card["options"], card.get("fit", "squash"), card.get("scale", 1.0))
 
 
@@ -267,7 +208,7 @@ def _load_foreign(path: Path, model: str, classes: Sequence[str]) -> Loaded:
     names = tuple(classes) or tuple(kind.default_classes)
     if not names:
         raise ModelError(f"{path.name}: the class names are needed", hint="classes=[a,b,…] in the order of training")
-    state = read_state(path)
+    state = finite_state(path)
     options = kind.options_of(state)
     detector = models.build(model, len(names), **options)
     load_fitting(detector, detector.adapt(state), path.name)
@@ -276,11 +217,6 @@ def _load_foreign(path: Path, model: str, classes: Sequence[str]) -> Loaded:
 
 def _heads(detector: Detector) -> tuple[str, ...]:
     """How the names of the heads' tensors begin."""
-    heads = {id(parameter) for parameter in detector.parts()["heads"].parameters()}
+    heads = set(map(id, detector.parts()["heads"].parameters()))
     names = [name for name, parameter in detector.named_parameters() if id(parameter) in heads]
     return tuple({name.rsplit(".", 2)[0] + "." for name in names})
-
-
-def _first(problems: Sequence[str], most: int = 12) -> list[str]:
-    rest = len(problems) - most
-    return [*problems[:most], f"… and {rest} more"] if rest > 0 else list(problems)

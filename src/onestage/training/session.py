@@ -15,7 +15,8 @@ from onestage.errors import DivergedError, LostRankError, StorageError
 from onestage.evaluation import Evaluation
 from onestage.experiments.run import Run, Status
 from onestage.models.detector import Detector
-from onestage.models.weights import as_safetensors, load_fitting, read_state
+from onestage.models.weights import as_safetensors, load_fitting
+from onestage.models.weights_files import read_state
 from onestage.training.devices.machine import engine
 from onestage.training.devices.ranks import Ranks, tensors_of
 from onestage.training.feed import Feed

@@ -16,7 +16,7 @@ import torch
 from onestage.errors import ModelError, RecipeError, StorageError
 from onestage.experiments.lock import held
 from onestage.experiments.run import Run
-from onestage.models.weights import read_card
+from onestage.models.weights_files import read_card
 
 LAST, LOCK = "state/last.pt", "state/lock"
 # The card stands at the end of the file, where torch.load passes over it.
