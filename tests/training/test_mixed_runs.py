@@ -59,8 +59,9 @@ def test_a_mixed_run_is_recorded_exact_on_resume_and_bound_to_its_ratios(spec: P
         fit({**KEYS, "data": str(spec), "name": "cut"}, root=tmp_path, watcher=StopAt(3))
     run = Run.open("cut", tmp_path)
     spec.write_text(SPEC.replace("ratio: 3", "ratio: 2"))
-    with pytest.raises(DataError, match="has changed since it began"):
+    with pytest.raises(DataError, match="has changed since it began") as told:
         resume(run)
+    assert "mixed by 3 of often, 1 of seldom when the run began, by 2 of often, 1 of seldom now" in str(told.value)
     spec.write_text(SPEC)
     resume(run)
     assert values(run) == values(whole)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from onestage.data.dataset import Dataset
 from onestage.data.order import shares
 from onestage.errors import DataError, UsageError
 from onestage.experiments.onlooker import Onlooker
@@ -205,8 +206,7 @@ def _refuse_other_data(run: Run, plan: Plan) -> None:
     """DataError where the images or boxes are not those the run began with: going on would be another run."""
     began = run.info.get("data", {})
     problems = [
-        f"{name}: {began[name]['images']} images with {began[name]['boxes']} boxes when the run began, "
-        f"{len(part)} with {part.boxes} now"
+        f"{name}: {_change(began[name], part)}"
         for name, part in (("train", plan.opened.train), ("val", plan.opened.val))
         if name in began and began[name]["fingerprint"] != part.fingerprint()
     ]
@@ -215,6 +215,17 @@ def _refuse_other_data(run: Run, plan: Plan) -> None:
             f"the data of run {run.name} has changed since it began", problems=problems,
             hint="put the data back as it was, or start a new run",
         )  # fmt: skip
+
+
+def _change(began: Mapping[str, Any], part: Dataset) -> str:
+    """What is known to differ between a set as run.json recorded it and as it is now."""
+    before = [f"{row['ratio']:g} of {row['data']}" for row in began.get("parts", ()) if row["ratio"] is not None]
+    now = [f"{row['ratio']:g} of {row['data']}" for row in shares(part) if row["ratio"] is not None]
+    if before != now:
+        return f"mixed by {', '.join(before) or 'no ratio'} when the run began, by {', '.join(now) or 'no ratio'} now"
+    if (began["images"], began["boxes"]) == (len(part), part.boxes):
+        return f"as many images ({len(part)}) and boxes ({part.boxes}) as before, but not the same ones"
+    return f"{began['images']} images with {began['boxes']} boxes when the run began, {len(part)} with {part.boxes} now"
 
 
 def _facts(plan: Plan) -> dict[str, Any]:
