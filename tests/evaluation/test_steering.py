@@ -49,6 +49,12 @@ def test_unknown_words_are_refused(words: str) -> None:
         spelt(words)
 
 
+@pytest.mark.parametrize(("words", "near"), [("APhard", "widerface/APhard"), ("disc@500", "fddb/disc@500")])
+def test_a_score_without_its_protocol_is_told_with_it(words: str, near: str) -> None:
+    with pytest.raises(UsageError, match=f"did you mean '{near}'"):
+        spelt(words)
+
+
 def test_a_truth_that_cannot_give_the_score_is_refused() -> None:
     refuse_undefined("widerface/medium", FACES, ("face",))
     with pytest.raises(DataError, match="APeasy is undefined: no truth of the 1 images"):

@@ -67,6 +67,9 @@ def refuse_undefined(
 def _unknown(words: str) -> UsageError:
     near = [*SHORT, *(f"{protocol}/{name}" for protocol in PROTOCOLS for name in score_names(protocol))]
     near += [one.replace("/AP", "/") for one in near if "/AP" in one]
+    ends = [one for one in near if one.partition("/")[2].casefold() == words.casefold()]
+    near = ends or near
     return UsageError(
-        f"no such score{did_you_mean(words, near)}", hint="mAP50, mAP50-95, or PROTOCOL/SCORE such as widerface/APhard"
+        f"no such score{did_you_mean(ends[0] if ends else words, near)}",
+        hint="mAP50, mAP50-95, or PROTOCOL/SCORE such as widerface/APhard",
     )
