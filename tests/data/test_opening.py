@@ -161,6 +161,7 @@ def test_empty_folder_images_alone_and_things_unknown(tmp_path: Path) -> None:
     voc(tmp_path / "deep" / "VOC2007", {"a": GOOD, "b": GOOD})
     assert f"try: data={tmp_path / 'deep' / 'VOC2007'}" in refusal(tmp_path / "deep")
     assert "not an annotation file" in refusal(write(tmp_path / "notes.txt", "x"))
+    assert "empty.txt is empty" in refusal(write(tmp_path / "empty.txt", ""))
     (tmp_path / "names").mkdir()
     write(tmp_path / "names" / "classes.txt", "cat")
     assert "not a dataset of a known format" in refusal(tmp_path / "names")

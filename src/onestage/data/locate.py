@@ -29,6 +29,8 @@ def nothing_here(path: Path) -> DataError:
     """The error for a path that is no dataset of a known format: what is there, and what was looked for."""
     looked = [f"{reader.NAME}: {reader.LOOKED_FOR}" for reader in READERS.values()]
     name = printable(str(path))
+    if path.is_file() and not path.stat().st_size:
+        return DataError(f"{name} is empty", hint="fetch or export the file again")
     if path.is_file():
         return DataError(f"{name} is not an annotation file of a known format", problems=looked)
     if not any(path.iterdir()):
