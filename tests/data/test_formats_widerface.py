@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -317,6 +318,10 @@ def test_a_mat_that_is_none(tmp_path: Path) -> None:
         module.read(folder, "val", probe_images=False)
     (folder / "wider_face_val.mat").write_bytes(whole[: len(whole) // 2])
     assert recognise(folder / "wider_face_val.mat") == [] or isinstance(_refusal(folder), DataError)
+    for content in (whole[:100], b"x" * 900):  # named, so that it is not said that there are no annotations
+        (folder / "wider_face_val.mat").write_bytes(content)
+        assert len(recognise(folder)) == 1
+        assert re.search(r"wider_face_val\.mat cannot be read(.|\n)*is it whole", str(_refusal(folder)))
     (folder / "wider_face_val.mat").write_bytes(b"")
     assert recognise(folder / "wider_face_val.mat") == []
 
