@@ -1,4 +1,4 @@
-"""Weights files: tensors read without running any code in them, and what files of ours say of themselves."""
+"""Weights files: tensors read without running any code, and what files of ours say of themselves."""
 
 from __future__ import annotations
 
