@@ -9,12 +9,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from onestage.data.face_crops import FaceCrops
+from onestage.evaluation.steering import BENCHMARKS
 from onestage.experiments.filtered import Filtered
+from onestage.records import Metric
 from onestage.report.plots import best_row
 from onestage.report.scores import OVERALL, Scores, spoken
 
 _KINDS = {"finished": "good", "running": "busy", "failed": "bad", "diverged": "bad", "stopped": "warn"}
 _SEVERITIES = ("error", "warning", "note")
+# Scores of a benchmark that a page shows first; all stand in the table of scores.
+_OFFICIAL = 3
 
 
 def at(content: Any, *keys: str) -> Any:
@@ -31,12 +35,14 @@ def status_kind(info: Mapping[str, Any]) -> str:
 
 def verdict(info: Mapping[str, Any], scores: Scores, steps: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> str:
     """The run in one sentence: "mAP50 0.56 (95 % 0.50–0.61) on 40 images, 312 trees." """
-    whole = scores.overall("mAP50")
-    if whole is not None:
+    whole, own = scores.overall("mAP50"), official(scores)
+    if whole is not None or own:
         n_images, objects = scores.n_images, scores.objects()
         where = [] if n_images is None else [f"{n_images:,} image{'' if n_images == 1 else 's'}"]
         where += [] if objects is None else [_counted(objects, classes)]
-        return f"mAP50 {spoken(whole)}{' on ' if where else ''}{', '.join(where)}."
+        said = ", ".join(f"{row.name} {row.value:.2f}" for row in own)
+        said = f"{own[0].protocol}: {said}" if own else f"mAP50 {spoken(whole)}"
+        return f"{said}{' on ' if where else ''}{', '.join(where)}."
     done = f"{int(steps[-1]['step']):,} steps" if steps else "before its first step"
     status = info.get("status")
     if status == "running":
@@ -89,14 +95,21 @@ def left_out(recipe: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> l
 
 
 def tiles(scores: Scores) -> list[dict[str, str]]:
-    """The numbers over all classes with their intervals and protocols."""
+    """The numbers over all classes with their intervals and protocols, a benchmark's own first."""
+    named = [(row.name, row) for row in official(scores)]
+    named += [(word, metric) for word in OVERALL if (metric := scores.overall(word)) is not None]
     rows = []
-    for word in OVERALL:
-        metric = scores.overall(word)
-        if metric is not None:
-            value, _, interval = spoken(metric, 3).partition(" (95 % ")
-            rows.append({"word": word, "value": value, "interval": interval.rstrip(")"), "protocol": metric.protocol})
+    for word, metric in named:
+        value, _, interval = spoken(metric, 3).partition(" (95 % ")
+        rows.append({"word": word, "value": value, "interval": interval.rstrip(")"), "protocol": metric.protocol})
     return rows
+
+
+def official(scores: Scores) -> list[Metric]:
+    """The first scores over all classes by the protocol of a benchmark of its own, such as WIDER FACE's."""
+    rows = [row for row in scores.metrics if row.class_name is None and row.protocol in BENCHMARKS]
+    first = [row for row in rows if row.protocol == rows[0].protocol and not math.isnan(row.value)]
+    return first[:_OFFICIAL]
 
 
 def all_scores(scores: Scores) -> list[tuple[str, str]]:
