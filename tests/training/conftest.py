@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import small_model
+from drawn import benchmark
 from two_processes import Pair
 
 import forked
 from onestage import models
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _small() -> Iterator[None]:
-    """`ssd-small` among the models."""
-    small_model.register()
-    yield
-    del models.MODELS["ssd-small"]
+    """`ssd-small` and `ssd-plain` among the models, while tests of this folder run."""
+    with patch.dict(models.MODELS):
+        small_model.register()
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -36,13 +36,7 @@ def pair() -> Iterator[Pair]:
 @pytest.fixture(scope="session")
 def kills() -> ModuleType:
     """The module benchmarks/kills.py; what it starts is forked, but for runs in peace, of another interpreter."""
-    place = Path(__file__).resolve().parents[2] / "benchmarks" / "kills.py"
-    spec = importlib.util.spec_from_file_location("kills", place)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["kills"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
+    module = benchmark("kills")
     start = module.start
 
     def started(folder: Path, *words: str) -> Any:

@@ -17,7 +17,7 @@ STRIDES = (8, 16, 32)
 
 def register() -> None:
     """Have `ssd-small` and `ssd-plain` among the models of this process."""
-    models.MODELS |= {"ssd-small": WORDS, "ssd-plain": "small_model:Plain"}
+    models.MODELS.update({"ssd-small": WORDS, "ssd-plain": "small_model:Plain"})
 
 
 def step(inputs: int, outputs: int) -> nn.Sequential:

@@ -6,10 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
 import torch
+from drawn import twelve
 
 from onestage.records import Batch
 from onestage.training.cost import estimate as estimating
@@ -35,17 +34,7 @@ GB = 10**9
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve images of one square each, YOLO."""
-    folder = tmp_path_factory.mktemp("squares")
-    rng = np.random.default_rng(0)
-    for part in ("images", "labels"):
-        (folder / part).mkdir()
-    for i in range(12):
-        image = rng.integers(90, 130, (64, 80, 3)).astype(np.uint8)
-        image[20:44, 20:44] = (255, 220, 40)
-        cv2.imwrite(str(folder / "images" / f"{i:03d}.png"), image)
-        (folder / "labels" / f"{i:03d}.txt").write_text("0 0.4 0.5 0.3 0.375")
-    (folder / "classes.txt").write_text("square\n")
-    return folder
+    return twelve(tmp_path_factory.mktemp("squares"), ["0 0.4 0.5 0.3 0.375"], "square")
 
 
 def planned(data: Path, **keys: Any) -> Plan:

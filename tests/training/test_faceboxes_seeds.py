@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from drawn import benchmark
 from test_fit import shapes
 
 
 @pytest.fixture(scope="module")
 def seeds() -> ModuleType:
     """The module benchmarks/faceboxes_seeds.py."""
-    place = Path(__file__).resolve().parents[2] / "benchmarks" / "faceboxes_seeds.py"
-    spec = importlib.util.spec_from_file_location("faceboxes_seeds", place)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["faceboxes_seeds"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("faceboxes_seeds")
 
 
 @pytest.mark.slow

@@ -7,10 +7,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import torch
+from drawn import twelve
 
 from onestage import models
 from onestage.boxes.geometry import iou
@@ -43,18 +43,8 @@ FACES: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve images of a large and two small faces each, YOLO."""
-    folder = tmp_path_factory.mktemp("faces")
-    rng = np.random.default_rng(0)
-    for part in ("images", "labels"):
-        (folder / part).mkdir()
-    for i in range(12):
-        image = rng.integers(90, 130, (64, 80, 3)).astype(np.uint8)
-        image[20:44, 20:44] = (255, 220, 40)
-        cv2.imwrite(str(folder / "images" / f"{i:03d}.png"), image)
-        rows = ["0 0.4 0.5 0.3 0.375", "0 0.8 0.2 0.05 0.06", "0 0.1 0.9 0.06 0.05"]
-        (folder / "labels" / f"{i:03d}.txt").write_text("\n".join(rows))
-    (folder / "classes.txt").write_text("face\n")
-    return folder
+    rows = ["0 0.4 0.5 0.3 0.375", "0 0.8 0.2 0.05 0.06", "0 0.1 0.9 0.06 0.05"]
+    return twelve(tmp_path_factory.mktemp("faces"), rows, "face")
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import small_model
 
-from onestage import Detector, models
+from onestage import Detector
 from onestage.data.one_set import open_set
 from onestage.errors import DataError, ModelError, RecipeError, UsageError
 from onestage.experiments.run import Run
@@ -29,13 +28,6 @@ QUICK: dict[str, Any] = {
     "model": "ssd-small", "weights": "none", "epochs": 1, "batch": 4, "precision": "fp32", "device": "cpu", "ema": 0,
     "augmentation.policy": "none", "validation.score": 0.0,
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _small() -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(models.MODELS, "ssd-small", small_model.WORDS)
-        yield
 
 
 @pytest.fixture(scope="module")

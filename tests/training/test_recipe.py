@@ -93,7 +93,7 @@ def test_model_defaults_stand_unless_the_user_says_otherwise() -> None:
 @pytest.mark.parametrize("weights", ["faceboxes-wider", "FaceBoxesProd.pth"])
 def test_a_run_from_trained_weights_takes_smaller_steps(weights: str) -> None:
     tuned = ask({"data": "x", "model": "faceboxes", "weights": weights})
-    assert (tuned.optimiser.lr, tuned.norms) == (5e-5, "frozen")
+    assert (tuned.optimiser.lr, tuned.norms, tuned.clip) == (2e-5, "frozen", 100)
     assert ask({"data": "x", "model": "faceboxes", "weights": weights, "norms": "own"}).norms == "own"
     for fresh in ({}, {"weights": "none"}, {"weights": None}):
         recipe = ask({"data": "x", "model": "faceboxes", **fresh})

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-import small_model
 from test_fit import TINY, StopAt, shapes
 
-from onestage import models
 from onestage.experiments.dialects import DIALECTS
 from onestage.experiments.run import Run
 from onestage.training.fit import fit, resume
@@ -40,13 +38,6 @@ class Heard(Watcher):
 
     def logged(self, lines: Sequence[str]) -> None:
         self.lines += lines
-
-
-@pytest.fixture(autouse=True, scope="module")
-def small() -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(models.MODELS, "ssd-small", small_model.WORDS)
-        yield
 
 
 @pytest.fixture(scope="module")

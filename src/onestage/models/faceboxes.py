@@ -52,7 +52,8 @@ class FaceBoxes(Multibox):
     }  # fmt: skip
     # Weights that are good already: small steps, and the statistics that they were trained with.
     tuning_defaults = {  # noqa: RUF012
-        "batch": 8, "optimiser.name": "sgd", "optimiser.lr": 5e-5, "optimiser.decay": 5e-4, "norms": "frozen",
+        "batch": 8, "optimiser.name": "sgd", "optimiser.lr": 2e-5, "optimiser.decay": 5e-4, "norms": "frozen",
+        "clip": 100.0,
     }  # fmt: skip
 
     def __init__(
