@@ -186,7 +186,7 @@ class Detector:
         )  # fmt: skip
         self._same_count(dataset.classes)
         evaluation, _ = judge(
-            network, dataset, protocols or limits.protocols, score=limits.score if score is None else score,
+            network, dataset, protocols or limits.judged_by, score=limits.score if score is None else score,
             iou=limits.iou if iou is None else iou, candidates=limits.candidates if candidates is None else candidates,
             most=limits.most if most is None else most, fit=self.fit, scale=self.scale,
             precision=recipe.precision or "fp32", batch=batch, device=device,

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 import onestage
-from onestage.analysis.judging import DEFAULT_PROTOCOLS, fitting_protocols, judge_detections, several
+from onestage.analysis.judging import fitting_protocols, judge_detections, several
 from onestage.data.dataset import Dataset
 from onestage.data.detections import coco_json
 from onestage.data.detections.coco_json import coco_labels
 from onestage.data.formats import coco, coco_folder
 from onestage.errors import DataError, UsageError
-from onestage.evaluation import PROTOCOLS, voc
+from onestage.evaluation import DEFAULT_PROTOCOLS, PROTOCOLS, voc
 from onestage.evaluation.judgement import Protocol
 from onestage.records import Annotations, Detections, ImageInfo
 

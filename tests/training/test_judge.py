@@ -19,6 +19,7 @@ from onestage.models.weights_files import read_card
 from onestage.records import Metrics
 from onestage.training.fit import fit
 from onestage.training.judging.dataset import judge
+from onestage.training.plan import ask, make_plan
 from onestage.training.recipe.recipe import build
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
@@ -161,8 +162,17 @@ def test_a_run_is_steered_by_a_level_of_widerface(faces: Path, tmp_path: Path) -
     assert np.isnan(final.value("APeasy", "widerface"))
 
 
+@pytest.mark.parametrize("lists", [True, False])
+def test_a_benchmarks_data_is_judged_by_its_own_protocol_where_nobody_says(lists: bool, tmp_path: Path) -> None:
+    folder = face_folder(tmp_path / "wider", lists)
+    plan = make_plan(ask({**QUICK, "data": str(folder)}))
+    usual = ("voc07", "voc10", "coco")  # without the lists of levels there is no such judgement
+    assert plan.recipe.validation.protocols == (("widerface", *usual) if lists else usual)
+
+
 def test_a_metric_stands_in_results_without_its_protocol_being_asked_for(faces: Path, tmp_path: Path) -> None:
-    run = fit({**QUICK, "data": str(faces), "validation.metric": "coco/APs"}, root=tmp_path)
+    asked = {"data": str(faces), "validation.metric": "coco/APs", "validation.protocols": ["voc10"]}
+    run = fit({**QUICK, **asked}, root=tmp_path)
     assert {name for name in run.results[0] if name.count("/") == 2} == {"metrics/coco/APs"}
     assert run.info["best"]["value"] == run.results[0]["metrics/coco/APs"]
 

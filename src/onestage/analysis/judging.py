@@ -18,7 +18,7 @@ from onestage.data.detections.rows import Numbering
 from onestage.data.one_set import open_set, sets_of
 from onestage.data.samples import SAMPLES
 from onestage.errors import DataError, UsageError
-from onestage.evaluation import DEFAULT_PROTOCOLS, PROTOCOLS, Evaluation, evaluate, lay_out
+from onestage.evaluation import Evaluation, evaluate, lay_out, usual_protocols
 from onestage.experiments.run import Run
 from onestage.experiments.truth import TRUTH_FILE
 from onestage.records import Detections, Finding, ImageId
@@ -130,10 +130,7 @@ def _check_scores(found: Found, score: float | None, at: float | None) -> None:
 
 def fitting_protocols(dataset: Dataset, detections: Mapping[ImageId, Detections]) -> tuple[str, ...]:
     """The protocols to judge by where none is asked for: the dataset's own first, where it has one and it fits."""
-    own = None if dataset.format in DEFAULT_PROTOCOLS else PROTOCOLS.get(dataset.format)
-    if own is None or own.unfit(lay_out(dataset.truths, detections, dataset.classes, dataset.sizes)) is not None:
-        return DEFAULT_PROTOCOLS
-    return (dataset.format, *DEFAULT_PROTOCOLS)
+    return usual_protocols(dataset.format, lay_out(dataset.truths, detections, dataset.classes, dataset.sizes))
 
 
 def several(names: Sequence[str] | str | None) -> tuple[str, ...] | None:

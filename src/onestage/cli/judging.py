@@ -68,7 +68,6 @@ def judge(terminal: Terminal, place: str, keys: dict[str, Any]) -> Judged:
 
 
 def _judge_weights(terminal: Terminal, path: Path, given: Mapping[str, Any], own: Mapping[str, Any]) -> Judged:
-    from onestage.analysis.judging import fitting_protocols
     from onestage.cli.words import listed
     from onestage.data.one_set import open_set
     from onestage.errors import ModelError, UsageError
@@ -96,7 +95,7 @@ def _judge_weights(terminal: Terminal, path: Path, given: Mapping[str, Any], own
         seed=keys.get("seed", 0),
         allow_loss=keys.get("allow_loss", False),
     )
-    protocols = listed(keys.get("protocol")) or fitting_protocols(dataset, {})
+    protocols = listed(keys.get("protocol")) or ()
     write = _writer(keys, dataset)
     with terminal.waiting(f"judging {len(dataset)} images"):
         evaluation, found = judge_detector(loaded.detector, dataset, protocols, **options)

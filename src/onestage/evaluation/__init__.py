@@ -34,7 +34,7 @@ AT_ANY_IOU = ("voc07", "voc10", "voc07+1", "voc10+1")
 
 __all__ = [
     "DEFAULT_PROTOCOLS", "PROTOCOLS", "Evaluation", "Judgement", "Pool", "Protocol", "evaluate", "lay_out",
-    "protocols_named",
+    "protocols_named", "usual_protocols",
 ]  # fmt: skip
 
 
@@ -50,6 +50,15 @@ def protocols_named(names: Sequence[str]) -> dict[str, Protocol]:
             hint=f"one of {', '.join(PROTOCOLS)}; another IoU for VOC's as voc10@0.75",
         )  # fmt: skip
     return {name: protocol for name, protocol in found.items() if protocol is not None}
+
+
+def usual_protocols(benchmark: str, pool: Pool) -> tuple[str, ...]:
+    """What a set is judged by where nobody says; before all others, where it fits, the benchmark's own.
+
+    `benchmark` is the format of the set, such as "widerface"; most have no protocol of their name.
+    """
+    own = None if benchmark in DEFAULT_PROTOCOLS else PROTOCOLS.get(benchmark)
+    return DEFAULT_PROTOCOLS if own is None or own.unfit(pool) is not None else (benchmark, *DEFAULT_PROTOCOLS)
 
 
 def _at_iou(name: str) -> Protocol | None:

@@ -88,6 +88,8 @@ def _freeze(recipe: Recipe, detector: Detector) -> list[str]:
 
 
 def _protocols(recipe: Recipe, val: Dataset) -> list[str]:
+    if recipe.validation.protocols is None:
+        return []
     if not recipe.validation.protocols:
         return ["validation.protocols: expected at least one"]
     try:

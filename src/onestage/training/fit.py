@@ -140,7 +140,7 @@ def _rewrite(run: Run, plan: Plan, saved: Saved | None, told: Changes) -> None:
         foreseen = [finding.as_dict() for finding in plan.foresight]
         run.write_findings([*known, *(finding for finding in foreseen if finding not in known)])
         run.update(
-            data={"root": str(plan.opened.train.root)}, protocol=list(plan.recipe.validation.protocols),
+            data={"root": str(plan.opened.train.root)}, protocol=list(plan.recipe.validation.judged_by),
             groups=_groups(plan),
         )  # fmt: skip
 
@@ -246,7 +246,7 @@ def _facts(plan: Plan) -> dict[str, Any]:
                  "classes": list(opened.classes), **sets},
         "environment": environment(plan.device, str(recipe.precision), plan.measured),
         "groups": _groups(plan),
-        "seed": recipe.seed, "protocol": list(recipe.validation.protocols),
+        "seed": recipe.seed, "protocol": list(recipe.validation.judged_by),
         "model": {"name": recipe.model, "parameters": sum(p.numel() for p in plan.detector.parameters()),
                   "weights": plan.report.as_dict()},
     }  # fmt: skip

@@ -13,9 +13,11 @@ import torch
 from onestage import models
 from onestage.data import samples
 from onestage.data.augment import augmentation
+from onestage.data.dataset import Dataset
 from onestage.data.opening import Opened, open_dataset
 from onestage.data.samples import SAMPLES
 from onestage.errors import DataError
+from onestage.evaluation import lay_out, usual_protocols
 from onestage.experiments.filtered import Filtered
 from onestage.models.detector import Detector
 from onestage.models.weights import Report, quicken_norms, start_from
@@ -113,6 +115,7 @@ def make_plan(recipe: Recipe, weights: bool = True, ranks: int = 1) -> Plan:
         "data": recipe.data if recipe.data in SAMPLES else str(Path(recipe.data).expanduser().absolute()),
         "size": list(detector.size), "classes": list(opened.classes), "epochs": epochs, "device": device,
         "precision": precision, "freeze": list(freeze),
+        "validation.protocols": _protocols(recipe, opened.val),
         "validation.every": recipe.validation.every or max(epochs // EVALUATIONS, 1),
         "loss": {**detector.default_weights, **recipe.loss},
     }  # fmt: skip
@@ -121,6 +124,11 @@ def make_plan(recipe: Recipe, weights: bool = True, ranks: int = 1) -> Plan:
     filtered = foreseen(policy, opened.train, detector.size, completed.seed)
     foresight = [*odd, *foresee(completed, per_epoch), *filtered_findings(filtered, detector.size)]
     return Plan(completed, opened, detector, report, device, measured, foresight, filtered)
+
+
+def _protocols(recipe: Recipe, val: Dataset) -> tuple[str, ...]:
+    asked = recipe.validation.protocols
+    return asked or usual_protocols(val.format, lay_out(val.truths, {}, val.classes, val.sizes))
 
 
 def plan_together(recipe: Recipe, ranks: Ranks, weights: bool = True) -> Plan:

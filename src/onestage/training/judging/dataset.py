@@ -10,7 +10,7 @@ from onestage.boxes.selection import PRESETS, Selection
 from onestage.data.dataset import Dataset
 from onestage.data.images import Fit
 from onestage.data.loader import Loader
-from onestage.evaluation import DEFAULT_PROTOCOLS, Evaluation, evaluate
+from onestage.evaluation import Evaluation, evaluate, lay_out, usual_protocols
 from onestage.models.detector import Detector
 from onestage.models.inference import TorchPredictor, refuse_one_size, size_kept
 from onestage.records import Detections, ImageId
@@ -21,7 +21,7 @@ from onestage.training.judging.detect import detect_dataset
 def judge(
     detector: Detector,
     dataset: Dataset,
-    protocols: Sequence[str] = DEFAULT_PROTOCOLS,
+    protocols: Sequence[str] = (),
     *,
     score: float = PRESETS["evaluate"].score,
     iou: float = 0.5,
@@ -37,7 +37,8 @@ def judge(
 ) -> tuple[Evaluation, dict[ImageId, Detections]]:
     """The evaluation of `detector` on every image of `dataset`, with intervals, and the detections it rests on.
 
-    `score` is the floor below which nothing is kept, `iou` that of non-maximum suppression, which looks at the
+    Without `protocols` those of `evaluation.usual_protocols` judge it. `score` is the floor below which nothing is
+    kept, `iou` that of non-maximum suppression, which looks at the
     `candidates` highest of each class and keeps `most` of an image; `fit` is how images come to the network, for
     "native" at `scale` times their own pixels; `at` the score of the operating point (automatic: of best mean F1). With
     the values of a run's recipe it gives that run's metrics. Raises ModelError for "native" with a model of one size.
@@ -51,7 +52,8 @@ def judge(
     loader = Loader(dataset, detector.size, "none", batch=batch, shuffle=False, fit=fit, scale=scale)
     with loader, size_kept(detector):
         found = detect_dataset(lambda batch: predictor(batch.images), dataset, loader, selection, progress)
+    usual = usual_protocols(dataset.format, lay_out(dataset.truths, found, dataset.classes, dataset.sizes))
     evaluation = evaluate(
-        dataset.truths, found, dataset.classes, protocols, sizes=dataset.sizes, score_floor=score, score=at
+        dataset.truths, found, dataset.classes, protocols or usual, sizes=dataset.sizes, score_floor=score, score=at
     )
     return evaluation, found

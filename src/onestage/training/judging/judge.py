@@ -65,7 +65,7 @@ class Judge:
     def _row(self, answers: Measured, found: Found, steps: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], Taken]:
         metric = self.plan.recipe.validation.metric
         steered, score = steering_score(metric)
-        own = [name for name in self.plan.recipe.validation.protocols if name in BENCHMARKS]
+        own = [name for name in self.plan.recipe.validation.judged_by if name in BENCHMARKS]
         metrics = self._evaluate(found, False, tuple(dict.fromkeys(("voc10", "coco", *own, steered)))).metrics
         row: dict[str, Any] = {}
         steps = [step for step in steps if not step.get("skipped")]
@@ -96,7 +96,7 @@ class Judge:
         if not self.ranks.is_first:
             return None
         run.write_predictions(coco_results(found))
-        evaluation = self._evaluate(found, True, limits.protocols)
+        evaluation = self._evaluate(found, True, limits.judged_by)
         run.write_metrics({**evaluation.as_dict(), "iou_nms": limits.iou})
         return evaluation
 

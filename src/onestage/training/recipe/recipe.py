@@ -39,7 +39,10 @@ class Validation(Part):
     """When and how the model is judged during and after training."""
 
     every: int | None = Field(None, ge=1, description="epochs between evaluations; automatic: about eight in a run")
-    protocols: tuple[str, ...] = Field(("voc07", "voc10", "coco"), description="the final judgement")
+    protocols: tuple[str, ...] | None = Field(
+        None, description="the final judgement; automatic: voc07, voc10, coco, before them the benchmark's own where "
+        "the data is of one (widerface, fddb, visdrone)"
+    )  # fmt: skip
     metric: str = Field(
         "mAP50-95", description="what the best weights are chosen by: mAP50, mAP50-95, or PROTOCOL/SCORE as in "
         "widerface/APhard or fddb/disc@1000"
@@ -53,6 +56,11 @@ class Validation(Part):
         "their own pixels; automatic: fit"
     )  # fmt: skip
     scale: float = Field(1.0, gt=0, le=16, description="of fit=native: images at so many times their own pixels")
+
+    @property
+    def judged_by(self) -> tuple[str, ...]:
+        """The protocols of the final judgement; () while they are open."""
+        return self.protocols or ()
 
     @field_validator("metric")
     @classmethod
