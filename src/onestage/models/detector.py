@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -42,13 +43,18 @@ class Assignment(NamedTuple):
     """Which prior answers for which truth.
 
     `match` (B, P): the row of the truth, BACKGROUND (-1) or IGNORED (-2) of `boxes.matching`; a prior that answers for
-    several truths (as in some YOLO losses) names the first. `boxes` (P, 4): the priors, xyxy in pixels of the input;
-    `level` (P,): which level of the network each belongs to, as in `Loss.positives`.
+    several truths (as in some YOLO losses) names the one whose box it learns. `boxes` (P, 4): the priors, xyxy in
+    pixels of the input; `level` (P,): which level of the network each belongs to, as in `Loss.positives`.
     """
 
     match: Tensor
     boxes: Tensor
     level: Tensor
+
+
+# What a level tells of itself, as sums: the positives; of these the IoU with the truth, the score of its class, the
+# objectness, IoU above 0.5, above 0.75; the boxes of the level, and their objectness, positives included.
+SCALE = ("count", "iou", "cls", "obj", "r50", "r75", "cells", "noobj")
 
 
 @dataclass
@@ -59,12 +65,17 @@ class Loss:
     boxes per level; `normaliser` (B,) is what each image adds to the denominator; `negatives` (B,) counts the boxes of
     background that were picked for the class part, where they are picked. The loss of a whole batch, however
     it is cut into micro-batches or ranks, is the sum of parts over the sum of normalisers (at least 1).
+
+    What else a step tells: `scales` (B, L, len(SCALE)) are the sums of `SCALE` for each image and level, `sums[name]`
+    (B,) whatever adds up over images, such as how many truths no prior answers for.
     """
 
     parts: dict[str, Tensor]
     positives: Tensor
     normaliser: Tensor
     negatives: Tensor | None = None
+    scales: Tensor | None = None
+    sums: dict[str, Tensor] = field(default_factory=dict)
 
     def total(self, weights: Mapping[str, float], denominator: Tensor | float | None = None) -> Tensor:
         """The weighted scalar to differentiate; `denominator` replaces the batch's own (accumulation, many ranks)."""
@@ -109,8 +120,18 @@ class Detector(nn.Module, ABC):
         """Raw predictions for RGB images (B, 3, H, W) in 0 … 255."""
 
     @abstractmethod
-    def loss(self, raw: Raw, truths: Sequence[Truth]) -> Loss:
-        """The parts of the loss per image; finite whatever the truths, N = 0 included."""
+    def loss(self, raw: Raw, truths: Sequence[Truth], whole: Tensor | None = None) -> Loss:
+        """The parts of the loss per image; finite whatever the truths, N = 0 included.
+
+        `whole` are the `counts` of the whole batch where these images are only some of it.
+        """
+
+    def counts(self, truths: Sequence[Truth]) -> Tensor | None:
+        """Numbers (N,) of these images that a loss of several means is divided by; they add up over a whole batch.
+
+        None, as by default, for a loss that is one sum over one normaliser.
+        """
+        return None
 
     @abstractmethod
     def decode(self, raw: Raw) -> tuple[Tensor, Tensor]:
@@ -121,7 +142,7 @@ class Detector(nn.Module, ABC):
         """Which prior answers for which truth; what drawings and the flight recorder show."""
 
     @abstractmethod
-    def prior_losses(self, raw: Raw, truths: Sequence[Truth]) -> dict[str, Tensor]:
+    def prior_losses(self, raw: Raw, truths: Sequence[Truth], whole: Tensor | None = None) -> dict[str, Tensor]:
         """The parts of the loss before they are summed over priors: {part: (B, P)}; their sums are `Loss.parts`."""
 
     @abstractmethod
@@ -143,6 +164,18 @@ class Detector(nn.Module, ABC):
     def options_of(cls, state: Mapping[str, Tensor]) -> dict[str, Any]:
         """The model's options that a file of another program was made with, told by its tensors; {} by default."""
         return {}
+
+    @classmethod
+    def resolved(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options as a run and its weights keep them: whole, so that no other file is needed; as they are here."""
+        return dict(options)
+
+    def read(self, path: Path) -> dict[str, Tensor] | None:
+        """The tensors of a file that only this model can read, under our names; None, as by default, for all others.
+
+        Raises ModelError for such a file that does not fit.
+        """
+        return None
 
     def adapt(self, state: Mapping[str, Tensor], options: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
         """A file's tensors as this detector has them: renamed, reordered. `options` are those of a file of ours.

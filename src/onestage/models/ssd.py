@@ -99,7 +99,7 @@ class Multibox(Detector):
         """The network for inference; see `Served`."""
         return Served(self)
 
-    def loss(self, raw: Raw, truths: Sequence[Truth]) -> Loss:
+    def loss(self, raw: Raw, truths: Sequence[Truth], whole: Tensor | None = None) -> Loss:
         """The parts "cls" and "box"; see `multibox_loss`."""
         return multibox_loss(raw, truths, self.priors, self.levels, self.options)
 
@@ -113,7 +113,7 @@ class Multibox(Detector):
         level = torch.repeat_interleave(torch.tensor(self.levels, device=priors.device))
         return Assignment(match_batch(truths, priors, self.options), to_corners(priors), level)
 
-    def prior_losses(self, raw: Raw, truths: Sequence[Truth]) -> dict[str, Tensor]:
+    def prior_losses(self, raw: Raw, truths: Sequence[Truth], whole: Tensor | None = None) -> dict[str, Tensor]:
         """The parts "cls" and "box" of every prior (B, P)."""
         return prior_losses(raw, truths, self.priors, self.options)[0]
 

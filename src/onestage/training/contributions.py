@@ -122,7 +122,7 @@ def _images(
 ) -> list[ImageShare]:  # fmt: skip
     with torch.enable_grad(), engine.autocast():
         raw = detector(torch.from_numpy(one.batch.images).to(engine.device))
-    loss = detector.loss(Raw(raw.offsets.float(), raw.logits.float()), one.truths)
+    loss = one.loss_of(detector, Raw(raw.offsets.float(), raw.logits.float()))
     step = [p.grad for p in groups.parameters]
     length = _norm(step)
     found = []
@@ -148,7 +148,7 @@ def _images(
 def _priors(
     one: Pass, detector: Detector, weights: Mapping[str, float], normaliser: float, place: int
 ) -> list[PriorShare]:  # fmt: skip
-    parts = {name: values / normaliser for name, values in detector.prior_losses(one.raw, one.truths).items()}
+    parts = {name: values / normaliser for name, values in one.prior_losses(detector).items()}
     total: Tensor = sum(weights.get(name, 1.0) * values for name, values in parts.items())  # type: ignore[assignment]
     assigned = detector.assign(one.truths)
     order = torch.where(torch.isfinite(total), total, math.inf).flatten().topk(min(TOP, total.numel())).indices

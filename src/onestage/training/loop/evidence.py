@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from torch import Tensor
+
 from onestage.errors import DivergedError
 from onestage.models.detector import Detector, Loss, Raw, Truth
 from onestage.records import Batch
@@ -17,12 +19,31 @@ NO_IMAGE = "every image's own loss is finite: the weights or gradients overflowe
 
 @dataclass
 class Pass:
-    """One micro-batch that went through the network: what went in, what the heads said (float32), its loss."""
+    """One micro-batch that went through the network: what went in, what the heads said (float32), its loss.
+
+    `whole` are the counts of the batch it is a part of, where its detector divides by such (`Detector.counts`).
+    """
 
     batch: Batch
     truths: list[Truth]
     raw: Raw
     loss: Loss
+    whole: Tensor | None = None
+
+    def loss_of(self, detector: Detector, raw: Raw) -> Loss:
+        """The loss of the same images for another answer of the heads."""
+        return loss_of(detector, raw, self.truths, self.whole)
+
+    def prior_losses(self, detector: Detector) -> dict[str, Tensor]:
+        """The parts of the loss of each prior; see `Detector.prior_losses`."""
+        if self.whole is None:
+            return detector.prior_losses(self.raw, self.truths)
+        return detector.prior_losses(self.raw, self.truths, self.whole)
+
+
+def loss_of(detector: Detector, raw: Raw, truths: list[Truth], whole: Tensor | None) -> Loss:
+    """The loss of some images of a batch whose counts are `whole`; models without counts are not told of them."""
+    return detector.loss(raw, truths) if whole is None else detector.loss(raw, truths, whole)
 
 
 @dataclass
@@ -35,7 +56,8 @@ class Evidence:
     they are taken every tenth step, as is `update_norm`, which is set after it. `stage` is the leg's index.
     `without_gradient` names layers of the backbone that should learn and get no gradient, every tenth step too.
     `filtered` is how many truths augmentation made `ignore`, by reason, where it says so; `negatives` how many boxes of
-    background were picked for the class loss, where they are picked.
+    background were picked for the class loss, where they are picked. `scales` and `sums` are those of `Loss`, over
+    the whole batch.
     """
 
     step: int
@@ -57,6 +79,8 @@ class Evidence:
     without_gradient: list[str] = field(default_factory=list)
     filtered: dict[str, int] | None = None
     negatives: int | None = None
+    scales: list[list[float]] | None = None
+    sums: dict[str, float] = field(default_factory=dict)
 
 
 class Observer(Protocol):

@@ -183,6 +183,7 @@ class Loop:
         evidence.loss = sum(evidence.weighted.values())
         evidence.positives_per_level, evidence.images = totals.positives, totals.images
         evidence.truths, evidence.filtered, evidence.negatives = totals.truths, totals.filtered, totals.negatives
+        evidence.scales, evidence.sums = totals.scales, totals.sums
 
     def _clip(self) -> float:
         """Norm of all gradients, before they are cut to the leg's `clip`."""

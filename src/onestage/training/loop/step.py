@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from onestage.models.detector import Detector, Loss, Raw, Truth
+from onestage.models.detector import SCALE, Detector, Loss, Raw, Truth
 from onestage.records import Batch
 from onestage.training.devices.machine import is_out_of_memory
 from onestage.training.devices.ranks import Ranks
 from onestage.training.filtered import left_out
-from onestage.training.loop.evidence import Pass
+from onestage.training.loop.evidence import Pass, loss_of
 
 # What is counted of a batch besides its losses, in the order in which processes sum it.
 COUNTS = ("images", "truths", "small", "cut", "of", "negatives")
@@ -29,7 +29,7 @@ class Totals:
     `parts` are sums over images, `normaliser` is at least 1, `positives` per level. `finite` is False where any part
     of the loss is not a finite number; then no gradient was taken. `filtered` counts the truths that augmentation
     left out as too "small" or "cut", "of" how many; None where it does not say. `negatives` counts those that were
-    picked for the class part; None where none are picked.
+    picked for the class part; None where none are picked. `scales` and `sums` are those of `Loss`, summed.
     """
 
     parts: dict[str, float]
@@ -40,6 +40,8 @@ class Totals:
     finite: bool
     filtered: dict[str, int] | None = None
     negatives: int | None = None
+    scales: list[list[float]] | None = None
+    sums: dict[str, float] = field(default_factory=dict)
 
     def raw(self) -> dict[str, float]:
         """The parts of the loss, normalised, unweighted."""
@@ -84,9 +86,11 @@ class Differentiator:
         """
         pieces = min(pieces, images // self.ranks.count)  # alike in all processes, however many images each has
         parts, whole = cut(batch, pieces), pieces == 1
+        truths = [[Truth.of(truth, self.engine.device) for truth in part.annotations] for part in parts]
+        counts = self._counts(batch, truths)
         for i, part in enumerate(parts):
             with self._memory_of_all():
-                loss = self._forward(wrapped, part, passes)
+                loss = self._forward(wrapped, part, truths[i], counts, passes)
             if i == len(parts) - 1:
                 totals = self.totals(passes)
                 if not totals.finite:
@@ -116,41 +120,56 @@ class Differentiator:
         if self.ranks.any(failure is not None):
             raise failure or MemoryError("out of memory in another process of the run")
 
-    def _forward(self, wrapped: nn.Module, part: Batch, passes: list[Pass]) -> Loss:
-        device = self.engine.device
-        truths = [Truth.of(annotations, device) for annotations in part.annotations]
-        raw = Raw(*wrapped(torch.from_numpy(part.images).to(device)))
+    def _counts(self, batch: Batch, truths: Sequence[list[Truth]]) -> Tensor | None:
+        """What the means of the whole batch are taken over, where the detector's loss has several."""
+        size = (batch.images.shape[3], batch.images.shape[2])
+        assert size == self.detector.size  # noqa: S101  # the loop has seen to it
+        counts = self.detector.counts([truth for part in truths for truth in part])
+        if counts is None:
+            return None
+        return counts if self.ranks.alone else self.ranks.sum(counts.double().cpu()).to(counts)
+
+    def _forward(
+        self, wrapped: nn.Module, part: Batch, truths: list[Truth], counts: Tensor | None, passes: list[Pass]
+    ) -> Loss:  # fmt: skip
+        raw = Raw(*wrapped(torch.from_numpy(part.images).to(self.engine.device)))
         raw = Raw(raw.offsets.float(), raw.logits.float())
-        loss = self.detector.loss(raw, truths)
+        loss = loss_of(self.detector, raw, truths, counts)
         seen = Loss(
             {name: values.detach() for name, values in loss.parts.items()}, loss.positives, loss.normaliser.detach(),
-            loss.negatives,
+            loss.negatives, loss.scales, loss.sums,
         )  # fmt: skip
-        passes.append(Pass(part, truths, Raw(raw.offsets.detach(), raw.logits.detach()), seen))
+        passes.append(Pass(part, truths, Raw(raw.offsets.detach(), raw.logits.detach()), seen, counts))
         return loss
 
     def totals(self, passes: Sequence[Pass]) -> Totals:
         """The sums over the micro-batches and all processes."""
-        names = list(passes[0].loss.parts)
+        first = passes[0].loss
+        names, sums = list(first.parts), list(first.sums)
         rows = [
             torch.cat([
                 torch.stack([one.loss.parts[name].sum() for name in names]).double(),
                 one.loss.normaliser.sum().double()[None], one.loss.positives.sum(0).double(),
-                _counted(one),
+                _counted(one), *(one.loss.sums[name].sum().double()[None] for name in sums),
+                *([] if one.loss.scales is None else [one.loss.scales.sum(0).double().flatten()]),
             ])
             for one in passes
         ]  # fmt: skip
         summed = self.ranks.sum(torch.stack(rows).sum(0).cpu()).tolist()
         parts = dict(zip(names, summed, strict=False))
-        finite = all(value == value and abs(value) != float("inf") for value in summed)
-        rest = summed[len(names) :]
-        positives = [int(value) if value == value else 0 for value in rest[1 : -len(COUNTS)]]
-        counts = dict(zip(COUNTS, map(int, rest[-len(COUNTS) :]), strict=True))
+        levels = first.positives.shape[1]
+        needed, rest = summed[: len(names) + 1 + levels], summed[len(names) + 1 + levels :]
+        finite = all(value == value and abs(value) != float("inf") for value in needed)
+        positives = [int(value) if value == value else 0 for value in needed[len(names) + 1 :]]
+        counts = dict(zip(COUNTS, map(int, rest[: len(COUNTS)]), strict=True))
+        told, scales = rest[len(COUNTS) : len(COUNTS) + len(sums)], rest[len(COUNTS) + len(sums) :]
         said = any(left_out(one.batch.annotations) is not None for one in passes)
         return Totals(
-            parts, max(rest[0], 1.0), positives, counts["images"], counts["truths"], finite,
+            parts, max(needed[len(names)], 1.0), positives, counts["images"], counts["truths"], finite,
             {name: counts[name] for name in ("small", "cut", "of")} if said else None,
-            counts["negatives"] if passes[0].loss.negatives is not None else None,
+            counts["negatives"] if first.negatives is not None else None,
+            [scales[i : i + len(SCALE)] for i in range(0, len(scales), len(SCALE))] or None,
+            dict(zip(sums, told, strict=True)),
         )  # fmt: skip
 
     def _rescale(self, factor: float) -> None:

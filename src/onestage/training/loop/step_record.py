@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from onestage.models.detector import SCALE
 from onestage.training.loop.evidence import Evidence
 
 
@@ -47,6 +49,9 @@ def record_of(evidence: Evidence, seconds: dict[str, float], extra: dict[str, An
             extra["overflow"] = True
     if evidence.negatives is not None:
         extra["negatives"] = evidence.negatives
+    if evidence.scales is not None:
+        extra["scales"] = [told_scale(row) for row in evidence.scales]
+    extra |= {name: round(value, 6) for name, value in evidence.sums.items()}
     if evidence.filtered is not None:
         extra["filtered"] = evidence.filtered
     if evidence.grad_norms is not None:
@@ -61,6 +66,14 @@ def record_of(evidence: Evidence, seconds: dict[str, float], extra: dict[str, An
         math.nan if evidence.grad_norm is None else evidence.grad_norm, evidence.images, seconds,
         evidence.truths, ids, extra,
     )  # fmt: skip
+
+
+def told_scale(sums: Sequence[float]) -> dict[str, float | int | None]:
+    """What a level did, as means over its positives (None where it has none) and, `noobj`, over all its boxes."""
+    said = dict(zip(SCALE, sums, strict=True))
+    count, cells, nobody = int(said.pop("count")), said.pop("cells"), said.pop("noobj")
+    means = {name: round(value / count, 6) if count else None for name, value in said.items()}
+    return {"count": count, **means, "noobj": round(nobody / cells, 6) if cells else None}
 
 
 def overflowed(evidence: Evidence) -> bool:

@@ -174,7 +174,7 @@ def no_positives(scene: Scene) -> Cause | None:
 
 def _sum_over_priors(scene: Scene, part: int, name: str) -> float | None:
     one = scene.evidence.passes[part]
-    value = asked(lambda: float(scene.detector.prior_losses(one.raw, one.truths)[name].sum()))
+    value = asked(lambda: float(one.prior_losses(scene.detector)[name].sum()))
     return value if value is not None and math.isfinite(value) else None
 
 

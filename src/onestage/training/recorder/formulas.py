@@ -32,7 +32,7 @@ def blown_prior(scene: Scene) -> Cause | None:
     """The prior whose loss is not finite, with its truth and the formula; positives are looked at first."""
     for part, one in scene.passes():
         with torch.no_grad():
-            parts = scene.detector.prior_losses(one.raw, one.truths)
+            parts = one.prior_losses(scene.detector)
         wrong = torch.stack([~torch.isfinite(values) for values in parts.values()]).any(0)
         wrong &= torch.isfinite(one.raw.offsets).all(-1) & torch.isfinite(one.raw.logits).all(
             -1
@@ -65,7 +65,7 @@ def asked(question: Callable[[], T]) -> T | None:
 def heaviest_prior(scene: Scene, part: int, image: int) -> tuple[int, float] | None:
     """The prior of an image with the largest weighted loss, and that loss; None where the model does not tell."""
     one = scene.evidence.passes[part]
-    parts = asked(lambda: scene.detector.prior_losses(one.raw, one.truths))
+    parts = asked(lambda: one.prior_losses(scene.detector))
     if parts is None:
         return None
     weighted = sum(values[image].float() * scene.weights.get(name, 1.0) for name, values in parts.items())

@@ -41,7 +41,7 @@ def blown_gradient(scene: Scene) -> Cause:
     for part, one in scene.passes():
         offsets, logits = (value.detach().clone().requires_grad_() for value in one.raw)
         with torch.enable_grad():
-            total = scene.detector.loss(Raw(offsets, logits), one.truths).total(scene.weights)
+            total = one.loss_of(scene.detector, Raw(offsets, logits)).total(scene.weights)
         if not isinstance(total, Tensor) or not total.requires_grad:
             continue
         with Watch(total) as watch:
@@ -106,7 +106,7 @@ def _backward(scene: Scene, precision: str, scale: float) -> Found:
             with autocast(device.type, precision):
                 raw = Raw(*scene.detector(torch.from_numpy(one.batch.images).to(device)))
             raw = Raw(raw.offsets.float(), raw.logits.float())
-            total = scene.detector.loss(raw, one.truths).total(scene.weights) * scale
+            total = one.loss_of(scene.detector, raw).total(scene.weights) * scale
             with Watch(total) as watch:
                 gradients = torch.autograd.grad(total, [p for _, p in named], allow_unused=True)
         pairs = zip(named, gradients, strict=True)

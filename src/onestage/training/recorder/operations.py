@@ -68,7 +68,7 @@ def blown_operation(scene: Scene) -> Cause | None:
         if not (_finite(one.raw.offsets) and _finite(one.raw.logits)):
             continue
         with torch.no_grad(), Trace() as trace:
-            loss = scene.detector.loss(one.raw, one.truths)
+            loss = one.loss_of(scene.detector, one.raw)
         for name, values in {**loss.parts, "normaliser": loss.normaliser}.items():
             origin = trace.origins.get(id(values))
             if origin is None:

@@ -1,0 +1,163 @@
+"""A darknet .cfg as sections with line numbers: read, asked for typed values, written back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from onestage.errors import ModelError, did_you_mean
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Section:
+    """One `[kind]` of a cfg: its options as written, and where they stand.
+
+    `line` is that of the header, from 1; `lines` those of the options; `index` is the layer's number as darknet counts
+    them, from 0, None for the first section, `[net]`.
+    """
+
+    kind: str
+    line: int
+    index: int | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    lines: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """How an error calls it: "layer 13 [convolutional], line 102"."""
+        named = f"[{self.kind}]" if self.index is None else f"layer {self.index} [{self.kind}]"
+        return f"{named}, line {self.line}"
+
+    def at(self, key: str) -> str:
+        """How an error calls one of its options."""
+        return f"{self.title.rpartition(', line ')[0]}, line {self.lines.get(key, self.line)}, {key}"
+
+    def number(self, key: str, default: int) -> int:
+        """A whole number; ModelError where something else is written."""
+        return self._as(key, default, int, "a whole number")
+
+    def real(self, key: str, default: float) -> float:
+        """A number; ModelError where something else is written."""
+        return self._as(key, default, float, "a number")
+
+    def word(self, key: str, default: str, allowed: Iterable[str] | None = None) -> str:
+        """A word, one of those allowed; ModelError where another is written."""
+        found = self.options.get(key, default)
+        if allowed is not None and found not in allowed:
+            known = sorted(allowed)
+            raise ModelError(
+                f"{self.at(key)}: expected one of {', '.join(known)}, got {found!r}{did_you_mean(found, known)}"
+            )
+        return found
+
+    def numbers(self, key: str) -> tuple[int, ...]:
+        """Whole numbers between commas, () where the option is absent."""
+        return tuple(self._list(key, int, "whole numbers"))
+
+    def reals(self, key: str) -> tuple[float, ...]:
+        """Numbers between commas, () where the option is absent.
+
+        A comma that is missing between two numbers is an error: darknet takes the first of them and shifts all others.
+        """
+        return tuple(self._list(key, float, "numbers"))
+
+    def _as(self, key: str, default: T, kind: Callable[[str], T], what: str) -> T:
+        text = self.options.get(key)
+        if text is None:
+            return default
+        try:
+            return kind(text)
+        except ValueError:
+            raise ModelError(f"{self.at(key)}: expected {what}, got {text!r}") from None
+
+    def _list(self, key: str, kind: Callable[[str], T], what: str) -> list[T]:
+        text = self.options.get(key, "").strip().rstrip(",")
+        if not text:
+            return []
+        found = []
+        for word in text.split(","):
+            try:
+                found.append(kind(word))
+            except ValueError:
+                hint = "a comma between the numbers" if len(word.split()) > 1 else None
+                raise ModelError(
+                    f"{self.at(key)}: expected {what} with commas between, got {word.strip()!r}", hint=hint
+                ) from None
+        return found
+
+
+@dataclass(frozen=True)
+class Cfg:
+    """A whole cfg: `net` is its first section, `layers` all others; `source` is what errors call it."""
+
+    net: Section
+    layers: tuple[Section, ...]
+    source: str = "cfg"
+
+    def text(self) -> str:
+        """The cfg as text that `parse` reads to an equal one, options in the order they had; comments are not kept."""
+        blocks = []
+        for section in (self.net, *self.layers):
+            rows = [f"[{section.kind}]", *(f"{key}={value}" for key, value in section.options.items())]
+            blocks.append("\n".join(rows) + "\n")
+        return "\n".join(blocks)
+
+
+def read(source: str | Path) -> Cfg:
+    """The cfg in a file, or in a text that has more than one line; ModelError names file, line and what is wrong."""
+    text = str(source)
+    if "\n" in text:
+        return parse(text)
+    path = Path(text)
+    try:
+        return parse(path.read_text(encoding="utf-8-sig", errors="replace"), path.name)
+    except OSError as error:
+        raise ModelError(
+            f"no cfg at {path}: {error.strerror}",
+            hint="a .cfg file of darknet, or a model by name: yolov3, yolov3-tiny",
+        ) from None
+
+
+def parse(text: str, source: str = "cfg") -> Cfg:
+    """The cfg that a text holds. Lines that begin with # or ; are comments; blanks count for nothing, as in darknet.
+
+    Raises ModelError listing every line that is neither a header nor key=value, every option given twice in a section
+    with two values, and a text without [net].
+    """
+    sections: list[tuple[str, int, dict[str, str], dict[str, int]]] = []
+    problems = []
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = "".join(raw.split())
+        if not line or line[0] in "#;":
+            continue
+        if line[0] == "[":
+            sections.append((line.strip("[]"), number, {}, {}))
+            if not line.endswith("]"):
+                problems.append(f"line {number}: expected [name], got {raw.strip()!r}")
+            continue
+        key, equals, _ = line.partition("=")
+        value = raw.partition("=")[2].strip()
+        if not equals or not key or not sections:
+            problems.append(
+                f"line {number}: expected {'key=value' if sections else '[net] first'}, got {raw.strip()!r}"
+            )
+            continue
+        _, _, options, lines = sections[-1]
+        if key in options and options[key] != value:
+            problems.append(f"line {number}: {key} is {value} here and {options[key]} in line {lines[key]}")
+        options[key], lines[key] = value, number
+    if sections and sections[0][0] not in ("net", "network"):
+        problems.append(f"line {sections[0][1]}: expected [net] first, got [{sections[0][0]}]")
+    if len(sections) < 2:
+        problems.append("expected [net] and layers, got " + (f"[{sections[0][0]}] alone" if sections else "no section"))
+    if problems:
+        raise ModelError(f"{source} is no cfg that can be read", problems=problems)
+    layers = tuple(
+        Section(kind, line, index, options, lines) for index, (kind, line, options, lines) in enumerate(sections[1:])
+    )
+    name, header, settings, places = sections[0]
+    return Cfg(Section(name, header, None, settings, places), layers, source)

@@ -1,0 +1,68 @@
+"""What may be asked of a YOLO network in training, checked: which loss, its thresholds and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from onestage.errors import ModelError, did_you_mean
+
+LossName = Literal["darknet", "ratio", "per-scale"]
+BoxLoss = Literal["mse", "iou", "giou", "diou", "ciou"]
+_RANGES = {
+    "ignore": (0.0, 1.0), "truth": (0.0, 10.0), "also": (0.0, 1.0), "ratio": (1.0, 100.0), "most": (0, 1_000_000),
+    "near": (0.0, 1.0), "label_smoothing": (0.0, 0.999),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class YoloOptions:
+    """Which predictions answer for which truth, and what is summed into the loss.
+
+    `loss` is "darknet", "ratio" or "per-scale". `ignore` is the IoU with some truth from which a box of background is
+    left alone ("darknet": of the predicted box; "per-scale": of the anchor's shape at the truth's cell); `truth` that
+    from which a prediction is positive besides ("darknet"; 1 is never); `also` the IoU of shapes from which further
+    anchors are positive ("darknet"; 1 is never). `box` is how boxes are compared: "mse" of centre and log sides, or an
+    IoU ("darknet"). `ratio` is the largest ratio of sides of an anchor and the truth it answers for ("ratio").
+    `most` is the largest number of truths of an image that count, 0 for all of them, as in darknet's `max`. `near` is
+    the share of a box of background covered by a region to ignore from which it is left alone. `label_smoothing`
+    softens the classes' targets.
+    """
+
+    loss: LossName = "darknet"
+    ignore: float = 0.7
+    truth: float = 1.0
+    also: float = 1.0
+    box: BoxLoss = "mse"
+    ratio: float = 4.0
+    most: int = 0
+    near: float = 0.5
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        choices = {"loss": get_args(LossName), "box": get_args(BoxLoss)}
+        problems = [
+            f"{name}: expected one of {', '.join(allowed)}, got {getattr(self, name)!r}"
+            f"{did_you_mean(str(getattr(self, name)), allowed)}"
+            for name, allowed in choices.items()
+            if getattr(self, name) not in allowed
+        ]
+        for name, (least, highest) in _RANGES.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int if name == "most" else int | float):
+                problems.append(f"{name}: expected a {'whole ' * (name == 'most')}number, got {value!r}")
+            elif not least <= value <= highest:
+                problems.append(f"{name}: expected {least:g} to {highest:g}, got {value!r}")
+        if problems:
+            raise ModelError("the loss cannot be built", problems=problems)
+
+    @classmethod
+    def known(cls) -> tuple[str, ...]:
+        """The names of the options."""
+        return tuple(cls.__dataclass_fields__)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> YoloOptions:
+        """The options with these fields changed."""
+        return cls(**values)
