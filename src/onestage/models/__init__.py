@@ -18,7 +18,15 @@ MODELS: dict[str, str] = {
     "ssd-lite0": "onestage.models.lite:SSDLite0",
     "ssd-mobilenetv2": "onestage.models.lite:SSDMobileNetV2",
     "faceboxes": "onestage.models.faceboxes:FaceBoxes",
+    "yolov3": "onestage.models.darknet.detector:YOLOv3",
+    "yolov3-spp": "onestage.models.darknet.detector:YOLOv3SPP",
+    "yolov3-tiny": "onestage.models.darknet.detector:YOLOv3Tiny",
+    "yolov4-tiny": "onestage.models.darknet.detector:YOLOv4Tiny",
+    "yolov2-tiny": "onestage.models.darknet.detector:YOLOv2Tiny",
+    "darknet": "onestage.models.darknet.detector:Darknet",
 }
+# A name that ends so is a file of darknet: the model "darknet" with its option `cfg`.
+CFG = ".cfg"
 # What a recipe's `weights` may say that names no trained detector.
 UNTRAINED = (None, False, "", "none", "None", "imagenet")
 # What `build` is told besides a model's options, none of which has such a name.
@@ -30,8 +38,23 @@ def build(name: str, classes: int, size: tuple[int, int] | None = None, **option
 
     Raises ModelError for an unknown name and for a size or an option the model does not take.
     """
+    if is_cfg(name):
+        options = {"cfg": name, **options}
     detector: Detector = model_class(name)(classes, size=size, **options)
     return detector
+
+
+def is_cfg(name: str) -> bool:
+    """Whether a model is named by a cfg of darknet's, a file."""
+    return name.lower().endswith(CFG)
+
+
+def named(keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Flat recipe keys with model "darknet" and the option `cfg` in place of a model named by its cfg."""
+    name = keys.get("model")
+    if not isinstance(name, str) or not is_cfg(name):
+        return dict(keys)
+    return {**keys, "model": "darknet", "options.cfg": name}
 
 
 def defaults(name: str, weights: object = None) -> Mapping[str, Any]:
@@ -54,12 +77,14 @@ def refuse_unknown(name: str) -> None:
                 hint=f"model={known.model} weights={name}; in Python Detector.load({name!r})",
             )
         raise ModelError(
-            f"unknown model {name!r}{did_you_mean(name, MODELS)}", hint=f"one of: {', '.join(sorted(MODELS))}"
+            f"unknown model {name!r}{did_you_mean(name, MODELS)}",
+            hint=f"one of: {', '.join(sorted(MODELS))}, or a .cfg file of darknet",
         )
 
 
 def model_class(name: str) -> Any:
     """The class behind a model's name; ModelError for an unknown one."""
+    name = "darknet" if is_cfg(name) else name
     refuse_unknown(name)
     module, _, attribute = MODELS[name].partition(":")
     return getattr(import_module(module), attribute)

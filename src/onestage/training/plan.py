@@ -81,6 +81,7 @@ def steps_per_epoch(images: int, batch: int) -> int:
 
 def ask(keys: Mapping[str, Any]) -> Recipe:
     """The recipe of the user's `keys` over the defaults of the model they name."""
+    keys = models.named(keys)
     name = keys.get("model", Recipe.model_fields["model"].default)
     return build(keys, defaults=models.defaults(str(name), keys.get("weights")))
 
@@ -117,7 +118,7 @@ def make_plan(recipe: Recipe, weights: bool = True, ranks: int = 1) -> Plan:
         "precision": precision, "freeze": list(freeze),
         "validation.protocols": _protocols(recipe, opened.val),
         "validation.every": recipe.validation.every or max(epochs // EVALUATIONS, 1),
-        "loss": {**detector.default_weights, **recipe.loss},
+        "loss": {**detector.default_weights, **recipe.loss}, "options": detector.resolved(recipe.options),
     }  # fmt: skip
     completed = laid_out(recipe.changed(chosen), per_epoch)
     policy = augmentation(completed.augmentation.policy, **completed.augmentation.options)

@@ -151,6 +151,33 @@ class Architecture:
         pools = [layer.index + 1 for layer in before if isinstance(layer, MaxPool)]
         return min((shortcuts or pools or [first // 2])[-1] + 1, first - 1)
 
+    def grids(self, size: tuple[int, int]) -> list[tuple[int, int]]:
+        """The cells (columns, rows) of each head at input `size` (width, height).
+
+        Raises ModelError where maps that are put side by side would differ: sides must be multiples of the stride.
+        """
+        sides: list[tuple[int, int]] = []
+        for layer in self.layers:
+            before = sides[-1] if sides else size
+            of = before
+            if isinstance(layer, Convolution):
+                of = tuple((side + 2 * layer.pad - layer.size) // layer.stride + 1 for side in before)  # type: ignore[assignment]
+            elif isinstance(layer, MaxPool):
+                of = tuple((side + layer.padding - layer.size) // layer.stride + 1 for side in before)  # type: ignore[assignment]
+            elif isinstance(layer, Upsample):
+                of = before[0] * layer.factor, before[1] * layer.factor
+            others = layer.layers if isinstance(layer, Route) else ()
+            others = (layer.index - 1, layer.source) if isinstance(layer, Shortcut) else others
+            found = {sides[at] for at in others}
+            if len(found) > 1 or min(of) < 1:
+                stride = int(max(head.shape.stride for head in self.heads))
+                raise ModelError(
+                    f"{self.cfg.source}: expected sides that are multiples of {stride}, got {size[0]}x{size[1]}",
+                    hint=f"size={max(size[0] // stride, 1) * stride} or {(size[0] // stride + 1) * stride}",
+                )
+            sides.append(found.pop() if found else of)
+        return [sides[head.index] for head in self.heads]
+
 
 def architecture(cfg: Cfg) -> Architecture:
     """The network of a cfg. Raises ModelError that lists every layer it cannot build, with line and reason."""

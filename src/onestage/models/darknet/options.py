@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from onestage.errors import ModelError, did_you_mean
+from onestage.models.darknet.layers import Architecture
 
 LossName = Literal["darknet", "ratio", "per-scale"]
 BoxLoss = Literal["mse", "iou", "giou", "diou", "ciou"]
@@ -62,7 +63,21 @@ class YoloOptions:
         """The names of the options."""
         return tuple(cls.__dataclass_fields__)
 
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> YoloOptions:
-        """The options with these fields changed."""
-        return cls(**values)
+
+def options_of(network: Architecture, asked: Mapping[str, Any]) -> YoloOptions:
+    """The options of a network: what is `asked` for, else what its first head says, else darknet's own defaults.
+
+    Of the cfg count `ignore_thresh`, `truth_thresh`, `iou_thresh` and `iou_loss` of [yolo], `thresh` of [region].
+    `max` does not: darknet's limit of truths is no part of the network, and off here unless `most` asks for one.
+    """
+    section = network.heads[0].section
+    told: dict[str, Any] = {}
+    if section.kind == "yolo":
+        # darknet's own default of 0.5 where the cfg says nothing, see parse_yolo
+        told = {
+            "ignore": section.real("ignore_thresh", 0.5), "truth": section.real("truth_thresh", 1.0),
+            "also": section.real("iou_thresh", 1.0), "box": section.word("iou_loss", "mse", get_args(BoxLoss)),
+        }  # fmt: skip
+    elif section.kind == "region":
+        told = {"ignore": section.real("thresh", 0.5)}
+    return YoloOptions(**(told | dict(asked)))

@@ -1,0 +1,221 @@
+"""The detectors of darknet: any cfg, and YOLOv3, its SPP form, YOLOv3-tiny, YOLOv4-tiny, YOLOv2-tiny by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from onestage.errors import ModelError, did_you_mean
+from onestage.models.darknet.cfg import Cfg, read
+from onestage.models.darknet.changed import changed
+from onestage.models.darknet.geometry import Geometry, geometry
+from onestage.models.darknet.layers import architecture
+from onestage.models.darknet.losses.yolo_loss import (
+    scales_of,
+    yolo_counts,
+    yolo_loss,
+    yolo_match,
+    yolo_prior_losses,
+    yolo_terms,
+)
+from onestage.models.darknet.network import answers, units
+from onestage.models.darknet.options import YoloOptions, options_of
+from onestage.models.darknet.plans import plan
+from onestage.models.detector import Assignment, Detector, Loss, Raw, Truth
+
+# Input sizes whose boxes are kept: multi-scale training returns to ten or so.
+SIZES_KEPT = 12
+# The weights of the parts of each loss: darknet's own; those that diary 002 found best; diary 004's.
+WEIGHTS: Mapping[str, Mapping[str, float]] = {
+    "darknet": {"box": 1.0, "obj": 1.0, "cls": 1.0},
+    "ratio": {"box": 0.5, "obj": 1.0, "cls": 0.05},
+    "per-scale": {"box": 1.0, "obj": 1.0, "noobj": 100.0, "cls": 1.0},
+}
+
+
+class Darknet(Detector):
+    """The network of a darknet `cfg` (a file, or its text), its heads made for `classes` classes.
+
+    `size` is by default the cfg's; sides are multiples of its coarsest stride. `anchors` and `masks` replace the cfg's,
+    see `changed`. `start` is the objectness that new heads begin with; darknet's is 0.5. `loss` are fields of
+    YoloOptions; what they leave open is the cfg's (`options_of`). RGB is divided by 255, nothing is taken off.
+
+    Raises ModelError for a cfg that cannot be built, a size it does not take and unknown options.
+
+    Source: pjreddie's and AlexeyAB's darknet. What they compute is computed here: leaky ReLU of 0.1, norms that divide
+    by sqrt(variance) + 1e-6, pools padded with minus infinity. Names of tensors are ours: `layers.{index}.conv` and
+    `.bn`, the index being darknet's.
+    """
+
+    name = "darknet"
+    default_weights: Mapping[str, float] = WEIGHTS["darknet"]
+    default_fit = "letterbox"
+    recipe_defaults = {"weights": None, "validation.iou": 0.45}  # noqa: RUF012
+
+    def __init__(
+        self, classes: int, size: tuple[int, int] | None = None, cfg: str | None = None,
+        anchors: Sequence[Sequence[float]] | None = None, masks: Sequence[Sequence[int]] | None = None,
+        start: float = 0.01, **loss: Any,
+    ) -> None:  # fmt: skip
+        if cfg is None:
+            raise ModelError("darknet: the network's cfg is needed", hint="model=my.cfg, or options.cfg=my.cfg")
+        self._build(read(cfg), classes, size, anchors, masks, start, loss)
+
+    def _build(
+        self, cfg: Cfg, classes: int, size: tuple[int, int] | None, anchors: Sequence[Sequence[float]] | None,
+        masks: Sequence[Sequence[int]] | None, start: float, loss: Mapping[str, Any],
+    ) -> None:  # fmt: skip
+        _refuse_unknown(loss)
+        if isinstance(start, bool) or not isinstance(start, float | int) or not 0 < start < 1:
+            raise ModelError(f"start: expected a number between 0 and 1, got {start!r}")
+        built = architecture(changed(cfg, classes, size, anchors, masks))
+        self._grids = built.grids(built.size)  # before any weight is made: a size it does not take is told first
+        Detector.__init__(self, classes, built.size, (0.0, 0.0, 0.0), (255.0, 255.0, 255.0))
+        self.options = options_of(built, loss)
+        self.default_weights = WEIGHTS[self.options.loss]
+        self.scales = scales_of(built)
+        self.architecture, self.layers = built, units(built)
+        self.begin_at(start)
+        self._known: dict[tuple[tuple[int, int], torch.device], Geometry] = {}
+
+    @property
+    def level_layers(self) -> Sequence[int]:
+        """The layer of the cfg that each level is."""
+        return tuple(head.index for head in self.architecture.heads)
+
+    @property
+    def boxes(self) -> Geometry:
+        """Where the boxes stand at the present input size, on the device of the weights."""
+        device = next(self.parameters()).device
+        key = (self.size, device)
+        if key not in self._known:
+            while len(self._known) >= SIZES_KEPT:
+                del self._known[next(iter(self._known))]
+            self._known[key] = geometry(self.architecture.heads, self.size, self.architecture.grids(self.size), device)
+        return self._known[key]
+
+    def resized(self, size: tuple[int, int]) -> None:
+        """Take images of another `size` from now on; ModelError where its sides are no multiples of the stride."""
+        size = (int(size[0]), int(size[1]))
+        self.architecture.grids(size)
+        self.size = size
+
+    def begin_at(self, objectness: float) -> None:
+        """Let the heads begin with this objectness everywhere, and with classes at one half."""
+        for head in self.architecture.heads:
+            bias = self.layers[str(head.index - 1)].conv.bias  # type: ignore[union-attr]
+            with torch.no_grad():
+                bias.view(len(head.mask), -1)[:, 4] = math.log(objectness / (1 - objectness))  # type: ignore[union-attr, operator]
+
+    def forward(self, images: Tensor) -> Raw:
+        """Raw predictions for RGB images (B, 3, H, W) in 0 … 255: tx, ty, tw, th, and logits of objectness, classes."""
+        said = []
+        for answer in answers(self.architecture, self.layers, self.normalise(images)):
+            batch, _, rows, columns = answer.shape
+            boxes = answer.shape[1] // (5 + self.classes)
+            said.append(answer.permute(0, 2, 3, 1).reshape(batch, rows * columns * boxes, 5 + self.classes))
+        whole = said[0] if len(said) == 1 else torch.cat(said, 1)
+        return Raw(whole[..., :4], whole[..., 4:])
+
+    def loss(self, raw: Raw, truths: Sequence[Truth], whole: Tensor | None = None) -> Loss:
+        """The parts of the loss that `options.loss` names; see `losses.yolo_loss`."""
+        return yolo_loss(raw, truths, self.boxes, self.options, self.scales, whole)
+
+    def counts(self, truths: Sequence[Truth]) -> Tensor | None:
+        """What the means of the losses "ratio" and "per-scale" are taken over."""
+        return yolo_counts(truths, self.boxes, self.options)
+
+    def decode(self, raw: Raw) -> tuple[Tensor, Tensor]:
+        """Boxes (B, P, 4) xyxy in pixels of the input, not clipped, and scores (B, P, C): objectness times class."""
+        logits = raw.logits.float()
+        softmax = self.boxes.levels[0].softmax
+        classes = torch.softmax(logits[..., 1:], -1) if softmax else torch.sigmoid(logits[..., 1:])
+        return self.boxes.decode(raw.offsets.float()), torch.sigmoid(logits[..., :1]) * classes
+
+    def assign(self, truths: Sequence[Truth]) -> Assignment:
+        """Which box answers for which truth, before any is predicted."""
+        at = self.boxes
+        return Assignment(yolo_match(truths, at, self.options), at.priors, at.level)
+
+    def prior_losses(self, raw: Raw, truths: Sequence[Truth], whole: Tensor | None = None) -> dict[str, Tensor]:
+        """The parts of the loss of every box (B, P)."""
+        return yolo_prior_losses(raw, truths, self.boxes, self.options, self.scales, whole)
+
+    def terms(self, raw: Raw, truths: Sequence[Truth], image: int, prior: int) -> dict[str, float]:
+        """What the loss of one box is made of."""
+        return yolo_terms(raw, truths, image, prior, self.boxes, self.options, self.scales)
+
+    def parts(self) -> dict[str, nn.Module]:
+        """`backbone` up to `Architecture.trunk`, `heads` the linear convolutions, `neck` what lies between."""
+        trunk, heads = self.architecture.trunk, {one.index for one in self.architecture.convolutions if one.head}
+        of = {int(index): unit for index, unit in self.layers.items()}
+        return {
+            "backbone": nn.ModuleList(unit for index, unit in of.items() if index < trunk),
+            "neck": nn.ModuleList(unit for index, unit in of.items() if index >= trunk and index not in heads),
+            "heads": nn.ModuleList(unit for index, unit in of.items() if index in heads),
+        }
+
+    @classmethod
+    def resolved(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options with the text of the cfg in place of its path."""
+        kept = dict(options)
+        if isinstance(kept.get("cfg"), str):
+            kept["cfg"] = read(kept["cfg"]).text()
+        return kept
+
+
+class Named(Darknet):
+    """A network of `plans.PLANS`; its options are Darknet's without `cfg`."""
+
+    def __init__(
+        self, classes: int, size: tuple[int, int] | None = None, anchors: Sequence[Sequence[float]] | None = None,
+        masks: Sequence[Sequence[int]] | None = None, start: float = 0.01, **loss: Any,
+    ) -> None:  # fmt: skip
+        self._build(plan(self.name, classes, size), classes, size, anchors, masks, start, loss)
+
+
+class YOLOv3(Named):
+    """YOLOv3 of Redmon and Farhadi 2018: Darknet-53, heads at strides 32, 16 and 8; 61,949,149 parameters at COCO."""
+
+    name = "yolov3"
+
+
+class YOLOv3SPP(Named):
+    """YOLOv3 with pools over 5, 9 and 13 cells before its first head; at 608x608."""
+
+    name = "yolov3-spp"
+
+
+class YOLOv3Tiny(Named):
+    """YOLOv3-tiny: thirteen convolutions, heads at strides 32 and 16; 8,852,366 parameters at COCO."""
+
+    name = "yolov3-tiny"
+
+
+class YOLOv4Tiny(Named):
+    """YOLOv4-tiny of Bochkovskiy et al. 2020: CSP blocks, heads at strides 32 and 16, boxes learnt by CIoU.
+
+    None of its heads answers with the first anchor (10x14): objects that fit it best are not learnt, unless `masks` or
+    `anchors` say otherwise.
+    """
+
+    name = "yolov4-tiny"
+    default_fit = "squash"
+
+
+class YOLOv2Tiny(Named):
+    """YOLOv2-tiny of Redmon and Farhadi 2017: one head at stride 32 with five anchors, classes by softmax."""
+
+    name = "yolov2-tiny"
+
+
+def _refuse_unknown(loss: Mapping[str, Any]) -> None:
+    """ModelError for options that no YOLO network has, each with the nearest right word."""
+    known = ["anchors", "masks", "start", *YoloOptions.known()]
+    unknown = [f"{key!r}{did_you_mean(key, known)}" for key in loss if key not in known]
+    if unknown:
+        raise ModelError("unknown model options", problems=unknown, hint=f"one of: {', '.join(known)}")

@@ -1,0 +1,1 @@
+"""The losses of YOLO networks, by name: `darknet`, `ratio`, `per-scale`."""

@@ -1,0 +1,145 @@
+"""The torch network of a darknet cfg: layer by layer what darknet computes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from onestage.models.darknet.layers import (
+    Architecture,
+    Convolution,
+    Head,
+    Layer,
+    MaxPool,
+    Route,
+    Shortcut,
+    Upsample,
+)  # fmt: skip
+
+# What darknet adds to the square root of a norm's variance, not to the variance.
+TINY = 1e-6
+LEAK = 0.1
+
+ACTIVATE: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "leaky": lambda x: F.leaky_relu(x, LEAK, inplace=True),
+    "linear": lambda x: x,
+    "relu": lambda x: F.relu(x, inplace=True),
+    "mish": F.mish,
+    "swish": F.silu,
+    "logistic": torch.sigmoid,
+}
+
+
+class DarknetNorm(nn.BatchNorm2d):
+    """A batch norm that divides by sqrt(variance) + 1e-6, as darknet does, with its rolling averages of 0.99 and 0.01.
+
+    In training it divides by sqrt(variance + 1e-12), which is the same where the variance is 0 and where it is not
+    tiny.
+
+    Source: normalize_cpu and forward_batchnorm_layer of pjreddie/darknet.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=TINY**2, momentum=0.01)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As `nn.BatchNorm2d`."""
+        if self.training:
+            return super().forward(x)
+        return F.batch_norm(x, self.running_mean, self._divisor(), self.weight, self.bias, False, 0.0, 0.0)
+
+    def settled(self) -> nn.BatchNorm2d:
+        """An ordinary norm that does the same in evaluation, for what folds norms into convolutions."""
+        plain = nn.BatchNorm2d(self.num_features, eps=0.0)
+        plain.load_state_dict({**self.state_dict(), "running_var": self._divisor()})
+        return plain.to(self.weight.device).eval()
+
+    def _divisor(self) -> Tensor:
+        """The variance whose square root is what darknet divides by."""
+        assert self.running_var is not None  # noqa: S101  # it is made with statistics
+        return (self.running_var.sqrt() + TINY) ** 2
+
+
+class Unit(nn.Module):
+    """A [convolutional] layer: convolution, norm or bias, activation."""
+
+    def __init__(self, layer: Convolution) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            layer.inputs, layer.shape.channels, layer.size, layer.stride, layer.pad, groups=layer.groups,
+            bias=not layer.normalised,
+        )  # fmt: skip
+        if layer.normalised:
+            self.bn = DarknetNorm(layer.shape.channels)
+        self.normalised, self.activation = layer.normalised, layer.activation
+        self.initialise()
+
+    def initialise(self) -> None:
+        """First weights as darknet's: normal, of deviation sqrt(2 / inputs of a filter), bias 0, scale 1."""
+        nn.init.normal_(self.conv.weight, 0.0, math.sqrt(2 / self.conv.weight[0].numel()))
+        if self.conv.bias is not None:
+            nn.init.zeros_(self.conv.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) → (B, filters, …)."""
+        x = self.conv(x)
+        if self.normalised:
+            x = self.bn(x)
+        return ACTIVATE[self.activation](x)
+
+
+def units(architecture: Architecture) -> nn.ModuleDict:
+    """The convolutions of a network by their index as darknet counts; nothing else has tensors."""
+    return nn.ModuleDict({str(one.index): Unit(one) for one in architecture.convolutions})
+
+
+def answers(architecture: Architecture, layers: nn.ModuleDict, x: Tensor) -> list[Tensor]:
+    """The input of each head (B, A (5 + C), rows, columns) for normalised images (B, 3, H, W), through `units`."""
+    kept: dict[int, Tensor] = {}
+    said = []
+    for layer in architecture.layers:
+        if isinstance(layer, Convolution):
+            x = layers[str(layer.index)](x)
+        elif isinstance(layer, Head):
+            said.append(x)
+        else:
+            x = _through(layer, x, kept)
+        if layer.index in architecture.saved:
+            kept[layer.index] = x
+    return said
+
+
+def _through(layer: Layer, x: Tensor, kept: Mapping[int, Tensor]) -> Tensor:
+    """A layer without weights."""
+    if isinstance(layer, MaxPool):
+        return pooled(x, layer.size, layer.stride, layer.padding)
+    if isinstance(layer, Upsample):
+        return F.interpolate(x, scale_factor=float(layer.factor), mode="nearest")
+    if isinstance(layer, Route):
+        parts = [_group(kept[at], layer.groups, layer.group) for at in layer.layers]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+    assert isinstance(layer, Shortcut)  # noqa: S101  # there are no others
+    return ACTIVATE[layer.activation](x + kept[layer.source])
+
+
+def _group(x: Tensor, groups: int, group: int) -> Tensor:
+    width = x.shape[1] // groups
+    return x if groups == 1 else x[:, group * width : (group + 1) * width]
+
+
+def pooled(x: Tensor, size: int, stride: int, padding: int) -> Tensor:
+    """Darknet's maximum: what lies outside is minus infinity, `padding` of it in all, half (rounded down) before.
+
+    Source: forward_maxpool_layer of pjreddie/darknet. PyTorch-YOLOv3 and others pad the pool of stride 1 of the tiny
+    networks with zeros, which is another network wherever an activation is below 0.
+    """
+    before, after = padding // 2, padding - padding // 2
+    if before == after and before <= size // 2:
+        return F.max_pool2d(x, size, stride, before)
+    if padding == stride - 1 == size - 1:  # a border that only a last, incomplete window reaches
+        return F.max_pool2d(x, size, stride, ceil_mode=True)
+    return F.max_pool2d(F.pad(x, (before, after, before, after), value=-math.inf), size, stride)
