@@ -92,11 +92,15 @@ class Section:
 
 @dataclass(frozen=True)
 class Cfg:
-    """A whole cfg: `net` is its first section, `layers` all others; `source` is what errors call it."""
+    """A whole cfg: `net` is its first section, `layers` all others; `source` is what errors call it.
+
+    `notes` are lines that mean nothing, in words: an option that stands twice in a section counts as first written.
+    """
 
     net: Section
     layers: tuple[Section, ...]
     source: str = "cfg"
+    notes: tuple[str, ...] = ()
 
     def text(self) -> str:
         """The cfg as text that `parse` reads to an equal one, options in the order they had; comments are not kept."""
@@ -123,16 +127,16 @@ def read(source: str | Path) -> Cfg:
 
 
 def parse(text: str, source: str = "cfg") -> Cfg:
-    """The cfg that a text holds. Lines that begin with # or ; are comments; blanks count for nothing, as in darknet.
+    """The cfg that a text holds. What follows # or a leading ; is a comment; blanks count for nothing, as in darknet.
 
-    Raises ModelError listing every line that is neither a header nor key=value, every option given twice in a section
-    with two values, and a text without [net].
+    Raises ModelError listing every line that is neither a header nor key=value, and a text without [net].
     """
     sections: list[tuple[str, int, dict[str, str], dict[str, int]]] = []
-    problems = []
-    for number, raw in enumerate(text.splitlines(), 1):
+    problems, notes = [], []
+    for number, written in enumerate(text.splitlines(), 1):
+        raw = written.partition("#")[0]
         line = "".join(raw.split())
-        if not line or line[0] in "#;":
+        if not line or line[0] == ";":
             continue
         if line[0] == "[":
             sections.append((line.strip("[]"), number, {}, {}))
@@ -147,9 +151,9 @@ def parse(text: str, source: str = "cfg") -> Cfg:
             )
             continue
         _, _, options, lines = sections[-1]
-        if key in options and options[key] != value:
-            problems.append(f"line {number}: {key} is {value} here and {options[key]} in line {lines[key]}")
-        options[key], lines[key] = value, number
+        if options.setdefault(key, value) != value:
+            notes.append(f"line {number}: {key}={value} has no effect: line {lines[key]} says {options[key]}")
+        lines.setdefault(key, number)
     if sections and sections[0][0] not in ("net", "network"):
         problems.append(f"line {sections[0][1]}: expected [net] first, got [{sections[0][0]}]")
     if len(sections) < 2:
@@ -160,4 +164,4 @@ def parse(text: str, source: str = "cfg") -> Cfg:
         Section(kind, line, index, options, lines) for index, (kind, line, options, lines) in enumerate(sections[1:])
     )
     name, header, settings, places = sections[0]
-    return Cfg(Section(name, header, None, settings, places), layers, source)
+    return Cfg(Section(name, header, None, settings, places), layers, source, tuple(notes))

@@ -21,7 +21,7 @@ def changed(
 
     `anchors` (width, height) are in pixels of the input, in the order that `masks`, one for each head in the cfg's
     order, speak of. Without `masks` the cfg's own stay where each anchor belongs to one head; else, as in
-    yolov4-tiny's, the anchors are dealt out anew, the last to the first head. Raises ModelError for a cfg that cannot
+    yolov4-tiny's, the anchors are dealt out anew, the last to the head of the largest stride. Raises ModelError for a cfg that cannot
     be built and for anchors that cannot be dealt out.
     """
     built = architecture(cfg)
@@ -73,7 +73,9 @@ def _masks(
     if pairs is None or sorted(at for mask in own for at in mask) == list(range(count)):
         return own
     ends = [count * i // len(heads) for i in range(len(heads) + 1)]
-    return [tuple(range(a, b)) for a, b in pairwise(ends)][::-1]
+    shares = [tuple(range(a, b)) for a, b in pairwise(ends)]
+    rank = sorted(range(len(heads)), key=lambda i: heads[i].shape.stride)
+    return [shares[rank.index(i)] for i in range(len(heads))]
 
 
 def _with(section: Section, options: dict[str, object]) -> Section:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -107,9 +107,9 @@ class Darknet(Detector):
     def begin_at(self, objectness: float) -> None:
         """Let the heads begin with this objectness everywhere, and with classes at one half."""
         for head in self.architecture.heads:
-            bias = self.layers[str(head.index - 1)].conv.bias  # type: ignore[union-attr]
+            bias = cast(Tensor, self.layers[str(head.index - 1)].conv.bias)  # type: ignore[union-attr]
             with torch.no_grad():
-                bias.view(len(head.mask), -1)[:, 4] = math.log(objectness / (1 - objectness))  # type: ignore[union-attr, operator]
+                bias.view(len(head.mask), -1)[:, 4] = math.log(objectness / (1 - objectness))
 
     def forward(self, images: Tensor) -> Raw:
         """Raw predictions for RGB images (B, 3, H, W) in 0 … 255: tx, ty, tw, th, and logits of objectness, classes."""

@@ -9,6 +9,10 @@ from onestage.errors import ModelError, did_you_mean
 from onestage.models.darknet.cfg import Cfg, Section
 
 ACTIVATIONS = ("leaky", "linear", "relu", "mish", "swish", "logistic")
+# Layers that darknet has besides: none of them is a misspelt one of ours.
+_OTHERS = ("activation", "avgpool", "connected", "cost", "crnn", "crop", "deconvolutional", "detection", "dropout",
+           "gru", "iseg", "l2norm", "local", "local_avgpool", "logistic", "lstm", "normalization", "reorg", "reorg3d",
+           "rnn", "sam", "scale_channels", "softmax")  # fmt: skip
 # Options of a convolution that would change what it computes, with the value that changes nothing.
 _CONV_OFF = {
     "xnor": "0", "binary": "0", "dilation": "1", "flipped": "0", "dot": "0", "deform": "0", "rotate": "0", "sway": "0",
@@ -84,7 +88,7 @@ class Route(Layer):
 
 @dataclass(frozen=True)
 class Shortcut(Layer):
-    """The layer before plus layer `source`."""
+    """The layer before plus layer `source`, of which as many channels as both have."""
 
     source: int
     activation: str = "linear"
@@ -191,9 +195,10 @@ def architecture(cfg: Cfg) -> Architecture:
         index = len(layers)
         try:
             if section.kind not in _BUILDERS:
+                near = "" if section.kind in _OTHERS else did_you_mean(section.kind, _BUILDERS)
                 raise ModelError(
-                    f"{section.title}: layers of this kind are not supported{did_you_mean(section.kind, _BUILDERS)}; "
-                    f"there are: {', '.join(sorted(_BUILDERS))}"
+                    f"{section.title}: layers of this kind are not supported{near}; there are: "
+                    f"{', '.join(sorted(_BUILDERS))}"
                 )
             before = layers[-1].shape if layers else Shape(channels, 1)
             layers.append(_BUILDERS[section.kind](section, index, before, layers))
@@ -275,12 +280,9 @@ def _shortcut(section: Section, index: int, before: Shape, layers: list[Layer]) 
     if len(named) != 1 or section.options.get("weights_type", "none") != "none":
         raise ModelError(f"{section.title}: a shortcut from one layer without weights is supported")
     source = _absolute(section, "from", named[0], index)
-    if layers[source].shape != before:
-        one, two = layers[source].shape, before
-        raise ModelError(
-            f"{section.at('from')}: layers of one shape can be added, got {one.channels} channels of stride "
-            f"{one.stride:g} and {two.channels} of {two.stride:g}"
-        )
+    if layers[source].shape.stride != before.stride:
+        told = f"{layers[source].shape.stride:g} and {before.stride:g}"
+        raise ModelError(f"{section.at('from')}: layers of one stride can be added, got {told}")
     return Shortcut(index, section, before, source, section.word("activation", "linear", ACTIVATIONS))
 
 

@@ -123,7 +123,15 @@ def _through(layer: Layer, x: Tensor, kept: Mapping[int, Tensor]) -> Tensor:
         parts = [_group(kept[at], layer.groups, layer.group) for at in layer.layers]
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
     assert isinstance(layer, Shortcut)  # noqa: S101  # there are no others
-    return ACTIVATE[layer.activation](x + kept[layer.source])
+    return ACTIVATE[layer.activation](_added(x, kept[layer.source]))
+
+
+def _added(x: Tensor, other: Tensor) -> Tensor:
+    """x plus the other's channels; those that only one has stay, or are left out."""
+    wide, width = other.shape[1], x.shape[1]
+    if wide == width:
+        return x + other
+    return x + other[:, :width] if wide > width else torch.cat([x[:, :wide] + other, x[:, wide:]], 1)
 
 
 def _group(x: Tensor, groups: int, group: int) -> Tensor:
