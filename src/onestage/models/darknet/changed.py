@@ -21,8 +21,8 @@ def changed(
 
     `anchors` (width, height) are in pixels of the input, in the order that `masks`, one for each head in the cfg's
     order, speak of. Without `masks` the cfg's own stay where each anchor belongs to one head; else, as in
-    yolov4-tiny's, the anchors are dealt out anew, the last to the head of the largest stride. Raises ModelError for a cfg that cannot
-    be built and for anchors that cannot be dealt out.
+    yolov4-tiny's, the anchors are dealt out anew, the last to the head of the largest stride. Raises ModelError for a
+    cfg that cannot be built and for anchors that cannot be dealt out.
     """
     built = architecture(cfg)
     classes = built.classes if classes is None else classes
