@@ -181,7 +181,7 @@ def test_docs_tell_the_size_of_each_model() -> None:
     from onestage import models
 
     page = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
-    for word in models.MODELS:
+    for word in set(models.MODELS) - {"darknet"}:  # whose size is its cfg's
         parameters = sum(parameter.numel() for parameter in models.build(word, 20).parameters())
         assert re.search(rf"^\| `{word}` \|.*\| {parameters:,} \|", page, re.MULTILINE), f"{word}: {parameters:,}"
 

@@ -8,13 +8,15 @@ from functools import cache
 import pytest
 import torch
 from torch import Tensor, nn
+from toy_cfg import TOY
 
 from onestage.errors import ModelError
 from onestage.models import MODELS, build
 from onestage.models.detector import Detector, Raw, Truth
 
 SMALL = (160, 128)  # width, height: not square, so that the two cannot be confused
-SLOW = {"ssd512"}
+SLOW = {"ssd512", "yolov3", "yolov3-spp"}
+OPTIONS: dict[str, dict[str, str]] = {"darknet": {"cfg": TOY}}
 CLASSES = 3
 
 every_model = pytest.mark.parametrize(
@@ -27,9 +29,9 @@ def model(name: str) -> Detector:
     """The model as it starts, at a small input where it takes one."""
     torch.manual_seed(0)
     try:
-        return build(name, CLASSES, size=SMALL).eval()
+        return build(name, CLASSES, size=SMALL, **OPTIONS.get(name, {})).eval()
     except ModelError:
-        return build(name, CLASSES).eval()
+        return build(name, CLASSES, **OPTIONS.get(name, {})).eval()
 
 
 @cache

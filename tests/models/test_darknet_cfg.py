@@ -129,7 +129,7 @@ YOLO = layer_of("yolo", mask="0", anchors="4,4", num=1, classes=3)
         ((CONV, layer_of("shortcut", **{"from": -5})), "-5 names no layer before this one"),
         ((CONV, layer_of("route", layers="-1,7")), "7 names no layer before this one"),
         ((CONV, layer_of("route")), "layers= is missing"),
-        ((CONV, LINEAR.replace("=8", "=9"), YOLO), "filters: expected 8, 1 anchors x (5 + 3 classes) of [yolo] in line"),
+        ((CONV, LINEAR.replace("=8", "=9"), YOLO), "filters: expected 8, 1 anchors x (5 + 3 classes) of"),
         ((CONV, CONV.replace("=4", "=8"), YOLO), "must be linear and without a norm"),
         ((CONV, LINEAR, YOLO.replace("mask=0", "mask=0,2")), "mask: 2 is none of the 1 anchors"),
         ((CONV, LINEAR, YOLO.replace("num=1", "num=2")), "expected 2 pairs (num=2), got 2 numbers"),

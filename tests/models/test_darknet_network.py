@@ -10,8 +10,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_cfg import TOY
 from torch import nn
+from toy_cfg import TOY
 
 from onestage.errors import ModelError
 from onestage.models import build

@@ -54,7 +54,8 @@ class Darknet(Detector):
     name = "darknet"
     default_weights: Mapping[str, float] = WEIGHTS["darknet"]
     default_fit = "letterbox"
-    recipe_defaults = {"weights": None, "validation.iou": 0.45}  # noqa: RUF012
+    # Suppression and the fit are those of darknet's detector test and valid.
+    recipe_defaults: Mapping[str, Any] = {"weights": None, "fit": "letterbox", "validation.iou": 0.45}
 
     def __init__(
         self, classes: int, size: tuple[int, int] | None = None, cfg: str | None = None,
@@ -205,6 +206,7 @@ class YOLOv4Tiny(Named):
 
     name = "yolov4-tiny"
     default_fit = "squash"
+    recipe_defaults: Mapping[str, Any] = {"weights": None, "validation.iou": 0.45}
 
 
 class YOLOv2Tiny(Named):
