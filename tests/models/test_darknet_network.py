@@ -237,6 +237,15 @@ def test_copies_have_boxes_of_their_own():
     assert detector.boxes.count != copied.boxes.count
 
 
+def test_boxes_made_while_judging_serve_in_training():
+    detector = toy()
+    detector.resized((48, 32))
+    with torch.inference_mode():
+        detector.decode(detector(torch.zeros(1, 3, 32, 48)))
+    raw = detector(torch.zeros(1, 3, 32, 48))
+    detector.boxes.decode(raw.offsets).sum().backward()
+
+
 def test_the_parts_are_the_network():
     detector = toy()
     parts = detector.parts()

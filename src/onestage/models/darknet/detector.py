@@ -96,7 +96,9 @@ class Darknet(Detector):
         if key not in self._known:
             while len(self._known) >= SIZES_KEPT:
                 del self._known[next(iter(self._known))]
-            self._known[key] = geometry(self.architecture.heads, self.size, self.architecture.grids(self.size), device)
+            with torch.inference_mode(False):  # else what judging makes first no gradient could be taken with
+                grids = self.architecture.grids(self.size)
+                self._known[key] = geometry(self.architecture.heads, self.size, grids, device).filled()
         return self._known[key]
 
     def resized(self, size: tuple[int, int]) -> None:

@@ -98,6 +98,11 @@ class Geometry:
         centre = self.cells + self.stride[:, None] / 2
         return torch.cat([centre - self.sides / 2, centre + self.sides / 2], 1)
 
+    def filled(self) -> Geometry:
+        """The same, everything computed."""
+        assert all(len(one) for one in (self.cells, self.stride, self.scale_xy, self.sides, self.level, self.priors))  # noqa: S101
+        return self
+
     def _spread(self, values: Sequence[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float32, device=self.anchors.device)[self.level]
 
