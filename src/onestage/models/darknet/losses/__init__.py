@@ -1,1 +1,1 @@
-"""The losses of YOLO networks, by name: `darknet`, `ratio`, `per-scale`."""
+"""The losses of YOLO networks: which boxes answer for which truths, and what is summed."""

@@ -1,51 +1,78 @@
-"""The loss of a YOLO network by its name."""
+"""The loss of a YOLO network by name: per image, per box, its counts, its matches."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+import torch
 from torch import Tensor
 
-from onestage.errors import ModelError
 from onestage.models.darknet.geometry import Geometry
-from onestage.models.darknet.layers import Architecture
+from onestage.models.darknet.losses.darknet_loss import darknet_parts
+from onestage.models.darknet.losses.head_scales import HeadScales
+from onestage.models.darknet.losses.scales import level_sums
+from onestage.models.darknet.losses.targets import Assigned, assigned, match_rows, rewritten, unanswered
 from onestage.models.darknet.options import YoloOptions
 from onestage.models.detector import Loss, Raw, Truth
 
 
-def scales_of(network: Architecture) -> Any:
-    """What the cfg says of the loss of each level."""
-    return None
-
-
 def yolo_loss(
-    raw: Raw, truths: Sequence[Truth], at: Geometry, options: YoloOptions, scales: Any, whole: Tensor | None = None
+    raw: Raw,
+    truths: Sequence[Truth],
+    at: Geometry,
+    options: YoloOptions,
+    scales: HeadScales | None = None,
+    whole: Tensor | None = None,
 ) -> Loss:
-    """The loss of a batch."""
-    raise ModelError("this loss cannot be computed yet")
+    """The loss `options.loss` of each image, in float32 at least; finite for finite predictions, N = 0 included.
+
+    `raw` are offsets (B, P, 4) tx, ty, tw, th and logits (B, P, 1 + C), objectness first; `truths` one per image, in
+    pixels of the input. `scales` are what the cfg says of the heads ("darknet" alone heeds it). `whole` are the
+    `yolo_counts` of the whole batch where these images are only some of it. Parts are sums per image that are to be
+    divided by the number of images (`normaliser`); see `darknet_parts`, `ratio_parts` and `per_scale_parts`.
+    """
+    given = assigned(truths, at, options)
+    parts, cost, owner = _parts(raw, given, at, options, scales, whole)
+    taken = owner >= 0
+    positives = torch.stack([taken[:, level.first : level.last].sum(1) for level in at.levels], 1)
+    summed = {name: part.sum(1) for name, part in parts.items()}
+    told = {"unanswered": unanswered(given), "rewritten": rewritten(given), "capped": given.truths.capped}
+    sums = {name: value.float() for name, value in told.items()} | ({} if cost is None else {"cost": cost.detach()})
+    ones = torch.ones_like(summed["obj"])
+    return Loss(summed, positives, ones, scales=level_sums(raw, given, at), sums=sums)
 
 
 def yolo_prior_losses(
-    raw: Raw, truths: Sequence[Truth], at: Geometry, options: YoloOptions, scales: Any, whole: Tensor | None = None
+    raw: Raw,
+    truths: Sequence[Truth],
+    at: Geometry,
+    options: YoloOptions,
+    scales: HeadScales | None = None,
+    whole: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """The loss of each box."""
-    raise ModelError("this loss cannot be computed yet")
+    """The parts of every box (B, P), whose sums are those of `yolo_loss`."""
+    return _parts(raw, assigned(truths, at, options), at, options, scales, whole)[0]
 
 
 def yolo_counts(truths: Sequence[Truth], at: Geometry, options: YoloOptions) -> Tensor | None:
-    """What means are taken over."""
+    """What the means of the loss are taken over; adds up over micro-batches and ranks. None for "darknet", a sum.
+
+    Level by level (2 L + 1,): how many boxes answer for truths ("ratio": each as often as it does), then how many
+    have objectness to learn ("ratio") or are background ("per-scale"), and the number of images.
+    """
     return None
 
 
 def yolo_match(truths: Sequence[Truth], at: Geometry, options: YoloOptions) -> Tensor:
-    """Which box answers for which truth."""
-    raise ModelError("this loss cannot be computed yet")
+    """For each box (B, P) the row of the truth it learns, or BACKGROUND, or IGNORED, whatever the network predicts.
+
+    What "darknet" ignores or adds because of its predictions (`ignore`, `truth`) is not seen here.
+    """
+    return match_rows(assigned(truths, at, options))
 
 
-def yolo_terms(
-    raw: Raw, truths: Sequence[Truth], image: int, prior: int, at: Geometry, options: YoloOptions, scales: Any,
-    whole: Tensor | None = None,
-) -> dict[str, float]:  # fmt: skip
-    """The terms of one box."""
-    raise ModelError("this loss cannot be computed yet")
+def _parts(
+    raw: Raw, given: Assigned, at: Geometry, options: YoloOptions, scales: HeadScales | None, whole: Tensor | None
+) -> tuple[dict[str, Tensor], Tensor | None, Tensor]:
+    """The parts of every box, the cost where there is one, and the owners."""
+    return darknet_parts(raw, given, at, options, scales)
