@@ -40,6 +40,11 @@ def classes_wanted(truth_labels: Tensor, slots: Tensor, count: int, like: Tensor
     return wanted
 
 
+def one_hot(labels: Tensor, like: Tensor) -> Tensor:
+    """Targets (M, C) of `labels` (M,), as many classes as `like` (M, C) has columns."""
+    return torch.zeros_like(like).scatter(1, labels[:, None], 1)
+
+
 def smoothed(wanted: Tensor, by: float, softmax: Tensor) -> Tensor:
     """Targets softened by `by`: each class towards a half, under `softmax` (U,) towards all of them evenly."""
     if not by:
@@ -54,6 +59,11 @@ def class_loss(logits: Tensor, wanted: Tensor, softmax: Tensor) -> Tensor:
     if not bool(softmax.any()):
         return alone
     return torch.where(softmax, -(wanted * F.log_softmax(logits, 1)).sum(1), alone)
+
+
+def class_means(logits: Tensor, wanted: Tensor, softmax: Tensor) -> Tensor:
+    """`class_loss` as mean over the classes (U,); that of all together, under `softmax` (U,), as it is."""
+    return class_loss(logits, wanted, softmax) / torch.where(softmax, 1, logits.shape[1])
 
 
 def class_scores(logits: Tensor, softmax: Tensor) -> Tensor:

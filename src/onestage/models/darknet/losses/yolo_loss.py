@@ -10,6 +10,9 @@ from torch import Tensor
 from onestage.models.darknet.geometry import Geometry
 from onestage.models.darknet.losses.darknet_loss import darknet_parts
 from onestage.models.darknet.losses.head_scales import HeadScales
+from onestage.models.darknet.losses.means import Counts
+from onestage.models.darknet.losses.per_scale_loss import per_scale_parts
+from onestage.models.darknet.losses.ratio_loss import ratio_parts
 from onestage.models.darknet.losses.scales import level_sums
 from onestage.models.darknet.losses.targets import Assigned, assigned, match_rows, rewritten, unanswered
 from onestage.models.darknet.options import YoloOptions
@@ -60,7 +63,9 @@ def yolo_counts(truths: Sequence[Truth], at: Geometry, options: YoloOptions) -> 
     Level by level (2 L + 1,): how many boxes answer for truths ("ratio": each as often as it does), then how many
     have objectness to learn ("ratio") or are background ("per-scale"), and the number of images.
     """
-    return None
+    if options.loss == "darknet":
+        return None
+    return Counts.of(assigned(truths, at, options), at, options).together()
 
 
 def yolo_match(truths: Sequence[Truth], at: Geometry, options: YoloOptions) -> Tensor:
@@ -75,4 +80,8 @@ def _parts(
     raw: Raw, given: Assigned, at: Geometry, options: YoloOptions, scales: HeadScales | None, whole: Tensor | None
 ) -> tuple[dict[str, Tensor], Tensor | None, Tensor]:
     """The parts of every box, the cost where there is one, and the owners."""
-    return darknet_parts(raw, given, at, options, scales)
+    if options.loss == "darknet":
+        return darknet_parts(raw, given, at, options, scales)
+    counts = Counts.of(given, at, options) if whole is None else Counts.read(whole.to(given.owner.device))
+    of = ratio_parts if options.loss == "ratio" else per_scale_parts
+    return of(raw, given, at, options, counts), None, given.owner
