@@ -45,7 +45,7 @@ def darknet_parts(
     by the sigmoid and the cell is left out, as are the anchor in that of the sides and a half of it, and the units
     differ between the two; ours are the derivatives of what is reported. The cost then has 1 - IoU in place of deltas.
     """
-    claims, owner, aside = _with_predictions(raw, given, at, options)
+    claims, owner, aside = with_predictions(raw, given, at, options)
     image, prior = torch.nonzero(owner >= 0, as_tuple=True)
     offsets, logits = wide(raw.offsets[image, prior]), wide(raw.logits[image, prior])
     truth = given.truths.boxes[claims.truth[owner[image, prior]]].to(offsets.dtype)
@@ -68,10 +68,11 @@ def darknet_parts(
 
 
 @torch.no_grad()
-def _with_predictions(
+def with_predictions(
     raw: Raw, given: Assigned, at: Geometry, options: YoloOptions
 ) -> tuple[Claims, Tensor, Tensor]:  # fmt: skip
-    """Claims with those of predictions beyond `truth` before them, the owners (B, P), and the boxes left alone."""
+    """What a network's predictions change: the claims, those of predictions beyond `truth` before all others, the
+    owners (B, P) then, and the boxes (B, P) that are left alone."""
     truths, boxes = given.truths, at.decode(wide(raw.offsets))
     best = torch.zeros(boxes.shape[:2], dtype=boxes.dtype, device=boxes.device)
     which = torch.zeros(boxes.shape[:2], dtype=torch.int64, device=boxes.device)

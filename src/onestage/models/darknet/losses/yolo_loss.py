@@ -15,6 +15,7 @@ from onestage.models.darknet.losses.per_scale_loss import per_scale_parts
 from onestage.models.darknet.losses.ratio_loss import ratio_parts
 from onestage.models.darknet.losses.scales import level_sums
 from onestage.models.darknet.losses.targets import Assigned, assigned, match_rows, rewritten, unanswered
+from onestage.models.darknet.losses.terms import box_terms
 from onestage.models.darknet.options import YoloOptions
 from onestage.models.detector import Loss, Raw, Truth
 
@@ -74,6 +75,25 @@ def yolo_match(truths: Sequence[Truth], at: Geometry, options: YoloOptions) -> T
     What "darknet" ignores or adds because of its predictions (`ignore`, `truth`) is not seen here.
     """
     return match_rows(assigned(truths, at, options))
+
+
+def yolo_terms(
+    raw: Raw,
+    truths: Sequence[Truth],
+    image: int,
+    prior: int,
+    at: Geometry,
+    options: YoloOptions,
+    scales: HeadScales | None = None,
+    whole: Tensor | None = None,
+) -> dict[str, float]:
+    """The terms of the loss of box `prior` of `image` by formula, the parts last; see `terms.box_terms`."""
+    whole = yolo_counts(truths, at, options) if whole is None else whole
+    truth = truths[image : image + 1]
+    said = Raw(raw.offsets[image : image + 1].detach().double(), raw.logits[image : image + 1].detach().double())
+    told = box_terms(said, truth, prior, at, options, scales, None if whole is None else Counts.read(whole))
+    parts = yolo_prior_losses(said, truth, at, options, scales, whole)
+    return told | {name: float(part[0, prior]) for name, part in parts.items()}
 
 
 def _parts(
