@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -50,11 +50,6 @@ class HeadScales:
     """The weights of every head, in the cfg's order."""
 
     heads: tuple[HeadScale, ...]
-
-    @classmethod
-    def of(cls, heads: Sequence[Head]) -> HeadScales:
-        """Those that the cfg writes down; ModelError where one of them is no number."""
-        return cls(tuple(HeadScale.of(head) for head in heads))
 
 
 class ScaleRows:

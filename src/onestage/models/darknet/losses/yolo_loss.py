@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from onestage.models.darknet.geometry import Geometry
+from onestage.models.darknet.layers import Architecture
 from onestage.models.darknet.losses.darknet_loss import darknet_parts
-from onestage.models.darknet.losses.head_scales import HeadScales
+from onestage.models.darknet.losses.head_scales import HeadScale, HeadScales
 from onestage.models.darknet.losses.means import Counts
 from onestage.models.darknet.losses.per_scale_loss import per_scale_parts
 from onestage.models.darknet.losses.ratio_loss import ratio_parts
@@ -18,6 +19,11 @@ from onestage.models.darknet.losses.targets import Assigned, assigned, match_row
 from onestage.models.darknet.losses.terms import box_terms
 from onestage.models.darknet.options import YoloOptions
 from onestage.models.detector import Loss, Raw, Truth
+
+
+def scales_of(network: Architecture) -> HeadScales:
+    """What the cfg of a network says of the loss of each head; ModelError where something in it is no number."""
+    return HeadScales(tuple(HeadScale.of(head) for head in network.heads))
 
 
 def yolo_loss(
