@@ -158,8 +158,14 @@ class Architecture:
     def grids(self, size: tuple[int, int]) -> list[tuple[int, int]]:
         """The cells (columns, rows) of each head at input `size` (width, height).
 
-        Raises ModelError where maps that are put side by side would differ: sides must be multiples of the stride.
+        Raises ModelError where a side is no multiple of the coarsest stride, and where maps would differ in size.
         """
+        stride = int(max(head.shape.stride for head in self.heads))
+        if size[0] % stride or size[1] % stride or min(size) < stride:
+            raise ModelError(
+                f"{self.cfg.source}: expected sides that are multiples of {stride}, got {size[0]}x{size[1]}",
+                hint=f"size={max(size[0] // stride, 1) * stride} or {(size[0] // stride + 1) * stride}",
+            )
         sides: list[tuple[int, int]] = []
         for layer in self.layers:
             before = sides[-1] if sides else size
@@ -172,14 +178,11 @@ class Architecture:
                 of = before[0] * layer.factor, before[1] * layer.factor
             others = layer.layers if isinstance(layer, Route) else ()
             others = (layer.index - 1, layer.source) if isinstance(layer, Shortcut) else others
-            found = {sides[at] for at in others}
+            found = {sides[at] for at in others} or {of}
             if len(found) > 1 or min(of) < 1:
-                stride = int(max(head.shape.stride for head in self.heads))
-                raise ModelError(
-                    f"{self.cfg.source}: expected sides that are multiples of {stride}, got {size[0]}x{size[1]}",
-                    hint=f"size={max(size[0] // stride, 1) * stride} or {(size[0] // stride + 1) * stride}",
-                )
-            sides.append(found.pop() if found else of)
+                told = ", ".join(f"{at}: {sides[at][0]}x{sides[at][1]}" for at in others) or f"{of[0]}x{of[1]}"
+                raise ModelError(f"{layer.section.title}: maps of one size are needed, got {told}")
+            sides.append(found.pop())
         return [sides[head.index] for head in self.heads]
 
 
