@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from onestage.errors import ModelError
 from onestage.models.darknet.header import Header, cut_of, refuse_others
-from onestage.models.darknet.layers import Architecture, Convolution
+from onestage.models.darknet.layers import Architecture
 from onestage.models.darknet.layout import Layout, Slot, astray, floats, layout
 
 Array = NDArray[np.float32]
@@ -134,18 +134,24 @@ def _notes(network: Architecture, header: Header, found: Layout) -> tuple[str, .
     if found.layers is not None:
         notes.append(f"it holds the first {found.layers} of {len(network.layers)} layers; the others start afresh")
     if found.classes != network.classes:
-        behind, layer = astray(network, found.classes)
-        unread = floats(network, found.classes, found.layers) - floats(network, layers=found.layers)
-        end = f"leave {unread:,} unread" if unread > 0 else f"miss {-unread:,} at the end"
-        if found.layers is None or layer.index < found.layers:
-            notes.append(
-                f"its heads are of {found.classes} classes, these of {network.classes}: they were passed over. A reader "
-                f"that goes by the cfg alone (darknet, most PyTorch ports) would be {abs(behind):,} floats astray from "
-                f"{layer.section.title} on, and {end}, without a word"
-            )
-        else:
-            notes.append(f"its heads are of {found.classes} classes, these of {network.classes}: they were passed over")
+        notes.append(
+            f"its heads are of {found.classes} classes, these of {network.classes}: they were passed over"
+            + _elsewhere(network, found)
+        )
     return tuple(notes)
+
+
+def _elsewhere(network: Architecture, found: Layout) -> str:
+    """What a reader would do with heads of other classes that goes by the cfg alone; "" where nothing follows them."""
+    behind, layer = astray(network, found.classes)
+    if found.layers is not None and layer.index >= found.layers:
+        return ""
+    unread = floats(network, found.classes, found.layers) - floats(network, layers=found.layers)
+    end = f"leave {unread:,} unread" if unread > 0 else f"miss {-unread:,} at the end"
+    return (
+        f". A reader that goes by the cfg alone, as darknet and its PyTorch ports do, would be {abs(behind):,} floats "
+        f"astray from {layer.section.title} on, and {end}, without a word"
+    )
 
 
 def _wrong(slot: Slot, values: Array) -> list[str]:
@@ -168,12 +174,8 @@ def _first_odd(path: Path, header: Header, network: Architecture) -> str | None:
         if len(values) < slot.count:
             return None
         if _wrong(slot, values):
-            return _title(slot.layer)
+            return slot.layer.section.title
     return None
-
-
-def _title(layer: Convolution) -> str:
-    return layer.section.title
 
 
 def _few(problems: list[str]) -> list[str]:

@@ -17,8 +17,8 @@ _START = 512  # bytes that tell what a file is
 _TEXT = bytes({7, 8, 9, 10, 12, 13, 27} | set(range(0x20, 0x7F)))
 _KINDS = (
     (b"version https://git-lfs", "a pointer of Git LFS, not the file itself", "git lfs pull"),
-    (b"\x89PNG", "a PNG image", None), (b"\xff\xd8\xff", "a JPEG image", None), (b"\x1f\x8b", "a gzip archive", "gunzip"),
-    (b"\x89HDF", "an HDF5 file (Keras .h5)", None), (b"7z\xbc\xaf", "a 7z archive", "unpack it"),
+    (b"\x89PNG", "a PNG image", None), (b"\xff\xd8\xff", "a JPEG image", None),
+    (b"\x1f\x8b", "a gzip archive", "gunzip"), (b"\x89HDF", "an HDF5 file (Keras .h5)", None), (b"7z\xbc\xaf", "a 7z archive", "unpack it"),
     (b"Rar!", "a RAR archive", "unpack it"), (b"%PDF", "a PDF document", None),
 )  # fmt: skip
 _TORCH = "a torch file (.pth, .pt), whose numbers do not begin at a fixed byte"
@@ -67,7 +67,7 @@ def cut_of(path: Path) -> int | None:
 
 
 def is_weights(path: Path) -> bool:
-    """Whether a file is meant for darknet: by its name, or by a content that is nothing else and begins as its files."""
+    """Whether a file is meant for darknet: by its name, or by beginning as its files do and being nothing else."""
     if path.suffix.lower() in SUFFIXES or cut_of(path) is not None:
         return True
     if path.suffix.lower() == ".safetensors" or not path.is_file():

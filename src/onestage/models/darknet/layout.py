@@ -165,7 +165,9 @@ def _unfit(network: Architecture, count: int) -> ModelError:
     for layer, number in _counts(network, network.classes):
         end += number
         if count < end:
-            where = f"it ends within {layer.section.title}: {count - end + number:,} of the layer's {number:,} are there"
+            where = (
+                f"it ends within {layer.section.title}: {count - end + number:,} of the layer's {number:,} are there"
+            )
             break
     else:
         where = f"{count - total:,} are left over after {network.convolutions[-1].section.title}, the last with weights"
