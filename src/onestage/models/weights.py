@@ -139,7 +139,7 @@ def load_held(detector: Detector, held: Held, source: str) -> Report:
     return _loaded(detector, held.tensors, report)
 
 
-def _loaded(detector: Detector, tensors: State, report: Report) -> Report:
+def _loaded(detector: nn.Module, tensors: State, report: Report) -> Report:
     """Load tensors that fit; the report with what was loaded and what was not."""
     own = detector.state_dict()
     detector.load_state_dict(tensors, strict=False)

@@ -18,7 +18,8 @@ _TEXT = bytes({7, 8, 9, 10, 12, 13, 27} | set(range(0x20, 0x7F)))
 _KINDS = (
     (b"version https://git-lfs", "a pointer of Git LFS, not the file itself", "git lfs pull"),
     (b"\x89PNG", "a PNG image", None), (b"\xff\xd8\xff", "a JPEG image", None),
-    (b"\x1f\x8b", "a gzip archive", "gunzip"), (b"\x89HDF", "an HDF5 file (Keras .h5)", None), (b"7z\xbc\xaf", "a 7z archive", "unpack it"),
+    (b"\x1f\x8b", "a gzip archive", "gunzip"),
+    (b"\x89HDF", "an HDF5 file (Keras .h5)", None), (b"7z\xbc\xaf", "a 7z archive", "unpack it"),
     (b"Rar!", "a RAR archive", "unpack it"), (b"%PDF", "a PDF document", None),
 )  # fmt: skip
 _TORCH = "a torch file (.pth, .pt), whose numbers do not begin at a fixed byte"
