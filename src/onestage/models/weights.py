@@ -190,8 +190,7 @@ def load_detector(path: Path, model: str | None = None, classes: Sequence[str] =
     classes. Raises ModelError for a file that cannot be read, is of another model, or does not fit.
     """
     if model is None and path.suffix != ".safetensors":
-        hint = "model=NAME classes=[a,b,…]; for FaceBoxes model=faceboxes alone, of darknet's model=my.cfg"
-        raise ModelError(f"{path.name} does not say what model it belongs to", hint=hint)
+        raise ModelError(f"{path.name} does not say what model it belongs to", hint=_which_model(path))
     card = read_card(path) if model is None else card_of(path)
     if card is None:
         return _load_foreign(path, str(model), classes)
@@ -201,6 +200,17 @@ def load_detector(path: Path, model: str | None = None, classes: Sequence[str] =
     detector = models.build(card["model"], len(names), tuple(card["size"]), **card["options"])
     load_fitting(detector, finite_state(path), path.name)
     return Loaded(detector.eval(), names, card["options"], card.get("fit", "squash"), card.get("scale", 1.0))
+
+
+def _which_model(path: Path) -> str:
+    """What to name beside a file that does not say its model; of darknet's what its length says."""
+    from onestage.models.darknet.files import guesses
+    from onestage.models.darknet.header import is_weights
+
+    if not is_weights(path):
+        return "model=NAME classes=[a,b,…]; for FaceBoxes model=faceboxes alone"
+    known = (f"model={name} (its length is that of {name}, {held})" for name, held in guesses(path))
+    return "; or ".join(["model=my.cfg, the cfg it was trained with, whose anchors count, too", *known])
 
 
 def _load_foreign(path: Path, model: str, classes: Sequence[str]) -> Loaded:

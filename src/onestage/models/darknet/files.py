@@ -8,9 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from onestage.models.darknet.binary import look, read_weights
-from onestage.models.darknet.layers import Architecture
+from onestage.errors import ModelError
+from onestage.models.darknet.binary import look, read_weights, weights_bytes
+from onestage.models.darknet.header import Header, refuse_others
+from onestage.models.darknet.layers import Architecture, architecture
 from onestage.models.darknet.names import ours, port_of
+from onestage.models.darknet.plans import PLANS, plan
 from onestage.models.detector import Held
 
 
@@ -39,3 +42,28 @@ def classes_of(state: Mapping[str, Tensor], network: Architecture) -> int | None
     bias = ours(state, network).get(f"layers.{head.index - 1}.conv.bias")
     found, rest = divmod(0 if bias is None else len(bias), len(head.mask))
     return found - 5 if not rest and found > 5 else None
+
+
+def guesses(path: Path) -> list[tuple[str, str]]:
+    """Which networks known by name a .weights file may be of by its length, and what of them it then holds.
+
+    ModelError for what is no such file.
+    """
+    refuse_others(path)
+    found = []
+    for name in PLANS:
+        network = architecture(plan(name, 80))
+        try:
+            _, laid = look(path, network)
+        except ModelError:
+            continue
+        cut = laid.layers is not None
+        held = f"its first {laid.layers} of {len(network.layers)} layers" if cut else f"{laid.classes} classes"
+        found.append((name, held))
+    return found
+
+
+def as_weights(network: Architecture, state: Mapping[str, Tensor], header: Header, layers: int | None = None) -> bytes:
+    """A detector's state as a .weights file, whole or its first `layers`; see `binary.weights_bytes`."""
+    arrays = {name: tensor.detach().float().cpu().numpy() for name, tensor in state.items()}
+    return weights_bytes(network, arrays, header, layers)
