@@ -13,7 +13,7 @@ from onestage.cli.verb import Listed, Verb
 from onestage.errors import OnestageError
 
 # Every verb in the order of the help page; `onestage.cli.<verb>` holds the function of the same name.
-VERBS = ("demo", "train", "replay", "val", "compare", "predict", "runs", "data", "report")
+VERBS = ("demo", "train", "replay", "val", "compare", "predict", "runs", "data", "weights", "report")
 
 app = typer.Typer(
     name="onestage", cls=Listed, no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False,

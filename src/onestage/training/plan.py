@@ -20,7 +20,8 @@ from onestage.errors import DataError
 from onestage.evaluation import lay_out, usual_protocols
 from onestage.experiments.filtered import Filtered
 from onestage.models.detector import Detector
-from onestage.models.weights import Report, quicken_norms, start_from
+from onestage.models.load_report import Report
+from onestage.models.weights import quicken_norms, start_from
 from onestage.records import Finding
 from onestage.training.checks import refuse_impossible
 from onestage.training.devices.machine import choose_device, choose_precision, keep_freed_memory

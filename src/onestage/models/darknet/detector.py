@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 from onestage.errors import ModelError, did_you_mean
 from onestage.models.darknet.cfg import Cfg, read
 from onestage.models.darknet.changed import changed
+from onestage.models.darknet.files import classes_in, classes_of, held_in
 from onestage.models.darknet.geometry import Geometry, geometry
-from onestage.models.darknet.layers import architecture
+from onestage.models.darknet.header import is_weights
+from onestage.models.darknet.layers import Architecture, architecture
 from onestage.models.darknet.losses.yolo_loss import (
     scales_of,
     yolo_counts,
@@ -22,10 +25,12 @@ from onestage.models.darknet.losses.yolo_loss import (
     yolo_prior_losses,
     yolo_terms,
 )
+from onestage.models.darknet.names import ours
 from onestage.models.darknet.network import answers, units
 from onestage.models.darknet.options import YoloOptions, options_of
 from onestage.models.darknet.plans import plan
-from onestage.models.detector import Assignment, Detector, Loss, Raw, Truth
+from onestage.models.detector import Assignment, Detector, Held, Loss, Raw, Truth
+from onestage.models.weights_files import read_state
 
 # Input sizes whose boxes are kept: multi-scale training returns to ten or so.
 SIZES_KEPT = 12
@@ -170,6 +175,33 @@ class Darknet(Detector):
             kept["cfg"] = read(kept["cfg"]).text()
         return kept
 
+    @classmethod
+    def drawn(cls, options: Mapping[str, Any]) -> Architecture:
+        """The network of these options for as many classes as its cfg has."""
+        cfg = options.get("cfg")
+        if not isinstance(cfg, str):
+            raise ModelError("darknet: the network's cfg is needed", hint="model=my.cfg, or options.cfg=my.cfg")
+        return _drawn(read(cfg), options)
+
+    @classmethod
+    def reads(cls, path: Path) -> bool:
+        """Whether a file is a .weights, or begins as one and is nothing else."""
+        return is_weights(path)
+
+    def read(self, path: Path) -> Held:
+        """A .weights file; see `binary.read_weights`."""
+        return held_in(path, self.architecture)
+
+    @classmethod
+    def classes_in(cls, path: Path, options: Mapping[str, Any]) -> int | None:
+        """How many classes a .weights file, or a state of a PyTorch port, tells apart."""
+        network = cls.drawn(options)
+        return classes_in(path, network) if is_weights(path) else classes_of(read_state(path), network)
+
+    def adapt(self, state: Mapping[str, Tensor], options: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
+        """A state of a PyTorch port of darknet under our names; see `names.ours`."""
+        return ours(state, self.architecture) if options is None else dict(state)
+
 
 class Named(Darknet):
     """A network of `plans.PLANS`; its options are Darknet's without `cfg`."""
@@ -179,6 +211,11 @@ class Named(Darknet):
         masks: Sequence[Sequence[int]] | None = None, start: float = 0.01, **loss: Any,
     ) -> None:  # fmt: skip
         self._build(plan(self.name, classes, size), classes, size, anchors, masks, start, loss)
+
+    @classmethod
+    def drawn(cls, options: Mapping[str, Any]) -> Architecture:
+        """The network of these options for COCO's 80 classes."""
+        return _drawn(plan(cls.name, 80), options)
 
 
 class YOLOv3(Named):
@@ -215,6 +252,11 @@ class YOLOv2Tiny(Named):
     """YOLOv2-tiny of Redmon and Farhadi 2017: one head at stride 32 with five anchors, classes by softmax."""
 
     name = "yolov2-tiny"
+
+
+def _drawn(cfg: Cfg, options: Mapping[str, Any]) -> Architecture:
+    """The network of a cfg with the anchors and masks among the options."""
+    return architecture(changed(cfg, None, None, options.get("anchors"), options.get("masks")))
 
 
 def _refuse_unknown(loss: Mapping[str, Any]) -> None:

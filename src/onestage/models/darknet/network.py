@@ -20,9 +20,16 @@ from onestage.models.darknet.layers import (
     Upsample,
 )  # fmt: skip
 
-# What darknet adds to the square root of a norm's variance, not to the variance.
-TINY = 1e-6
+# What pjreddie's darknet adds to the square root of a norm's variance, and AlexeyAB's to the variance itself.
+TINY, INSIDE = 1e-6, 1e-5
 LEAK = 0.1
+# What only AlexeyAB's darknet knows: options of a section, and activations.
+_ALEXEYS = {
+    "scale_x_y", "iou_loss", "iou_normalizer", "cls_normalizer", "obj_normalizer", "iou_thresh", "nms_kind", "beta_nms",
+    "max_delta", "new_coords", "group_id", "mosaic", "letter_box", "cutmix", "mixup", "label_smooth_eps",
+    "objectness_smooth", "ema_alpha",
+}  # fmt: skip
+_HIS_ACTIVATIONS = {"mish", "swish"}
 
 ACTIVATE: Mapping[str, Callable[[Tensor], Tensor]] = {
     "leaky": lambda x: F.leaky_relu(x, LEAK, inplace=True),
@@ -38,13 +45,14 @@ class DarknetNorm(nn.BatchNorm2d):
     """A batch norm that divides by sqrt(variance) + 1e-6, as darknet does, with its rolling averages of 0.99 and 0.01.
 
     In training it divides by sqrt(variance + 1e-12), which is the same where the variance is 0 and where it is not
-    tiny.
+    tiny. With `inside` it divides by sqrt(variance + inside), in training too, as AlexeyAB's darknet does with 1e-5.
 
-    Source: normalize_cpu and forward_batchnorm_layer of pjreddie/darknet.
+    Source: normalize_cpu and forward_batchnorm_layer of pjreddie/darknet and of AlexeyAB/darknet.
     """
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=TINY**2, momentum=0.01)
+    def __init__(self, channels: int, inside: float = 0.0) -> None:
+        super().__init__(channels, eps=inside or TINY**2, momentum=0.01)
+        self.inside = inside
 
     def forward(self, x: Tensor) -> Tensor:
         """As `nn.BatchNorm2d`."""
@@ -61,20 +69,22 @@ class DarknetNorm(nn.BatchNorm2d):
     def _divisor(self) -> Tensor:
         """The variance whose square root is what darknet divides by."""
         assert self.running_var is not None  # noqa: S101  # it is made with statistics
+        if self.inside:
+            return self.running_var + self.inside
         return (self.running_var.sqrt() + TINY) ** 2
 
 
 class Unit(nn.Module):
     """A [convolutional] layer: convolution, norm or bias, activation."""
 
-    def __init__(self, layer: Convolution) -> None:
+    def __init__(self, layer: Convolution, inside: float = 0.0) -> None:
         super().__init__()
         self.conv = nn.Conv2d(
             layer.inputs, layer.shape.channels, layer.size, layer.stride, layer.pad, groups=layer.groups,
             bias=not layer.normalised,
         )  # fmt: skip
         if layer.normalised:
-            self.bn = DarknetNorm(layer.shape.channels)
+            self.bn = DarknetNorm(layer.shape.channels, inside)
         self.normalised, self.activation = layer.normalised, layer.activation
         self.initialise()
 
@@ -94,7 +104,20 @@ class Unit(nn.Module):
 
 def units(architecture: Architecture) -> nn.ModuleDict:
     """The convolutions of a network by their index as darknet counts; nothing else has tensors."""
-    return nn.ModuleDict({str(one.index): Unit(one) for one in architecture.convolutions})
+    inside = INSIDE if is_alexeys(architecture) else 0.0
+    return nn.ModuleDict({str(one.index): Unit(one, inside) for one in architecture.convolutions})
+
+
+def is_alexeys(architecture: Architecture) -> bool:
+    """Whether a cfg is for AlexeyAB's darknet alone, by options that pjreddie's does not know, such as scale_x_y.
+
+    His norms divide otherwise: read as pjreddie's, yolov4-tiny's raw outputs differ by up to 0.002.
+    """
+    sections = (architecture.cfg.net, *architecture.cfg.layers)
+    return any(
+        not _ALEXEYS.isdisjoint(section.options) or section.options.get("activation") in _HIS_ACTIVATIONS
+        for section in sections
+    )
 
 
 def answers(architecture: Architecture, layers: nn.ModuleDict, x: Tensor) -> list[Tensor]:
