@@ -22,7 +22,7 @@ RECALLED = 0.1  # rise of the share of boxes with IoU of GOOD
 Advice = Literal["keep", "doubtful", "try"]
 WARNING = (
     "a better fit is no proof of a better detector: one run whose anchors fitted with 71.9 % instead of 64.4 % gained "
-    "nothing (mAP 27.7, 29.9 with the usual ones), another fell from 53 to 40; trained heads know their own anchors only"
+    "nothing (mAP 27.7, 29.9 with the usual ones), another fell from 53 to 40; trained heads know only their own"
 )
 
 
@@ -62,7 +62,7 @@ class Heads:
 
     @property
     def unsorted(self) -> list[tuple[int, int]]:
-        """Pairs of heads, finer and next coarser, of which the finer's largest anchor is above the coarser's smallest."""
+        """Pairs of heads, finer and next coarser, where the finer's largest anchor is above the coarser's smallest."""
         area = self.sides.prod(1)
         order = [head for head in self.finest_first if self.masks[head]]
         return [

@@ -51,15 +51,15 @@ def sides_at_input(dataset: Dataset, size: Size, fit: Fit = "squash", scale: flo
             known[shape] = (how.scale_x, how.scale_y, how.pad_x, how.pad_y, *into)
         moves[row] = known[shape]
     given = [dataset.annotations[image.id] for image in dataset.images]
-    image = np.repeat(np.arange(len(given)), [len(one) for one in given])
+    of = np.repeat(np.arange(len(given)), [len(one) for one in given])
     boxes = np.concatenate([np.zeros((0, 4)), *(one.boxes for one in given)])
     label = np.concatenate([np.zeros(0, np.int64), *(one.labels for one in given)])
     counts = ~np.concatenate([np.zeros(0, np.bool_), *(one.ignore | one.crowd for one in given)])
-    mine = moves[image]
+    mine = moves[of]
     corners = boxes * np.tile(mine[:, :2], 2) + np.tile(mine[:, 2:4], 2)
     corners = np.clip(corners, 0, np.tile(mine[:, 4:], 2))
     sides = np.abs(corners[:, 2:] - corners[:, :2])
     seen = counts & (sides >= 1.0).all(1)
     return Sides(
-        sides[seen], image[seen], label[seen], len(given), int((counts & ~seen).sum()), int((~counts).sum())
+        sides[seen], of[seen], label[seen], len(given), int((counts & ~seen).sum()), int((~counts).sum())
     )  # fmt: skip
