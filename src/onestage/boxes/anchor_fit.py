@@ -30,12 +30,14 @@ WARNING = (
 class Heads:
     """The anchors of a network: `anchors` (width, height) in pixels, `masks` those of each head, `strides` in pixels.
 
-    Heads come in the network's order; an anchor may be in several masks, or in none.
+    Heads come in the network's order; an anchor may be in several masks, or in none. `unit` is how many pixels the
+    network's own file calls 1 where it lists anchors.
     """
 
     anchors: tuple[tuple[float, float], ...]
     masks: tuple[tuple[int, ...], ...]
     strides: tuple[float, ...]
+    unit: float = 1.0
 
     @property
     def sides(self) -> FloatArray:
@@ -73,7 +75,7 @@ class Heads:
     def with_anchors(self, anchors: FloatArray, counts: Sequence[int] | None = None) -> Heads:
         """The same heads with other `anchors` (K, 2), sorted by area: the smallest go to the smallest stride."""
         pairs = tuple((float(w), float(h)) for w, h in anchors)
-        return Heads(pairs, masks(counts or self.counts, self.strides), self.strides)
+        return Heads(pairs, masks(counts or self.counts, self.strides), self.strides, self.unit)
 
 
 @dataclass(frozen=True)

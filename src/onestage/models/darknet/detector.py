@@ -106,7 +106,8 @@ class Darknet(Detector):
         """The cfg's anchors in pixels of the input, which head has which, and the heads' strides."""
         heads = self.architecture.heads
         strides = tuple(head.shape.stride for head in heads)
-        return Heads(heads[0].anchors, tuple(head.mask for head in heads), strides)
+        unit = strides[0] if heads[0].section.kind == "region" else 1.0
+        return Heads(heads[0].anchors, tuple(head.mask for head in heads), strides, unit)
 
     def resized(self, size: tuple[int, int]) -> None:
         """Take images of another `size` from now on; ModelError where its sides are no multiples of the stride."""
