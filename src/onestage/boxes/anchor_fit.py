@@ -148,6 +148,7 @@ class Refit:
             return "doubtful"
         missed_now, missed_then = 1 - self.old_fit.within, 1 - self.new_fit.within
         reaches = missed_now > 1 - REACHED and missed_then <= missed_now / 2
+        reaches |= self.old_fit.unowned > 1 - REACHED
         return "try" if reaches or self.new_fit.recall - self.old_fit.recall >= RECALLED else "doubtful"
 
     @property
@@ -165,13 +166,15 @@ class Refit:
             )
         if self.advice == "doubtful":
             return (
-                f"they fit better, {by}, but the model's own already reach {self.old_fit.within:.1%} of the objects "
-                f"within a ratio of {RATIO:g}: hardly worth it"
+                f"they fit better, {by}, but the model's own already reach {_percent(self.old_fit.within)} of the "
+                f"objects within a ratio of {RATIO:g}: hardly worth it"
             )
+        old, new = self.old_fit, self.new_fit
+        ownerless = f"; {_percent(old.unowned)} fit an anchor best that no head has" * bool(old.unowned)
         return (
-            f"they fit better where it may matter: {by}; IoU {GOOD:g} or more for {self.new_fit.recall:.1%} of the "
-            f"objects instead of {self.old_fit.recall:.1%}, beyond ratio {RATIO:g} {1 - self.new_fit.within:.1%} "
-            f"instead of {1 - self.old_fit.within:.1%}: worth a run beside one with the model's own"
+            f"they fit better where it may matter: {by}; IoU {GOOD:g} or more for {_percent(new.recall)} of objects "
+            f"instead of {_percent(old.recall)}, beyond ratio {RATIO:g} {_percent(1 - new.within)} instead of "
+            f"{_percent(1 - old.within)}{ownerless}: worth a run beside one with the model's own"
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -189,6 +192,10 @@ class Refit:
             "advice": self.advice, "verdict": self.verdict, "cramped_heads": self.cramped,
             "warning": None if self.advice == "keep" else WARNING,
         }  # fmt: skip
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -32,9 +32,9 @@ PANEL, GAP, MARGIN = 760, 40, 28
 LEFT, BOTTOM = 46, 40  # room for the scales of a panel
 INNER = 2 * PANEL + GAP
 _WRITER = "data anchors"
-_DOT = 0.4  # how much of the paper a single box covers
+_DOT = 0.45  # how much of the paper a single box covers
+_FEW = 4000  # boxes up to which each has a larger dot
 _GRID = (226, 226, 222)
-_NOBODY: Colour = (150, 150, 150)
 
 
 def shapes_sheet(refit: Refit, sides: FloatArray, title: str) -> Image:
@@ -79,7 +79,7 @@ def _head(refit: Refit, title: str, boxes: int) -> Image:
     order = refit.old.finest_first
     words: Words = [(f"{boxes:,} boxes at the input's size; colours: the head that owns a box's best anchor", PALE)]
     words += [(f"stride {refit.old.strides[head]:g}", darker(_colour(refit.old, head))) for head in order]
-    words += [("no head", _NOBODY)] * bool(refit.old_fit.unowned)
+    words += [("no head", WRONG)] * bool(refit.old_fit.unowned)
     write_words(part, words, 0, 48, 18, 0.5)
     return part
 
@@ -92,7 +92,7 @@ def _row(panels: Sequence[Image]) -> Image:
 
 
 def _colour(heads: Heads, head: int) -> Colour:
-    return level_colour(heads.finest_first.index(head)) if head >= 0 else _NOBODY
+    return level_colour(heads.finest_first.index(head)) if head >= 0 else WRONG
 
 
 def _panel(sides: FloatArray, heads: Heads, limits: tuple[float, float]) -> Image:
@@ -110,7 +110,7 @@ def _panel(sides: FloatArray, heads: Heads, limits: tuple[float, float]) -> Imag
     if len(sides):
         best = heads.owner[shape_iou(sides, heads.sides).argmax(1)]
         for head in (-1, *heads.finest_first):
-            _dots(plot, _at(sides[best == head], limits, plot), _colour(heads, head))
+            _dots(plot, _at(sides[best == head], limits, plot), _colour(heads, head), 2 if len(sides) <= _FEW else 1)
     for n, place in enumerate(_at(heads.sides, limits, plot)):
         _anchor(plot, (int(place[0]), int(place[1])), _colour(heads, int(heads.owner[n])))
     for n, place in enumerate(_at(heads.sides, limits, plot)):
@@ -118,7 +118,7 @@ def _panel(sides: FloatArray, heads: Heads, limits: tuple[float, float]) -> Imag
     cv2.rectangle(plot, (0, 0), (plot.shape[1] - 1, plot.shape[0] - 1), (190, 190, 186), 1)
     whole[: PANEL - BOTTOM, LEFT:] = plot
     write_words(whole, [("width px", PALE)], PANEL - text_width("width px"), PANEL - 4)
-    write_words(whole, [("height px, from below", PALE)], 0, PANEL - 4)
+    write_words(whole, [("height px", PALE)], 0, PANEL - 4)
     return whole
 
 
@@ -131,13 +131,14 @@ def _at(sides: FloatArray, limits: tuple[float, float], plot: Image) -> IntArray
     return pixels
 
 
-def _dots(plot: Image, places: IntArray, colour: Colour) -> None:
+def _dots(plot: Image, places: IntArray, colour: Colour, radius: int) -> None:
     """Small discs that grow denser where many lie on each other."""
     if not len(places):
         return
     counts = np.zeros(plot.shape[:2], np.float32)
     np.add.at(counts, (places[:, 1], places[:, 0]), 1.0)
-    disc = np.array([[0.3, 1, 0.3], [1, 1, 1], [0.3, 1, 0.3]], np.float32)
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    disc = np.clip(radius + 0.7 - np.hypot(x, y), 0, 1).astype(np.float32)
     cover = (1 - (1 - _DOT) ** cv2.filter2D(counts, -1, disc))[..., None]
     plot[...] = np.rint(plot * (1 - cover) + np.array(colour, np.float32) * cover).astype(np.uint8)
 
