@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onestage.errors import DataError, UsageError
+from onestage.errors import DataError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from onestage.cli.terminal import Terminal
@@ -19,6 +19,7 @@ EXAMPLES = (
     ("data anchors model=faceboxes options.layout=symmetric", "where a model's priors stand, and whether any coincide"),
     ("data anchors photos/ model=ssd300", "how they would answer for the truths of a set, before any training"),
     ("data anchors photos/ model=faceboxes size=640 image=a.jpg --draw a.png", "one image of it, drawn"),
+    ("data anchors photos/ model=yolov3 --cluster kmedians --draw a.png", "anchors made for a set, beside the model's"),
 )
 KEYS = (
     ("model", "ssd-lite0", "anchors: a model by name; it is built at random, nothing is fetched"),
@@ -28,26 +29,39 @@ KEYS = (
     ("options.NAME", "the model's", "anchors: an option of the model, such as options.layout=symmetric"),
     ("split", "train", "anchors: train, val, test, a set's own name, or all"),
     ("image", "all of the set", "anchors: only these images, by id, file name or path; several as [a,b]"),
+    (
+        "cluster",
+        "none",
+        "anchors: make them from the set, by kmeans or kmedians under IoU, and compare (YOLO networks)",
+    ),
+    ("count", "the model's", "anchors: of cluster: how many anchors to make"),
 )
 FITS = ("squash", "letterbox", "native")
 LARGEST = 16_384  # pixels of a side of the input
 MOST = 6  # images of one picture
+MOST_ANCHORS = 100
 
 
 def anchors_command(terminal: Terminal, places: Sequence[str], keys: Mapping[str, Any], draw: Path | None) -> None:
     """Print the lattices, the answers where there are annotations, and write the picture where `draw` names a file."""
     from onestage.cli.anchor_tables import show_answers, show_lattices, title_of
     from onestage.cli.words import listed
-    from onestage.models import refuse_unknown
+    from onestage.models import is_cfg, refuse_unknown
 
     options = _checked(keys)
     if draw is not None:
         _refuse_place(draw)
-    model, wanted = str(keys.get("model", "ssd-lite0")), listed(keys.get("image")) or ()
-    refuse_unknown(model)  # before torch is loaded
+    model = str(keys.get("model", "yolov3" if "cluster" in keys else "ssd-lite0"))
+    wanted = listed(keys.get("image")) or ()
+    if not is_cfg(model):
+        refuse_unknown(model)  # before torch is loaded
     data, photos = _sorted_out(places)
     if wanted and data is None:
         raise UsageError("image= names images of a data set, and none is given", hint="onestage data anchors DATA …")
+    if "cluster" in keys and data is None:
+        raise UsageError(
+            "cluster= makes anchors from a data set, and none is given", hint="onestage data anchors DATA …"
+        )
     with terminal.waiting("loading torch"):
         from onestage.training.anchors import anchors, chosen_set
     dataset = None
@@ -56,6 +70,11 @@ def anchors_command(terminal: Terminal, places: Sequence[str], keys: Mapping[str
             data, str(keys.get("split", "train")), wanted, seed=keys.get("seed", 0),
             allow_loss=keys.get("allow_loss", False),
         )  # fmt: skip
+    if dataset is not None and "cluster" in keys:
+        from onestage.cli.anchor_clusters import clusters_command
+
+        clusters_command(terminal, dataset, model, {**keys, "size": _sides(keys.get("size"))}, options, draw)
+        return
     classes = None if dataset is None else len(dataset.classes)
     fit, scale = keys.get("fit", "squash"), float(keys.get("scale", 1))
     size = _first_size(dataset, photos, scale) if fit == "native" else _sides(keys.get("size"))
@@ -106,6 +125,7 @@ def _checked(keys: Mapping[str, Any]) -> dict[str, Any]:
         elif key == "scale" and not is_number(value, 0.01, 16):
             problems.append(f"scale: expected a number from 0.01 to 16, got {value!r}")
     native = plain.get("fit") == "native"
+    problems += _clusters(plain)
     if "scale" in plain and not native:
         problems.append("scale: has no effect without fit=native")
     if plain.get("size") is not None and native:
@@ -120,6 +140,23 @@ def _checked(keys: Mapping[str, Any]) -> dict[str, Any]:
     if problems:
         raise UsageError("data anchors: values that cannot be used", problems=problems)
     return options
+
+
+def _clusters(plain: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the keys of clusters."""
+    from onestage.boxes.clusters import HOW
+
+    problems = []
+    how, count = plain.get("cluster"), plain.get("count")
+    if "cluster" in plain and how not in HOW:
+        problems.append(f"cluster: expected {' or '.join(HOW)}, got {how!r}{did_you_mean(str(how), HOW)}")
+    if "count" in plain and (type(count) is not int or not 1 <= count <= MOST_ANCHORS):
+        problems.append(f"count: expected a whole number from 1 to {MOST_ANCHORS}, got {count!r}")
+    if "count" in plain and "cluster" not in plain:
+        problems.append("count: has no effect without cluster=kmeans or cluster=kmedians")
+    if "cluster" in plain and plain.get("fit") == "native":
+        problems.append("fit: networks whose anchors are made train at one size, squash or letterbox")
+    return problems
 
 
 def _sides(value: Any) -> tuple[int, int] | None:

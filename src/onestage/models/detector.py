@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from onestage.boxes.anchor_fit import Heads
 from onestage.errors import ModelError
 from onestage.records import Annotations
 
@@ -161,6 +162,10 @@ class Detector(nn.Module, ABC):
     @abstractmethod
     def terms(self, raw: Raw, truths: Sequence[Truth], image: int, prior: int) -> dict[str, float]:
         """The terms of one prior's loss by formula: {"ln(w / prior w) / 0.2": -inf, …}; what is not finite blew up."""
+
+    def anchor_heads(self) -> Heads | None:
+        """The anchors of its heads, where their number is fixed and their sides free; None, as by default, else."""
+        return None
 
     def resized(self, size: tuple[int, int]) -> None:
         """Take images of another `size` (width, height) from now on, weights unchanged; ModelError where it cannot."""

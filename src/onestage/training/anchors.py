@@ -11,18 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onestage import models
+from onestage.boxes.anchor_fit import Refit, refit
 from onestage.boxes.answers import Answers
 from onestage.boxes.assigned import Assigned
+from onestage.boxes.clusters import How
 from onestage.boxes.tiling import Tiling, size_name, sizes_name, tilings, together, verdict
 from onestage.data.dataset import Dataset
 from onestage.data.images import Fit, Size, decode, fit, fit_transform, native_size
 from onestage.data.one_set import open_set
+from onestage.data.sides import Sides, sides_at_input
 from onestage.data.views import moved
 from onestage.errors import DataError, ModelError, UsageError, did_you_mean
 from onestage.models.detector import Detector
 from onestage.models.inference import refuse_one_size
 from onestage.records import Annotations, ImageInfo, IntArray
 from onestage.training.first_batch import assigned_to
+from onestage.training.fitted import as_options
 
 KEPT = 32  # input sizes whose priors are known at a time, where images have one each
 Progress = Callable[[int, int], None]
@@ -188,6 +192,53 @@ def anchors(
         classes = len(models.model_class(model).default_classes) or 1
     sides = (size, size) if isinstance(size, int) else size
     return Anchors(models.build(model, classes, sides, **options), fit, scale)
+
+
+@dataclass(frozen=True, eq=False)
+class Remade:
+    """Anchors made from a set for a model: the truths they were made of, and the comparison with its own.
+
+    `size` (width, height) is that of the input, `fit` how images come to it.
+    """
+
+    model: str
+    size: Size
+    fit: Fit
+    classes: int
+    held: Sides
+    refit: Refit
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "model": self.model, "size": list(self.size), "fit": self.fit, "classes": self.classes,
+            "images": self.held.images, "truths": len(self.held.sides), "ignored": self.held.ignored,
+            "lost": self.held.lost, **self.refit.as_dict(), "recipe": as_options(self.refit.new),
+        }  # fmt: skip
+
+
+def remade(
+    dataset: Dataset, model: str, how: How = "kmeans", *, count: int | None = None, seed: int = 0,
+    size: int | Size | None = None, fit: Fit = "squash", **options: Any,
+) -> Remade:  # fmt: skip
+    """Anchors for the model of that name from the truths of a set, beside its own; no image is read.
+
+    `count` is by default the model's, `options` are its own. Raises ModelError for a model whose anchors are not free,
+    DataError where there are fewer boxes of different sizes than anchors, UsageError for fewer anchors than heads.
+    """
+    sides = (size, size) if isinstance(size, int) else size
+    detector = models.build(model, max(len(dataset.classes), 1), sides, **options)
+    heads = detector.anchor_heads()
+    if heads is None:
+        raise ModelError(
+            f"{model} has no anchors that can be made from boxes: its priors follow from sizes and ratios",
+            hint="a YOLO network, such as model=yolov3 or model=my.cfg",
+        )
+    if count is not None and count < len(heads.masks):
+        raise UsageError(f"count: expected at least one anchor for each of {len(heads.masks)} heads, got {count}")
+    held = sides_at_input(dataset, detector.size, fit)
+    found = refit(held.sides, held.image, heads, how, count=count, seed=seed)
+    return Remade(model, detector.size, fit, detector.classes, held, found)
 
 
 def chosen_set(

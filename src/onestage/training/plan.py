@@ -28,6 +28,7 @@ from onestage.training.devices.machine import choose_device, choose_precision, k
 from onestage.training.devices.ranks import Ranks
 from onestage.training.filtered import findings as filtered_findings
 from onestage.training.filtered import foreseen
+from onestage.training.fitted import fit_findings, options_made
 from onestage.training.loop.groups import GroupRow, groups_table
 from onestage.training.recipe import Recipe, build
 from onestage.training.recipe.foresight import foresee
@@ -96,6 +97,9 @@ def make_plan(recipe: Recipe, weights: bool = True, ranks: int = 1) -> Plan:
     opened = open_data(recipe)
     device = choose_device(recipe.device)
     keep_freed_memory()
+    options, made = options_made(recipe, len(opened.classes), opened.train)
+    if made is not None:
+        recipe = recipe.changed({"options": options})
     torch.manual_seed(recipe.seed)
     detector = models.build(recipe.model, len(opened.classes), recipe.input_size, **recipe.options)
     odd = refuse_impossible(recipe, detector, len(opened.train), opened.val, ranks)
@@ -125,6 +129,7 @@ def make_plan(recipe: Recipe, weights: bool = True, ranks: int = 1) -> Plan:
     policy = augmentation(completed.augmentation.policy, **completed.augmentation.options)
     filtered = foreseen(policy, opened.train, detector.size, completed.seed)
     foresight = [*odd, *foresee(completed, per_epoch), *filtered_findings(filtered, detector.size)]
+    foresight += fit_findings(detector, completed, opened.train, made)
     return Plan(completed, opened, detector, report, device, measured, foresight, filtered)
 
 

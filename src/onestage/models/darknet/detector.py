@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from onestage.boxes.anchor_fit import Heads
 from onestage.errors import ModelError, did_you_mean
 from onestage.models.darknet.cfg import Cfg, read
 from onestage.models.darknet.changed import changed
@@ -105,6 +106,13 @@ class Darknet(Detector):
                 grids = self.architecture.grids(self.size)
                 self._known[key] = geometry(self.architecture.heads, self.size, grids, device).filled()
         return self._known[key]
+
+    def anchor_heads(self) -> Heads:
+        """The cfg's anchors in pixels of the input, which head has which, and the heads' strides."""
+        heads = self.architecture.heads
+        strides = tuple(head.shape.stride for head in heads)
+        unit = strides[0] if heads[0].section.kind == "region" else 1.0
+        return Heads(heads[0].anchors, tuple(head.mask for head in heads), strides, unit)
 
     def resized(self, size: tuple[int, int]) -> None:
         """Take images of another `size` from now on; ModelError where its sides are no multiples of the stride."""
