@@ -1,11 +1,12 @@
-"""What each level of a network did since the last judgement, as a small table on the terminal."""
+"""What each level of a network did, since the last judgement or in the last epoch, as a small table on the terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
-from onestage.experiments.levels import COLUMNS, EXPLAINED, Level, Tally
+from onestage.experiments.levels import COLUMNS, EXPLAINED, Level, Tally, last_epoch, levels_in
 
 if TYPE_CHECKING:
     from onestage.cli.terminal import Terminal
@@ -25,7 +26,7 @@ class LevelTable:
 
     def add(self, record: StepRecord) -> None:
         """Take in a step."""
-        self.tally.add({**record.extra, "step": record.step, "images": record.images})
+        self.tally.add({**record.extra, "step": record.step, "images": record.images, "truths": record.truths})
 
     @property
     def is_due(self) -> bool:
@@ -34,13 +35,28 @@ class LevelTable:
 
     def show(self, terminal: Terminal) -> None:
         """The table of the steps since it was last shown; what its columns mean is said the first time."""
-        rows = self.tally.table(self.levels)
-        if not rows:
-            return
-        first, last, truths = self.tally.first, self.tally.last, sum(self.tally.counts)
-        steps = f"steps {first} to {last}" if first != last else f"step {last}"
-        terminal.table(COLUMNS, rows, title=f"levels in {steps}: {truths:,} truths and the boxes that learn them")
-        if not self.explained:
+        if _table(terminal, self.tally, self.levels) and not self.explained:
             terminal.say(EXPLAINED, style="dim")
             self.explained = True
         self.tally = Tally()
+
+
+def show_levels(
+    terminal: Terminal, info: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """The table of a run's last epoch, and the same for machines; nothing where its steps do not tell of levels."""
+    levels, tally = levels_in(info), Tally.of(last_epoch(steps))
+    if not tally.counts:
+        return []
+    terminal.say()
+    _table(terminal, tally, levels)
+    terminal.say(EXPLAINED, style="dim")
+    return [{"level": name, **asdict(did)} for name, did in zip(tally.names(levels), tally.rows(), strict=True)]
+
+
+def _table(terminal: Terminal, tally: Tally, levels: Sequence[Level]) -> bool:
+    """Show it where there is one."""
+    rows = tally.table(levels)
+    if rows:
+        terminal.table(COLUMNS, rows, title=f"levels in {tally.when}: {tally.counted}")
+    return bool(rows)

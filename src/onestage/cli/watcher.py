@@ -141,7 +141,7 @@ class TerminalWatcher(Watcher):
         width, height = plan.detector.size
         parameters = sum(p.numel() for p in plan.detector.parameters()) / 1e6
         facts.append(("model", f"{recipe.model}, {parameters:.1f} M parameters, input {width}x{height}; {plan.report}"))
-        if plan.detector.level_layers:
+        if any(level.layer is not None for level in self.levels.levels):
             facts += [("level", level.words) for level in self.levels.levels]
         facts += [("chosen", sentence) for sentence in choices(plan)]
         where = f"{run.folder}" + (f", going on after step {resumed_at}" if resumed_at else "")

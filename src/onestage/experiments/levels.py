@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -21,7 +22,7 @@ MEANS: Mapping[str, str] = {
 }  # fmt: skip
 COLUMNS = ("level", "share", *MEANS.values())
 EXPLAINED = (
-    "share: of the truths that a level's boxes learn; Class: mean probability of the true class, no accuracy; "
+    "Avg IOU: of a truth with the box that learns it; Class: mean probability of the true class, no accuracy; "
     "No Obj: mean objectness of all boxes; .5R and .75R: share of truths whose box has an IoU above 0.5 and 0.75, "
     "no recall of detections"
 )
@@ -48,11 +49,17 @@ class Level:
         return f"stride {self.stride:g}, {self.size} objects"
 
     @property
+    def reach(self) -> str:
+        """Its smallest and its largest anchor: "116x90 to 373x326 px"; empty without anchors."""
+        ends = [
+            f"{w:.4g}x{h:.4g}" for w, h in sorted(self.anchors, key=lambda side: (round(side[0] * side[1]), max(side)))
+        ]
+        return "" if not ends else f"{ends[0]} px" if ends[0] == ends[-1] else f"{ends[0]} to {ends[-1]} px"
+
+    @property
     def words(self) -> str:
         """The level in words with what its anchors reach: "stride 32, large objects (116x90 to 373x326 px)"."""
-        ends = [f"{w:.4g}x{h:.4g}" for w, h in sorted(self.anchors, key=lambda side: (round(side[0] * side[1]), max(side)))]
-        reach = f"{ends[0]} to {ends[-1]}" if ends and ends[0] != ends[-1] else "".join(ends[:1])
-        return f"{self.name} ({reach} px)" if reach else self.name
+        return f"{self.name} ({self.reach})" if self.anchors else self.name
 
     def as_dict(self) -> dict[str, Any]:
         """What run.json keeps."""
@@ -68,7 +75,7 @@ def sized(levels: Sequence[Level]) -> list[Level]:
     rising = sorted(range(len(levels)), key=lambda place: (middle[place], levels[place].stride))
     n = len(levels)
     words = _SIZES.get(n) or tuple(f"size {rank} of {n}" for rank in range(1, n + 1))
-    known = {place: word for place, word in zip(rising, words, strict=True)}
+    known = dict(zip(rising, words, strict=True))
     return [Level(one.stride, one.grid, one.anchors, known[place], one.layer) for place, one in enumerate(levels)]
 
 
@@ -106,7 +113,7 @@ class Did:
 
 
 class Tally:
-    """Means of each level over rows of steps.jsonl, weighted by their counts.
+    """Means of each level over rows of steps.jsonl, weighted by counts: of truths, each with a box that learns it.
 
     `No Obj` is a mean over all boxes of a level: it is weighted by images and their size. Rows of steps that the guard
     left out, and rows without `scales`, do not count.
@@ -117,7 +124,8 @@ class Tally:
         self.last = 0
         self.counts: list[int] = []
         self.sums: list[dict[str, float]] = []
-        self.images = 0.0
+        self.weight = 0.0
+        self.truths = 0
 
     @classmethod
     def of(cls, rows: Sequence[Mapping[str, Any]]) -> Tally:
@@ -128,16 +136,17 @@ class Tally:
         return tally
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Take in a row: `scales`, and beside them step, images and size."""
+        """Take in a row: `scales`, and beside them step, images, truths and size."""
         scales = row.get("scales")
         if not isinstance(scales, list) or row.get("skipped"):
             return
         if len(scales) != len(self.counts):
             self.counts, self.sums = [0] * len(scales), [dict.fromkeys(MEANS, 0.0) for _ in scales]
-            self.images, self.first = 0.0, None
+            self.weight, self.truths, self.first = 0.0, 0, None
         size = row.get("size") or (1, 1)
         weight = float(row.get("images") or 1) * size[0] * size[1]
-        self.images += weight
+        self.weight += weight
+        self.truths += int(row.get("truths") or 0)
         self.last = int(row.get("step") or 0)
         self.first = self.last if self.first is None else self.first
         for place, scale in enumerate(scales):
@@ -148,20 +157,41 @@ class Tally:
                 if isinstance(value, int | float):
                     self.sums[place][key] += value * (weight if key == "noobj" else count)
 
+    @property
+    def when(self) -> str:
+        """Which steps these are: "steps 401 to 500"."""
+        first = self.first or 0
+        return f"steps {first:,} to {self.last:,}" if self.last > first else f"step {first:,}"
+
+    @property
+    def counted(self) -> str:
+        """What was counted: "5,339 truths", or matches where a truth may have several boxes that learn it."""
+        whole = sum(self.counts)
+        return f"{whole:,} truths" if whole <= self.truths else f"{whole:,} matches of {self.truths:,} truths"
+
     def rows(self) -> list[Did]:
         """What each level did; empty where no row told of any."""
         whole = sum(self.counts)
         return [
             Did(count, count / whole if whole else None, {
-                key: value / over if (over := self.images if key == "noobj" else count) else None
+                key: value / over if (over := self.weight if key == "noobj" else count) else None
                 for key, value in sums.items()
             })
             for count, sums in zip(self.counts, self.sums, strict=True)
         ]  # fmt: skip
 
+    def names(self, levels: Sequence[Level]) -> list[str]:
+        """What the levels are called; a number where `levels` are not these."""
+        n = len(self.counts)
+        return [level.name for level in levels] if len(levels) == n else [f"level {i} of {n}" for i in range(1, n + 1)]
+
     def table(self, levels: Sequence[Level]) -> list[list[str]]:
-        """The rows under COLUMNS; empty where nothing was tallied. Levels that are not named have a number."""
-        found = self.rows()
-        names = [level.name for level in levels] if len(levels) == len(found) else []
-        names = names or [f"level {place} of {len(found)}" for place in range(1, len(found) + 1)]
-        return [[name, *did.cells()] for name, did in zip(names, found, strict=True)]
+        """The rows under COLUMNS; empty where nothing was tallied."""
+        return [[name, *did.cells()] for name, did in zip(self.names(levels), self.rows(), strict=True)]
+
+
+def last_epoch(steps: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """As many of the last steps that tell of levels as an epoch has of them; empty where none does."""
+    told = [row for row in steps if isinstance(row.get("scales"), list) and not row.get("skipped")]
+    usual = max(Counter(row.get("epoch") for row in told).values(), default=0)
+    return told[len(told) - usual :]

@@ -12,14 +12,16 @@ from onestage.training.first_batch import assigned_to
 
 
 def levels_of(detector: Detector) -> list[Level]:
-    """The levels of a detector at its present input size, in the order of `Loss.positives`; none where it has no priors.
+    """The levels of a detector at its present input size, as in `Loss.positives`; none where it tells no priors.
 
     Told by the priors that `Detector.assign` names, so that any detector has them; layers by its `level_layers`.
     """
     found = assigned_to(detector, [Annotations.empty()])
     if found is None:
         return []
-    each = [list(same) for _, same in groupby(tilings(found[0].priors, found[0].level, detector.size), lambda t: t.level)]
+    each = [
+        list(same) for _, same in groupby(tilings(found[0].priors, found[0].level, detector.size), lambda t: t.level)
+    ]
     layers = list(detector.level_layers) if len(detector.level_layers) == len(each) else [None] * len(each)
     return sized([
         Level(round(same[0].stride[0], 2), same[0].cells,
