@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted_curves import BATCH, FACTS, STEPS, Planted, Row, changed, healthy, judged
+from planted_curves import BATCH, FACTS, PER_EPOCH, STEPS, Planted, Row, changed, healthy, judged
 
 from onestage.experiments.curve_rules import RULES, Facts, chance
 from onestage.experiments.curves import Watch, findings_of, line, replayed
@@ -123,6 +123,16 @@ def plateau(since: int, train_falls: float, constant: bool = True) -> Planted:
     )
 
 
+def lost(key: str, share: float, until: int = STEPS) -> Planted:
+    """Rows that count truths which nothing learns, as YOLO's losses do."""
+
+    def change(step: int, row: Row) -> None:
+        row.update(dict.fromkeys(("unanswered", "rewritten", "capped"), 0.0))
+        row[key] = share * row["truths"] if step <= until else 0.0
+
+    return changed(change)
+
+
 PLANTED: dict[str, list[Callable[[], Planted]]] = {
     "chance-level": [
         lambda: changed(stuck_at(2.2627)),
@@ -138,6 +148,9 @@ PLANTED: dict[str, list[Callable[[], Planted]]] = {
         lambda: changed(lambda step, row: levels(step, row, [0.8, 0.2, 0.0]), anchored=True),
         lambda: changed(lambda step, row: levels(step, row, [0.8, 0.2, 0.0]), level_shares=(0.8, 0.17, 0.03)),
     ],
+    "unanswered-truths": [lambda: lost("unanswered", 0.022), lambda: lost("unanswered", 0.005)],
+    "rewritten-truths": [lambda: lost("rewritten", 0.06)],
+    "capped-truths": [lambda: lost("capped", 0.118)],  # what max=90 takes from VisDrone
     "empty-batches": [
         lambda: changed(lambda step, row: row.update(positives=0, positives_per_level=[0] * 6) if step > 300 else None)
     ],
@@ -199,7 +212,14 @@ NEAR_MISSES: dict[str, list[Callable[[], Planted]]] = {
         lambda: changed(lambda step, row: levels(step, row, [0.9, 0.1 * (step % 60 == 0), 0.1])),  # rare
         lambda: changed(lambda step, row: levels(step, row, [0.3 * (row["epoch"] < 20), 0.4, 0.3]), calm_epoch=20),
         lambda: changed(lambda step, row: levels(step, row, [0.8, 0.2, 0.0]), level_shares=(0.8, 0.195, 0.005)),
+        lambda: changed(lambda step, row: levels(step, row, [0.95, 0.05, 0.1 * (step % 20 == 7)]), anchored=True),
     ],
+    "unanswered-truths": [
+        lambda: lost("unanswered", 0.0),
+        lambda: changed(lambda step, row: row.update(unanswered="?")),
+    ],
+    "rewritten-truths": [lambda: lost("rewritten", 0.05), lambda: lost("rewritten", 0.5, until=1)],
+    "capped-truths": [lambda: lost("capped", 0.0)],
     "empty-batches": [
         lambda: changed(lambda step, row: row.update(positives=0, positives_per_level=[0] * 6) if step % 15 else None)
     ],
@@ -289,6 +309,27 @@ def test_healthy_runs_raise_nothing(kind: str, noise: float, seed: int) -> None:
     facts = replace(FACTS, class_loss=None, anchored=True) if kind == "yolo" else FACTS
     found = run(healthy(800, seed, kind, noise, facts))
     assert [line(finding) for finding in found] == []
+
+
+def test_an_empty_level_is_named_by_what_it_finds_whatever_the_order() -> None:
+    """darknet's levels come largest first: there the third is the finest."""
+    words = ("stride 32, large objects", "stride 16, medium objects", "stride 8, small objects")
+    facts: dict[str, Any] = {"level_words": words, "level_strides": (32.0, 16.0, 8.0)}
+    found = run(changed(lambda step, row: levels(step, row, [0.8, 0.2, 0.0]), anchored=True, **facts))
+    assert found[0].what.startswith("stride 8, small objects: level 3 of 3 has had no positive for 20 steps: ")
+    assert found[0].where.step == PER_EPOCH  # after an epoch: no truth fits it
+    found = run(changed(lambda step, row: levels(step, row, [0.1, 0.0, 0.8]), **facts))
+    assert "finer levels had " in found[0].what
+    finer, coarser = map(int, re.findall(r"had (\d+) and coarser ones (\d+)", found[0].what)[0])
+    assert finer > 7 * coarser
+
+
+def test_truths_that_nothing_learns_are_told_once_with_their_number() -> None:
+    few, many = (run(lost("unanswered", share))[0] for share in (0.005, 0.022))
+    assert (few.severity, many.severity) == ("note", "warning")
+    assert many.what == "88 of 4,000 truths (2.2 %) have no anchor that answers for them"
+    assert many.where.step == PER_EPOCH
+    assert run(lost("capped", 0.118))[0].what.startswith("472 of 4,000 truths (11.8 %) lie beyond the largest number")
 
 
 def test_it_is_said_again_only_after_it_was_cured() -> None:
@@ -408,13 +449,15 @@ def test_facts_come_from_a_recipe_and_run_json(tmp_path: Path) -> None:
     }  # fmt: skip
     folder = Run.create(tmp_path, "one")
     folder.write_recipe(recipe)
-    folder.update(data={"train": {"images": 205}})
+    level = {"stride": 8, "grid": [40, 40], "anchors": [[10, 20]], "size": "small"}
+    folder.update(data={"train": {"images": 205}}, model={"levels": [level]})
     folder.write_metrics({"rows": [{"class": "b", "n": 30, "value": 0.5}, {"class": None, "n": 30, "value": 0.5}]})
     facts = Facts.of_run(folder)
     assert facts == Facts(
         class_counts=(0.0, 30.0), classes=2, class_loss="softmax-ohem", ratio=7.0, optimiser="sgd", steps=400,
         steps_per_epoch=20, epochs=20, batch=10, images=205, warmup=40, clip=5.0, metric="mAP50", evaluations=7,
         calm_epoch=17, legs=(100,), frozen=("stem",), class_names=("a", "b"),
+        level_words=("stride 8, small objects (10x20 px)",), level_strides=(8.0,),
     )  # fmt: skip
     assert facts.chance_level(10) == pytest.approx(chance.mined(7))
     folder.update(parents=["another"])

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from onestage import models
+from onestage.models.detector import Loss, Raw, Truth
 from onestage.models.multibox import MultiboxOptions
 from onestage.models.ssd import SSDLite
 
@@ -16,8 +18,8 @@ STRIDES = (8, 16, 32)
 
 
 def register() -> None:
-    """Have `ssd-small` and `ssd-plain` among the models of this process."""
-    models.MODELS.update({"ssd-small": WORDS, "ssd-plain": "small_model:Plain"})
+    """Have `ssd-small`, `ssd-plain` and `ssd-told` among the models of this process."""
+    models.MODELS.update({"ssd-small": WORDS, "ssd-plain": "small_model:Plain", "ssd-told": "small_model:Told"})
 
 
 def step(inputs: int, outputs: int) -> nn.Sequential:
@@ -82,3 +84,29 @@ class Plain(Small):
             for name, module in part.named_children():
                 if isinstance(module, nn.BatchNorm2d):
                     setattr(part, name, nn.Identity())
+
+
+class Told(Small):
+    """The same, and its loss tells what each level did, as darknet's do; each level is a layer of a cfg."""
+
+    name = "ssd-told"
+    level_layers = (16, 23, 30)
+
+    def loss(self, raw: Raw, truths: Sequence[Truth], whole: Tensor | None = None) -> Loss:
+        loss = super().loss(raw, truths)
+        assigned = self.assign(truths)
+        here = torch.nn.functional.one_hot(assigned.level, 3).bool().to(raw.logits.device)  # (P, L)
+        matched = (assigned.match >= 0).to(raw.logits.device)
+        score = raw.logits.detach().float().sigmoid().amax(-1)
+        positive, every = matched[..., None] & here, here.expand(len(truths), -1, -1)
+        sums = [positive, positive * score[..., None] / 2, positive * score[..., None], positive * score[..., None] / 4,
+                positive & (score > 0.4)[..., None], positive & (score > 0.6)[..., None], every,
+                every * score[..., None]]  # fmt: skip
+        loss.scales = torch.stack([part.double().sum(1) for part in sums], -1)
+        answered = [len(set(row[row >= 0].tolist())) for row in assigned.match]
+        lost = [len(truth.boxes) - n for truth, n in zip(truths, answered, strict=True)]
+        cost = sum(part.detach().double() for part in loss.parts.values())
+        nothing = torch.zeros(len(truths), dtype=torch.float64)
+        loss.sums = {"unanswered": torch.tensor(lost, dtype=torch.float64), "rewritten": nothing, "capped": nothing,
+                     "cost": cost}  # fmt: skip
+        return loss

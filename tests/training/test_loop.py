@@ -98,6 +98,28 @@ def test_every_optimisers_update_is_that_of_the_whole_batch(name: str) -> None:
         parts.frozen = frozen
 
 
+@pytest.mark.parametrize("pieces", [2, 3, 6])
+def test_micro_batches_tell_of_levels_what_the_whole_batch_tells(pieces: int) -> None:
+    """Means over all truths of the batch, as one subdivision would have them: no means of means."""
+    batches = [batch(6, seed=seed, empty=2) for seed in range(2)]
+    whole, parts = loop("ssd-told", frozen_norms=True), loop("ssd-told", frozen_norms=True, accumulate=pieces)
+    for made in (whole, parts):
+        made.frozen = list(made.detector.modules())  # norms by their statistics, so that each image is itself
+    for one, many in zip(run(whole, batches), run(parts, batches), strict=True):
+        ours, theirs = one.extra["scales"], many.extra["scales"]
+        assert [level["count"] for level in ours] == one.positives_per_level == [level["count"] for level in theirs]
+        for mine, other in zip(ours, theirs, strict=True):
+            assert set(mine) == {"count", "iou", "cls", "obj", "r50", "r75", "noobj"}
+            assert mine["noobj"] == pytest.approx(other["noobj"], abs=2e-6)
+            if mine["count"] == 0:
+                assert [mine[key] for key in ("iou", "cls", "obj", "r50", "r75")] == [None] * 5
+            else:
+                assert mine["cls"] == pytest.approx(other["cls"], abs=2e-6)
+                assert mine["cls"] == pytest.approx(2 * mine["iou"], abs=2e-6)  # each under its own name
+        for key in ("unanswered", "rewritten", "capped", "cost"):
+            assert one.extra[key] == pytest.approx(many.extra[key], rel=1e-5)
+
+
 def test_micro_batches_of_a_network_without_norms() -> None:
     whole, parts = loop("ssd-plain"), loop("ssd-plain", accumulate=3)
     one, many = run(whole, [batch(3)]), run(parts, [batch(3)])

@@ -105,6 +105,73 @@ def test_our_own_log_writes_no_file_and_can_be_changed_in_mid_run(data: Path, tm
     assert run.info["segments"][1]["exact"] is True
 
 
+# ---- darknet's lines: what they remember from step to step must survive all that becomes of a run
+
+DARKNET = {**KEYS, "model": "ssd-told", "log": "darknet", "accumulate": 2}
+REGION = re.compile(
+    r"^Region (\d+) Avg IOU: (\S+), Class: (\S+), Obj: \S+, No Obj: \S+, .5R: \S+, .75R: \S+,  count: (\d+)$"
+)
+BATCH = re.compile(r"^(\d+): (\S+), (\S+) avg, (\S+) rate, (\S+) seconds, (\d+) images$")
+
+
+@pytest.fixture(scope="module")
+def darknet(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, list[str]]:
+    heard = Heard()
+    return fit({**DARKNET, "data": str(data)}, root=tmp_path_factory.mktemp("runs"), watcher=heard), heard.lines
+
+
+def told(lines: Sequence[str]) -> list[str]:
+    """The lines without times, which differ from run to run."""
+    return [re.sub(r"\S+ seconds", "S seconds", line) for line in lines]
+
+
+def test_darknets_lines_are_those_of_the_rows(darknet: tuple[Run, list[str]]) -> None:
+    run, heard = darknet
+    lines, average = log_of(run), 0.0
+    assert lines == heard
+    assert len(lines) == 12 * 5
+    for at, step in enumerate(run.steps):
+        loaded, *regions, last = lines[5 * at : 5 * at + 5]
+        assert loaded == f"Loaded: {step['seconds']['data']:f} seconds"
+        found = [match.groups() for match in map(REGION.match, regions) if match]
+        assert [int(one[0]) for one in found] == [16, 23, 30]
+        assert [int(one[3]) for one in found] == step["positives_per_level"]
+        assert [one[1] == "-nan" for one in found] == [n == 0 for n in step["positives_per_level"]]
+        cost = step["cost"] / 2
+        average = cost if at == 0 else 0.9 * average + 0.1 * cost
+        match = BATCH.match(last)
+        assert match is not None
+        assert match.groups() == (
+            f"{at + 1}", f"{cost:f}", f"{average:f}", f"{max(step['lr'].values()):f}", f"{step['seconds']['step']:f}",
+            f"{2 * (at + 1)}",
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("step", [2, 6, 7])
+def test_darknets_average_goes_on_after_a_stop(
+    darknet: tuple[Run, list[str]], data: Path, tmp_path: Path, step: int
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        fit({**DARKNET, "data": str(data), "name": "cut"}, root=tmp_path, watcher=StopAt(step))
+    assert told(log_of(resume(Run.open("cut", tmp_path)))) == told(log_of(darknet[0]))
+
+
+def test_darknets_average_goes_on_after_a_kill(darknet: tuple[Run, list[str]], data: Path, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="killed"):
+        fit({**DARKNET, "data": str(data), "name": "cut"}, root=tmp_path, watcher=Dies(3))
+    run, heard = Run.open("cut", tmp_path), Heard()
+    assert told(log_of(resume(run, watcher=heard))) == told(log_of(darknet[0]))
+    assert told(heard.lines) == told(log_of(darknet[0]))  # from the first state: all is told again
+
+
+def test_run_json_says_what_the_levels_are(darknet: tuple[Run, list[str]]) -> None:
+    levels = darknet[0].info["model"]["levels"]
+    assert [(level["layer"], level["grid"], level["words"]) for level in levels] == [
+        (16, [8, 8], "stride 8, small objects (12x12 to 18x18 px)"),
+        (23, [4, 4], "stride 16, medium objects (26x26 px)"), (30, [2, 2], "stride 32, large objects (44x44 px)"),
+    ]  # fmt: skip
+
+
 def test_the_recipe_knows_the_words_there_are() -> None:
     words = get_args(Recipe.model_fields["log"].annotation)
     assert set(words) == {"own", *DIALECTS}

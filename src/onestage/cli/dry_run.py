@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from onestage.errors import UsageError
 
 if TYPE_CHECKING:
     from onestage.experiments.filtered import Filtered
+    from onestage.experiments.levels import Level
     from onestage.training.cost.estimate import Estimate
     from onestage.training.cost.footprint import Share
     from onestage.training.first_batch import FirstBatch
@@ -37,6 +38,7 @@ def show_plan(terminal: Terminal, keys: Mapping[str, Any], picture: str | None) 
     path = None if picture == NO_PICTURE else _picture_path(picture)
     with terminal.waiting("loading torch"):
         from onestage.training.dry_run import dry_run
+        from onestage.training.levels import levels_of
     with terminal.steps() as tell:
         found = dry_run(keys, tell)
     plan = found.plan
@@ -55,7 +57,7 @@ def show_plan(terminal: Terminal, keys: Mapping[str, Any], picture: str | None) 
         from onestage.report.batch_sheet import write_batch_sheet
 
         write_batch_sheet(path, found.first_batch, found.title)
-    _show_batch(terminal, found.first_batch, path, plan.filtered)
+    _show_batch(terminal, found.first_batch, path, plan.filtered, levels_of(plan.detector))
     explain_findings(terminal, found.findings)
     terminal.result({**found.as_dict(), "picture": None if path is None else str(path)})
 
@@ -129,7 +131,9 @@ def _count(share: Share) -> str:
     return "" if share.times is None else f"{share.times:,}"
 
 
-def _show_batch(terminal: Terminal, batch: FirstBatch, path: Path | None, filtered: Filtered | None) -> None:
+def _show_batch(
+    terminal: Terminal, batch: FirstBatch, path: Path | None, filtered: Filtered | None, known: Sequence[Level]
+) -> None:  # fmt: skip
     """What the first batch brings: truths, positives by level, what no prior answers for; what is left out in all."""
     from onestage.boxes.assigned import POOR_FIT
     from onestage.cli.groups import how_many
@@ -142,8 +146,9 @@ def _show_batch(terminal: Terminal, batch: FirstBatch, path: Path | None, filter
     facts = [("first batch", words)]
     if batch.assigned is not None:
         levels = [sum(counts) for counts in zip(*(row["positives_per_level"] for row in rows), strict=True)]
+        strides = ", ".join(f"{level.stride:g}" for level in known)
         left_out = sum(len(row["unanswered"]) for row in rows)
-        told = f"{sum(levels)} priors answer for them, by level {', '.join(map(str, levels))}"
+        told = f"{sum(levels)} priors answer for them, by level (stride {strides}) {', '.join(map(str, levels))}"
         facts.append(("", told + (f"; {how_many(left_out, 'truth')} without one" if left_out else "")))
         if poor := sum(row["poorly_fitted"] for row in rows):
             facts.append(

@@ -70,6 +70,7 @@ def _ls(terminal: Terminal) -> None:
 
 def _show(terminal: Terminal, run: Run) -> None:
     from onestage.cli.course import show_course, summary
+    from onestage.cli.level_table import show_levels
     from onestage.cli.scores import show_scores
 
     info = run.info
@@ -77,6 +78,7 @@ def _show(terminal: Terminal, run: Run) -> None:
     findings = Counter(str(finding.get("code")) for finding in run.findings)
     terminal.facts([*_facts(run, info), *_noticed(run, findings)])
     show_course(terminal, run, info)
+    levels = show_levels(terminal, info, run.steps)
     if metrics:
         terminal.say()
         show_scores(terminal, metrics)
@@ -84,7 +86,7 @@ def _show(terminal: Terminal, run: Run) -> None:
     terminal.result({
         "folder": str(run.folder), "info": info, "asked": run.asked, "recipe": run.recipe, "results": run.results,
         "metrics": kept, "findings": dict(findings), "incidents": [summary(report) for report in run.incidents],
-        "report": _there(run.report_path),
+        "report": _there(run.report_path), **({"levels": levels} if levels else {}),
     })  # fmt: skip
 
 

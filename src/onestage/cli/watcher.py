@@ -14,11 +14,13 @@ from rich.text import Text
 
 from onestage.cli.findings import counted, explain_findings, show_findings
 from onestage.cli.groups import how_many, show_groups
+from onestage.cli.level_table import LevelTable
 from onestage.cli.pace import Pace, clock
 from onestage.cli.terminal import Terminal
 from onestage.evaluation import Evaluation
 from onestage.experiments.curves import line
 from onestage.experiments.filtered import Filtered
+from onestage.experiments.levels import levels_in
 from onestage.experiments.run import Run
 from onestage.records import Finding
 from onestage.training.loop.step_record import StepRecord
@@ -56,6 +58,7 @@ class TerminalWatcher(Watcher):
         done = resumed_at // plan.steps_per_epoch
         judgements = sum((e + 1) % every == 0 or e + 1 == epochs for e in range(done, epochs))
         self.pace = Pace(plan.steps, judgements + 1, len(plan.opened.val))
+        self.levels = LevelTable(levels_in(run.info))
         self._end_status()
         self._introduce(run, plan, resumed_at)
         self._since_line = self._stepped_at = time.perf_counter()
@@ -77,6 +80,9 @@ class TerminalWatcher(Watcher):
         """Count a step."""
         self.step = record.step
         self.pace.stepped(record)
+        self.levels.add(record)
+        if self.levels.is_due:
+            self.levels.show(self.terminal)
         self._stepped_at = time.perf_counter()
         if self._live is not None:
             self._draw(record)
@@ -100,13 +106,14 @@ class TerminalWatcher(Watcher):
             self._details.plain = f"judging {done} of {total} validation images"
 
     def evaluated(self, row: Mapping[str, Any], best: bool) -> None:
-        """One line per evaluation."""
+        """One line per evaluation, and what the levels of the network did since the last."""
         self.pace.evaluated(time.perf_counter() - self._stepped_at)
         words = [f"epoch {row['epoch']}/{self.plan.recipe.epochs}"]
         names = dict.fromkeys(("mAP50", "mAP50-95", self.plan.recipe.validation.metric))
         words += [f"{name} {_number(row[f'metrics/{name}'])}" for name in names]
         words += [f"after {clock(row['time'])}", "best so far" if best else ""]
         self.terminal.say("evaluation  " + "  ".join(words).rstrip(), style="green" if best else None)
+        self.levels.show(self.terminal)
 
     def finished(self, run: Run, evaluation: Evaluation) -> None:
         """Take the bar away; say what augmentation left out."""
@@ -135,6 +142,8 @@ class TerminalWatcher(Watcher):
         parameters = sum(p.numel() for p in plan.detector.parameters()) / 1e6
         facts.append(("model", f"{recipe.model}, {parameters:.1f} M parameters, input {width}x{height}; {plan.report}"))
         facts += [("weights", note) for note in plan.report.notes]
+        if any(level.layer is not None for level in self.levels.levels):
+            facts += [("level", level.words) for level in self.levels.levels]
         facts += [("chosen", sentence) for sentence in choices(plan)]
         where = f"{run.folder}" + (f", going on after step {resumed_at}" if resumed_at else "")
         self.terminal.facts([*facts, ("run", where)])

@@ -151,6 +151,11 @@ class Detector(nn.Module, ABC):
     def decode(self, raw: Raw) -> tuple[Tensor, Tensor]:
         """Boxes (B, P, 4) xyxy in pixels of the input and scores (B, P, C) in [0, 1]; plain tensor ops, exportable."""
 
+    @property
+    def level_layers(self) -> Sequence[int]:
+        """The layer of its cfg that each level is, in the order of `Loss.positives`; none, as by default, without."""
+        return ()
+
     @abstractmethod
     def assign(self, truths: Sequence[Truth]) -> Assignment:
         """Which prior answers for which truth; what drawings and the flight recorder show."""

@@ -21,6 +21,7 @@ from onestage.report.chance_lines import has_levels, with_levels
 from onestage.report.details import closer_look
 from onestage.report.draw import class_tag
 from onestage.report.examples import Decode, Example, choose, detections_by_image, picture
+from onestage.report.level_panel import level_panel
 from onestage.report.marked import marked
 from onestage.report.scores import PER_CLASS, Scores, operating_score, spoken
 from onestage.report.template import embedded, fill, library
@@ -86,8 +87,10 @@ def render(run: Run, decode: Decode | None = None) -> str:
     )  # fmt: skip
     nothing: tuple[dict[str, Any] | None, dict[str, Any]] = (None, {})
     context["look"], more = read(lambda: closer_look(metrics, classes), nothing)
+    context["scales"], by_level = read(lambda: level_panel(info, steps), nothing)
+    by_level = {name: marked(figure, marks, incidents=False) for name, figure in by_level.items()}
     context["levels"] = "losses" in figures and has_levels(figures["losses"])
-    context["figures"] = embedded({**figures, **more})
+    context["figures"] = embedded({**figures, **more, **by_level})
     return fill("page.html.j2", context)
 
 

@@ -18,6 +18,7 @@ from onestage.experiments.truth import write_truth
 from onestage.training.devices.launch import jobs
 from onestage.training.devices.machine import choose_device, environment
 from onestage.training.devices.ranks import Ranks, joined
+from onestage.training.levels import levels_of
 from onestage.training.plan import Plan, ask, plan_together, steps_per_epoch
 from onestage.training.recipe import Recipe
 from onestage.training.saving.changes import Changes, Progress, changed_recipe, changes
@@ -251,7 +252,8 @@ def _facts(plan: Plan) -> dict[str, Any]:
         "groups": _groups(plan),
         "seed": recipe.seed, "protocol": list(recipe.validation.judged_by),
         "model": {"name": recipe.model, "parameters": sum(p.numel() for p in plan.detector.parameters()),
-                  "weights": plan.report.as_dict()},
+                  "weights": plan.report.as_dict(),
+                  "levels": [level.as_dict() for level in levels_of(plan.detector)]},
     }  # fmt: skip
 
 

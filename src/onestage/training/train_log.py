@@ -23,7 +23,9 @@ class TrainLog:
 
     def __init__(self, run: Run, plan: Plan, tell: Callable[[Sequence[str]], None]) -> None:
         self.run, self.tell = run, tell
-        self.words = DIALECTS.get(plan.recipe.log)
+        self.dialect = DIALECTS.get(plan.recipe.log)
+        self.words: Words | None = None
+        self.layers = tuple(plan.detector.level_layers)
         self.epochs, self.per_epoch = int(plan.recipe.epochs or 0), plan.steps_per_epoch
         self.last: int | None = None  # the step up to which the file is known to be right
         self.epoch: int | None = None
@@ -31,9 +33,10 @@ class TrainLog:
 
     def stepped(self, row: Mapping[str, Any]) -> None:
         """Write what there is to say of a step, whose row is the last of steps.jsonl."""
-        if self.words is None:
+        if self.dialect is None:
             return
-        if self.last != row["step"] - 1:
+        if self.words is None or self.last != row["step"] - 1:
+            self.words = self.dialect()
             self._write_anew(self.words, int(row["step"]))
         lines = self._lines(self.words, row)
         self.run.append_log(lines)
@@ -55,4 +58,4 @@ class TrainLog:
             self.sum, self.count = self.sum + row["loss"], self.count + 1
         self.last = int(row["step"])
         mean = self.sum / self.count if self.count else math.nan
-        return words(row, Place(epoch + 1, self.epochs, done + 1, self.per_epoch, mean))
+        return words(row, Place(epoch + 1, self.epochs, done + 1, self.per_epoch, mean, self.layers))

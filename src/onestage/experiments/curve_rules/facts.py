@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from onestage.experiments.curve_rules import chance
 from onestage.experiments.curve_rules.seen import number
+from onestage.experiments.levels import levels_in
 
 if TYPE_CHECKING:
     from onestage.experiments.run import Run
@@ -23,7 +24,8 @@ class Facts:
     "focal" (with `priors` of an image, `gamma`, `alpha`); any other gives its `chance` and `start` level per positive.
     `class_part`: that part's name in the rows. `warmup` in steps. `calm_epoch`: from which augmentation is calm,
     0-based. `constant`: the learning rate stays once it has warmed up. `legs`: first steps (0-based) of the later
-    stages. `level_shares`: share of the truths that each level should get by size. `anchored`: whether a truth goes to
+    stages. `level_shares`: share of the truths that each level should get by size, `level_words` what each is, with the
+    stride that `level_strides` has, whatever their order. `anchored`: whether a truth goes to
     the level of its best anchor (YOLO). `fresh`: heads start from random weights. `memory_limit`: bytes there are.
     `weight_norm`: norm of the weights that are trained.
     """
@@ -53,6 +55,8 @@ class Facts:
     legs: tuple[int, ...] = ()
     frozen: tuple[str, ...] = ()
     level_shares: tuple[float, ...] = ()
+    level_words: tuple[str, ...] = ()
+    level_strides: tuple[float, ...] = ()
     anchored: bool = False
     fresh: bool = True
     memory_limit: float | None = None
@@ -98,6 +102,7 @@ class Facts:
         first = _mapping(stages[0]) if stages else {}  # what a stage sets itself goes before the recipe's
         schedule = {**_mapping(recipe.get("schedule")), **_mapping(first.get("schedule"))}
         optimiser = {**_mapping(recipe.get("optimiser")), **_mapping(first.get("optimiser"))}
+        levels = levels_in(info)
         found: dict[str, Any] = {
             "classes": len(classes), "class_names": tuple(map(str, classes)), **_loss_of(recipe),
             "optimiser": str(optimiser.get("name") or "adamw"), "epochs": epochs,
@@ -107,6 +112,8 @@ class Facts:
             "evaluations": -(-epochs // every) if every else 0, "legs": _legs(stages, per_epoch),
             "constant": schedule.get("name") == "constant" and not stages,
             "calm_epoch": round(epochs * (1 - rest)) if rest and epochs else None,
+            "level_words": tuple(level.words for level in levels),
+            "level_strides": tuple(level.stride for level in levels),
             "frozen": tuple(map(str, recipe.get("freeze") or ())), "fresh": recipe.get("weights") in FRESH,
         }  # fmt: skip
         return cls(**{**found, **known})
@@ -126,7 +133,7 @@ class Facts:
 def _loss_of(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """What the model's name and options say of its class loss."""
     model, options = str(recipe.get("model") or ""), _mapping(recipe.get("options"))
-    if model.startswith("yolo"):
+    if model.startswith("yolo") or model == "darknet":
         return {"class_loss": None, "anchored": True}
     default = "focal" if model.startswith("ssd-") else "softmax-ohem"
     ratio = 7.0 if model.startswith("faceboxes") else 3.0

@@ -13,6 +13,7 @@ from onestage.records import Finding
 
 QUIET = 200  # steps without a positive before a level can be called empty
 MANY = 2000  # positives the others must have had in that time
+MANY_TRUTHS = 1000  # the same in an epoch or more, where every truth goes to the anchors that fit it
 SIDE = 0.05  # share of the positives on each side of a hole
 EXPECTED = 0.01  # share of the truths that belong on a level for it to be missed
 MISSED = 30  # so many steps should have given it positives
@@ -70,23 +71,37 @@ class EmptyLevel(Chapter):
             return None
         found: list[Finding] = []
         for level, quiet in enumerate(self.quiet):
-            if quiet >= QUIET and sum(self.totals) >= MANY and str(level) not in self.raised:
+            if self._is_long(level, quiet) and str(level) not in self.raised:
                 found += self._missing(level, quiet, seen.step) or []
         return found
+
+    def _is_long(self, level: int, quiet: int) -> bool:
+        """Whether it has been quiet long enough; a level that no truth fits shows after an epoch."""
+        total = sum(self.totals)
+        if quiet >= QUIET and total >= MANY:
+            return True
+        epoch = self.facts.steps_per_epoch
+        return self.facts.anchored and not self.active[level] and 0 < epoch <= quiet and total >= MANY_TRUTHS
 
     def _missing(self, level: int, quiet: int, step: int) -> list[Finding] | None:
         reason = self._reason(level, quiet)
         if reason is None:
             return None
-        last = len(self.totals) - 1
-        which = {0: " (the finest, for the smallest objects)", last: " (the coarsest, for the largest objects)"}
         return self.says(Says(
-            str(level), step,
-            f"level {level + 1} of {last + 1}{which.get(level, '')} has had no positive for {quiet} steps: {reason}",
+            str(level), step, f"{self._name(level)} has had no positive for {quiet} steps: {reason}",
             "its heads learn only to say no, and objects of its sizes are left to levels whose priors fit them badly",
             "compare the sizes of the boxes with those of the priors (train --dry-run): fit the priors, or change size",
             {"level": level, "steps": quiet, "positives_per_level": list(self.totals)},
         ))  # fmt: skip
+
+    def _name(self, level: int) -> str:
+        """The level in words; where run.json has none, its place among levels that come finest first."""
+        last = len(self.totals) - 1
+        number = f"level {level + 1} of {last + 1}"
+        if len(self.facts.level_words) == last + 1:
+            return f"{self.facts.level_words[level]}: {number}"
+        which = {0: " (the finest, for the smallest objects)", last: " (the coarsest, for the largest objects)"}
+        return number + which.get(level, "")
 
     def _reason(self, level: int, quiet: int) -> str | None:
         """Why the level should have had positives; None where the data may simply hold no objects of its sizes."""
@@ -94,13 +109,20 @@ class EmptyLevel(Chapter):
         if self.active[level]:
             due = self.active[level] / (self.steps - quiet) * quiet
             return f"before, {self.active[level]} of {self.steps - quiet} steps had some" if due >= MISSED else None
-        below, above = sum(self.totals[:level]), sum(self.totals[level + 1 :])
+        below, above = self._finer_and_coarser(level)
         shares = self.facts.level_shares
         if len(shares) == len(self.totals) and shares[level] >= EXPECTED:
             return f"{100 * shares[level]:.1f} % of the truths are of its sizes"
         if min(below, above) >= SIDE * total:
             return f"finer levels had {below} and coarser ones {above}"
         return f"the other levels had {total}, and every truth takes its best anchor" if self.facts.anchored else None
+
+    def _finer_and_coarser(self, level: int) -> tuple[int, int]:
+        """Positives of the levels with smaller cells, and of those with larger ones: darknet's come coarsest first."""
+        strides = self.facts.level_strides
+        ranks = strides if len(strides) == len(self.totals) else range(len(self.totals))
+        paired = list(zip(ranks, self.totals, strict=True))
+        return sum(n for rank, n in paired if rank < ranks[level]), sum(n for rank, n in paired if rank > ranks[level])
 
 
 class EmptyBatches(Rule):

@@ -7,21 +7,23 @@ from collections.abc import Mapping
 from typing import Any
 
 _FINITE = math.isfinite
+# Truths of a step that nothing learns, by their keys in its row.
+LOST = ("unanswered", "rewritten", "capped")
 
 
 class Seen:
     """A training step: what the rules look at; None, or empty, where the row does not say.
 
-    `raw` and `weighted` are {part: loss}, `levels` positives per level, `negatives` what the class loss mined, `lr` the
-    highest of all groups, `seconds` (waiting for data, computing), `norms` {part: gradient norm}, `moved` {frozen
-    part: largest change of a value}, `without` names layers of the backbone without a gradient, `memory` and
-    `disk_free` are bytes.
+    `raw` and `weighted` are {part: loss}, `levels` positives per level, `negatives` what the class loss mined, `lr`
+    the highest of all groups, `seconds` (waiting for data, computing), `norms` {part: gradient norm}, `moved` {frozen
+    part: largest change of a value}, `lost` {kind: truths that nothing learns}, `without` names layers of the backbone
+    without a gradient, `memory` and `disk_free` are bytes.
     """
 
     __slots__ = (
-        "data", "disk_free", "epoch", "grad_norm", "images", "levels", "loss", "lr", "memory", "moved", "negatives",
-        "norms", "positives", "raw", "scale", "size", "skipped", "stage", "step", "truths", "update_norm", "weighted",
-        "without", "work",
+        "data", "disk_free", "epoch", "grad_norm", "images", "levels", "loss", "lost", "lr", "memory", "moved",
+        "negatives", "norms", "positives", "raw", "scale", "size", "skipped", "stage", "step", "truths", "update_norm",
+        "weighted", "without", "work",
     )  # fmt: skip
 
     def __init__(self, row: Mapping[str, Any]) -> None:
@@ -50,6 +52,7 @@ class Seen:
         without = get("without_gradient")
         self.without: list[str] = [str(name) for name in without] if isinstance(without, list) else []
         self.moved = numbers(get("moved")) if "moved" in row else {}
+        self.lost = numbers({key: get(key) for key in LOST}) if "unanswered" in row else {}
 
 
 class Evaluated:

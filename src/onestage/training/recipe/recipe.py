@@ -158,9 +158,10 @@ class Recipe(Part):
     allow_loss: bool = Field(False, description="go on when more than 5 % of the boxes or images cannot be used")
     validation: Validation = Field(default_factory=Validation)
     guard: Guard = Field(default_factory=Guard)
-    log: Literal["own", "faceboxes"] = Field(
-        "own", description="faceboxes: steps on the terminal and in train.log also as lxg2015/faceboxes prints them"
-    )
+    log: Literal["own", "faceboxes", "darknet"] = Field(
+        "own", description="steps on the terminal and in train.log also as another program prints them: "
+        "faceboxes lxg2015/faceboxes, darknet pjreddie's darknet"
+    )  # fmt: skip
     saving: Saving = Field(default_factory=Saving)
 
     @field_validator("size")
