@@ -48,13 +48,15 @@ def _extra(columns: Mapping[str, ArrayLike], n: int, owner: str) -> dict[str, ND
 class ImageInfo:
     """One picture on disk: its id, where it lies, and its size in pixels as a viewer shows it.
 
-    A size of 0 x 0 says that it is not known: annotations read where their images are not.
+    A size of 0 x 0 says that it is not known: annotations read where their images are not. `sequence` names the video
+    that it is a frame of: its neighbours there look alike, so that a split must not part them.
     """
 
     id: ImageId
     path: Path
     width: int
     height: int
+    sequence: str | None = None
 
     def __post_init__(self) -> None:
         if (self.width < 1 or self.height < 1) and (self.width, self.height) != (0, 0):

@@ -114,7 +114,8 @@ def test_boxes_stay_inside_and_upright(
     assert samples[0].image.dtype == np.uint8
     assert (out.boxes >= 0).all()
     assert (out.boxes <= np.array([96, 80, 96, 80])).all()
-    assert ((out.boxes[:, 2:] - out.boxes[:, :2]) >= 1).all()
+    least = np.array([0.096, 0.08]) if name == "darknet" else 1.0  # darknet keeps down to a thousandth of a side
+    assert ((out.boxes[:, 2:] - out.boxes[:, :2]) >= least - 1e-9).all()
     np.testing.assert_array_equal(out.labels, out.extra["row"])
     np.testing.assert_array_equal(out.crowd, np.array(flags, bool)[out.labels])
     np.testing.assert_array_equal(image, before)  # a cached image is never written to

@@ -182,14 +182,6 @@ def test_classes_may_be_fewer_and_in_another_order(tmp_path: Path) -> None:
     assert codes(dataset) == ["unknown-class"]
 
 
-def test_videos_are_refused_in_words(tmp_path: Path) -> None:
-    write(tmp_path / "annotations" / "uav.txt", "1,0,593,43,174,190,0,0,0,0\n2,0,592,43,174,189,0,0,0,0\n")
-    (tmp_path / "sequences").mkdir()
-    assert recognise(tmp_path)[0][0] == "visdrone"
-    with pytest.raises(DataError, match="annotations of videos"):
-        module.read(tmp_path, None)
-
-
 @pytest.mark.parametrize(
     "text",
     ["0 0.5 0.5 0.2 0.2\n", "1 2 3 4 1 4 0 0\n", "1,2,3,4,0.93,4,-1,-1\n", "a,b,c,d,e,f,g,h\n", "1,2,3,4\n", ""],

@@ -106,6 +106,7 @@ def _show(terminal: Terminal, path: str, keys: dict[str, Any]) -> None:
     from onestage.data import samples
     from onestage.data.opening import open_dataset
     from onestage.data.order import shares
+    from onestage.data.split import videos_of
 
     if "classes" in keys:
         keys["classes"] = listed(keys["classes"])
@@ -117,6 +118,10 @@ def _show(terminal: Terminal, path: str, keys: dict[str, Any]) -> None:
     rows = [(name, *(str(counts[part][name]) for part in counts)) for name in opened.classes]
     terminal.table(("class", *(f"{part} boxes" for part in counts)), rows)
     ignored = {name: _ignored(part) for name, part in sets.items() if part is not None}
+    videos = {name: videos_of(part) for name, part in sets.items() if part is not None}
+    if any(videos.values()):
+        told = [f"{name} {_videos(videos[name])} with {len(part)} frames" for name, part in sets.items() if part]
+        terminal.say(f"videos: {', '.join(told)}")
     if any(ignored.values()):
         terminal.say(f"of these to be ignored: {', '.join(f'{name} {count}' for name, count in ignored.items())}")
     terminal.say()
@@ -129,7 +134,7 @@ def _show(terminal: Terminal, path: str, keys: dict[str, Any]) -> None:
         "described": opened.described, "format": opened.format, "classes": list(opened.classes),
         "split_made": opened.split_made,
         "sets": {name: {"images": len(part), "boxes": part.boxes, "per_class": counts[name], "ignored": ignored[name],
-                        "parts": shares(part)}
+                        "parts": shares(part), "videos": videos[name]}
                  for name, part in sets.items() if part is not None},
         "findings": [finding.as_dict() for finding in opened.findings],
     })  # fmt: skip
@@ -141,6 +146,10 @@ def _per_class(dataset: Dataset) -> dict[str, int]:
     labels = [dataset.annotations[image.id].labels for image in dataset.images]
     counts = np.bincount(np.concatenate([np.zeros(0, np.int64), *labels]), minlength=len(dataset.classes))
     return {name: int(counts[label]) for label, name in enumerate(dataset.classes)}
+
+
+def _videos(count: int) -> str:
+    return f"{count} video{'s' * (count != 1)}"
 
 
 def _ignored(dataset: Dataset) -> int:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
 import numpy as np
 
+from onestage.data.aspect_jitter import AspectJitter
 from onestage.data.crops import expanded, overlapping_crop
 from onestage.data.face_crops import FaceCrops
 from onestage.data.images import MEAN_COLOUR, Colour, Fit, Pixels, Size, Window, frame, view
+from onestage.data.mirror import AS_IT_IS, Swap, mirrored
 from onestage.data.parameters import changed, shares, spans
 from onestage.data.photometric import Photometric
 from onestage.data.policy import Others, Picture, Policy, Sample
@@ -61,6 +64,7 @@ class SSD:
     sides: tuple[float, float] = (0.3, 1.0)
     rounds: int = 10
     mirror: float = 0.5
+    swap: Swap = AS_IT_IS
     fit: Fit = "squash"
     fill: Colour = MEAN_COLOUR
 
@@ -85,7 +89,8 @@ class SSD:
         shown, transform = view(
             image, window, size, self.fill, mirror=mirror, paint=lambda part: self.photometric(part, rng)
         )
-        return Sample(shown, moved(annotations, transform, size), transform)
+        found = moved(annotations, transform, size)
+        return Sample(shown, mirrored(found, self.swap) if mirror else found, transform)
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,8 @@ class Zoom:
     The window is the whole image divided by a magnification drawn from `scale`, stretched by `aspect` (both even in
     the logarithm); it lies anywhere within the image, or, where it is larger, anywhere around it. Boxes stay when
     their centre or at least `visible` of their area shows. `upside_down` and `transpose` are probabilities, for
-    pictures without a below, such as aerial ones.
+    pictures without a below, such as aerial ones. `swap` exchanges classes where the picture is mirrored left to
+    right, by that alone.
     """
 
     photometric: Photometric = field(default_factory=lambda: MILD)
@@ -104,6 +110,7 @@ class Zoom:
     mirror: float = 0.5
     upside_down: float = 0.0
     transpose: float = 0.0
+    swap: Swap = AS_IT_IS
     visible: float = 0.4
     fit: Fit = "squash"
     fill: Colour = MEAN_COLOUR
@@ -143,7 +150,8 @@ class Zoom:
             image, (left, top, left + wide, top + high), shown_size, self.fill,
             mirror=bool(mirror), upside_down=bool(upside_down), paint=lambda part: self.photometric(part, rng),
         )  # fmt: skip
-        return Sample(shown, moved(annotations, transform, shown_size, self.visible), transform)
+        found = moved(annotations, transform, shown_size, self.visible)
+        return Sample(shown, mirrored(found, self.swap) if mirror else found, transform)
 
 
 @dataclass(frozen=True)
@@ -151,12 +159,13 @@ class Mosaic:
     """Four pictures in one sample, each a window as `zoom` draws it; with 1 - `probability` a plain `zoom` sample.
 
     The quadrants meet at a point drawn within `centre` of each side. `scale` is the magnification inside a mosaic.
+    `zoom` is the policy zoom or, with {policy: darknet}, darknet's.
 
     Source: Bochkovskiy et al. 2020 (YOLOv4), section 3.3. There and in its successors a canvas of twice the size is
     made, warped and cut; ours resizes each quadrant once, straight to its place.
     """
 
-    zoom: Zoom = field(default_factory=Zoom)
+    zoom: Zoom | AspectJitter = field(default_factory=Zoom)
     probability: float = 0.5
     centre: tuple[float, float] = (0.3, 0.7)
     scale: tuple[float, float] = (0.4, 1.2)
@@ -169,6 +178,11 @@ class Mosaic:
     def fit(self) -> Fit:
         """That of `zoom`."""
         return self.zoom.fit
+
+    @property
+    def swap(self) -> Swap:
+        """That of `zoom`."""
+        return self.zoom.swap
 
     def __call__(
         self,
@@ -198,14 +212,18 @@ class Mosaic:
         return Sample(canvas, joined(truths), own or ImageTransform())
 
 
-POLICIES: dict[str, type[Plain] | type[SSD] | type[Zoom] | type[Mosaic] | type[FaceCrops]] = {
+POLICIES: dict[str, type[Plain] | type[SSD] | type[Zoom] | type[Mosaic] | type[FaceCrops] | type[AspectJitter]] = {
     "none": Plain,
     "ssd": SSD,
     "zoom": Zoom,
     "mosaic": Mosaic,
     "faceboxes": FaceCrops,
+    "darknet": AspectJitter,
 }
 """Every policy by the name a recipe gives it."""
+
+INNER: dict[str, type[Zoom] | type[AspectJitter]] = {"zoom": Zoom, "darknet": AspectJitter}
+"""The policies that may draw the quadrants of a mosaic."""
 
 
 def augmentation(name: str, **overrides: Any) -> Policy:
@@ -218,7 +236,41 @@ def augmentation(name: str, **overrides: Any) -> Policy:
         raise RecipeError(
             f"unknown augmentation {name!r}{did_you_mean(name, POLICIES)}", hint=f"one of {', '.join(POLICIES)}"
         )
-    return changed(POLICIES[name](), overrides, f"augmentation {name!r}")
+    policy = POLICIES[name]()
+    if isinstance(policy, Mosaic) and ("zoom" in overrides or "swap" in overrides):
+        policy, overrides = _with_inner(policy, overrides)
+    return changed(policy, overrides, f"augmentation {name!r}")
+
+
+def _with_inner(policy: Mosaic, overrides: Mapping[str, Any]) -> tuple[Mosaic, dict[str, Any]]:
+    """The mosaic with the policy that `zoom` names, and what remains to be changed; `swap` goes to that policy."""
+    zoom = overrides.get("zoom", {})
+    told = {"policy": zoom} if isinstance(zoom, str) else dict(zoom) if isinstance(zoom, Mapping) else {}
+    inner = told.pop("policy", "zoom")
+    if inner not in INNER:
+        raise RecipeError(
+            f"augmentation 'mosaic', zoom: unknown policy {inner!r}{did_you_mean(str(inner), INNER)}",
+            hint=f"one of {', '.join(INNER)}",
+        )
+    rest = {**told, **{key: overrides[key] for key in overrides if key == "swap"}}
+    others = {key: value for key, value in overrides.items() if key != "swap"}
+    return replace(policy, zoom=INNER[inner]()), {**others, "zoom": rest if isinstance(zoom, str | Mapping) else zoom}
+
+
+def for_classes(policy: Policy, classes: Sequence[str]) -> Policy:
+    """The policy for data of these classes: a `swap` by names finds its labels.
+
+    Every policy that mirrors and names classes needs it before its first sample; the loader does it. Raises RecipeError
+    for a name that is no class.
+    """
+    if isinstance(policy, Mosaic):
+        inner = for_classes(policy.zoom, classes)
+        return policy if inner is policy.zoom else replace(policy, zoom=inner)  # type: ignore[arg-type]
+    swap: Swap = getattr(policy, "swap", AS_IT_IS)
+    if not swap.pairs or swap.labels:
+        return policy
+    named: Policy = replace(policy, swap=swap.among(classes))  # type: ignore[type-var]  # every one is a dataclass
+    return named
 
 
 def with_fit(policy: Policy, fit: Fit) -> Policy:

@@ -8,6 +8,7 @@ import numpy as np
 
 from onestage.boxes import geometry
 from onestage.data.images import MEAN_COLOUR, Colour, Fit, Pixels, Size, Window, view
+from onestage.data.mirror import AS_IT_IS, Swap, mirrored
 from onestage.data.parameters import shares, spans
 from onestage.data.photometric import Photometric
 from onestage.data.policy import Others, Sample
@@ -59,6 +60,7 @@ class FaceCrops:
     tries: int = 250
     visible: float = 0.1
     mirror: float = 0.5
+    swap: Swap = AS_IT_IS
     fit: Fit = "squash"
     fill: Colour = MEAN_COLOUR
 
@@ -91,7 +93,8 @@ class FaceCrops:
             paint=None if few else lambda pixels: self.photometric(pixels, rng),
         )  # fmt: skip
         transform = replace(inner, pad_x=inner.pad_x - x0 * inner.scale_x, pad_y=inner.pad_y - y0 * inner.scale_y)
-        return Sample(shown, self._judged(annotations, transform, image_size, size), transform)
+        found = self._judged(annotations, transform, image_size, size)
+        return Sample(shown, mirrored(found, self.swap) if mirror else found, transform)
 
     def truths(self, image_size: Size, annotations: Annotations, rng: np.random.Generator, size: Size) -> Annotations:
         """The annotations of the sample that this chance would make of an image of `image_size`, without its pixels.

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from onestage.data.augment import Plain, augmentation, with_fit
+from onestage.data.augment import Plain, augmentation, for_classes, with_fit
 from onestage.data.batches import Maker, Parts, Task
 from onestage.data.dataset import Dataset
 from onestage.data.images import Fit, Size, native_size
@@ -30,8 +30,9 @@ class Loader:
     """Batches of a dataset at network size, the same whoever makes them and wherever an epoch is taken up.
 
     `size` is (width, height) of the network's input, `policy` a name or a policy of `onestage.data.augment`; `fit`
-    replaces the policy's own ("squash" or "letterbox"). `shuffle` draws an order per epoch, else the dataset's order
-    holds. `drop_last` leaves out the last batch when it is not full.
+    replaces the policy's own ("squash" or "letterbox"); class names in the policy's `swap` get the dataset's labels.
+    `shuffle` draws an order per epoch, else the dataset's order holds. `drop_last` leaves out the last batch when it is
+    not full.
 
     `fit` "native" is for judging alone, unshuffled and with the policy "none": every batch is one image, at `scale`
     times its own pixels, whatever `size` and `batch` say.
@@ -87,7 +88,7 @@ class Loader:
                 raise UsageError("loader: fit='native' is for judging: expected shuffle=False and the policy 'none'")
             batch = 1
         self.dataset = dataset
-        self.policy = policy if fit is None else with_fit(policy, fit)
+        self.policy = for_classes(policy if fit is None else with_fit(policy, fit), dataset.classes)
         self.batch, self.seed, self.shuffle, self.drop_last = batch, seed, shuffle, drop_last
         self.size = (int(size[0]), int(size[1]))
         self.rank, self.ranks = rank, ranks
@@ -131,6 +132,7 @@ class Loader:
         if start < 0:
             raise UsageError(f"loader: expected a batch number of at least 0 to start at, got {start}")
         order = self._turned(epoch)
+        policy = policy and for_classes(policy, self.dataset.classes)
         tasks = [
             self._task(epoch, number, order, policy, None if size_of is None else size_of(number))
             for number in range(start, self._batches())
@@ -150,6 +152,7 @@ class Loader:
         """
         if not 0 <= number < self._batches():
             raise UsageError(f"loader: expected a batch from 0 to {self._batches() - 1}, got {number}")
+        policy = policy and for_classes(policy, self.dataset.classes)
         return self._maker.batch(self._task(epoch, number, self._turned(epoch), policy, size)).as_batch()
 
     def close(self) -> None:

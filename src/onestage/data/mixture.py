@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,7 +38,7 @@ class _Reader:
     split: str | None
 
     def read(self, classes: Sequence[str] | None) -> Dataset:
-        return READERS[self.format].read(self.source.path, self.split, classes)
+        return thinned(READERS[self.format].read(self.source.path, self.split, classes), self.source.every)
 
 
 def read_sets(spec: Spec, classes: Sequence[str] | None) -> ReadSpec:
@@ -71,11 +72,28 @@ def read_sets(spec: Spec, classes: Sequence[str] | None) -> ReadSpec:
     return ReadSpec(sets, tuple(read.values()), why, tuple(findings))
 
 
+def thinned(dataset: Dataset, every: int) -> Dataset:
+    """One of `every` images, from the first on; of a video one of so many frames. What is passed over is not lost."""
+    if every == 1:
+        return dataset
+    places: Counter[str | None] = Counter()
+    kept = set()
+    for image in dataset.images:
+        if places[image.sequence] % every == 0:
+            kept.add(image.id)
+        places[image.sequence] += 1
+    part = dataset.only(kept, dataset.split)
+    return replace(
+        part, boxes_read=dataset.boxes_read - (dataset.boxes - part.boxes),
+        images_read=dataset.images_read - (len(dataset) - len(part)),
+    )  # fmt: skip
+
+
 def _once(key: str, sources: Sequence[Source], findings: list[Finding]) -> list[Source]:
     """The sources with those that are the same as one."""
-    found: dict[tuple[str, str | None], Source] = {}
+    found: dict[tuple[str, str | None, int], Source] = {}
     for source in sources:
-        same = (str(source.path.resolve()), source.split)
+        same = (str(source.path.resolve()), source.split, source.every)
         if same in found:
             ratio = source.ratio and source.ratio + (found[same].ratio or 0.0)
             said = f"counts once, with ratio {ratio:g}" if ratio else "counts once"

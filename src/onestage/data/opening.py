@@ -16,7 +16,7 @@ from onestage.data.locate import existing, nothing_here
 from onestage.data.mixture import read_sets
 from onestage.data.order import in_words as order_in_words
 from onestage.data.spec import read_spec
-from onestage.data.split import divided, leaks
+from onestage.data.split import divided, leaks, videos_of
 from onestage.errors import DataError, UsageError, did_you_mean
 from onestage.records import Finding
 
@@ -182,8 +182,11 @@ def _train_and_val(
     if val is None or not len(val):
         why = "train and val are the same images" if findings else "one set is given"
         train, val = divided(train, fraction, seed)
+        videos = videos_of(train), videos_of(val)
+        by = f", {videos[1]} of {sum(videos)} videos" if any(videos) else ""
         made = (
-            f"{why}: a stratified split was made with seed {seed}, {len(val)} of {len(train) + len(val)} images for val"
+            f"{why}: a stratified split was made with seed {seed}, {len(val)} of {len(train) + len(val)} images"
+            f"{by} for val"
         )
     return train, val, read.sets.get("test"), made, findings
 

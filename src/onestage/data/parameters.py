@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
+from onestage.data.mirror import Swap
 from onestage.errors import RecipeError, did_you_mean
 
 T = TypeVar("T")
@@ -28,7 +29,7 @@ def spans(policy: object, *names: str) -> None:
 
 
 def changed(thing: T, overrides: Mapping[str, Any], owner: str) -> T:
-    """A dataclass with some fields replaced; nested dataclasses by mappings, lists taken for tuples."""
+    """A dataclass with some fields replaced: nested ones by mappings, tuples by lists, pairs of classes by either."""
     known = {part.name for part in fields(thing)}  # type: ignore[arg-type]
     unknown = [f"{word!r}{did_you_mean(word, known)}" for word in overrides if word not in known]
     if unknown:
@@ -36,7 +37,9 @@ def changed(thing: T, overrides: Mapping[str, Any], owner: str) -> T:
     values, problems = {}, []
     for word, value in overrides.items():
         present = getattr(thing, word)
-        if isinstance(value, Mapping) and is_dataclass(present):
+        if isinstance(present, Swap):
+            value = Swap.of(value)
+        elif isinstance(value, Mapping) and is_dataclass(present):
             value = changed(present, value, f"{owner}, {word}")
         elif isinstance(present, tuple) and isinstance(value, list | tuple):
             value = tuple(value)
@@ -54,6 +57,8 @@ def changed(thing: T, overrides: Mapping[str, Any], owner: str) -> T:
 
 def _kind(value: object) -> str:
     """What a parameter must look like, told by its default."""
+    if isinstance(value, Swap):
+        return "pairs of class names"
     if is_dataclass(value):
         return "a mapping of " + ", ".join(part.name for part in fields(value))
     return f"a list of {len(value)} numbers" if isinstance(value, tuple) else f"a {type(value).__name__}"

@@ -1,4 +1,4 @@
-"""Random changes of brightness, contrast, saturation, hue and channel order, on uint8."""
+"""Random changes of brightness, contrast, saturation, exposure, hue and channel order, on uint8."""
 
 from __future__ import annotations
 
@@ -76,6 +76,30 @@ class Photometric:
             channels = cv2.split(image)
             image = np.asarray(cv2.merge([channels[i] for i in order]), np.uint8)
         return image
+
+
+def exposed(image: Pixels, turn: float, saturation: float, exposure: float) -> Pixels:
+    """The image (H, W, 3) uint8 RGB with hue turned by `turn` (a share of the circle), S and V of HSV multiplied.
+
+    S and V are not cut at 1 in between, only the result at 255, as in darknet's distort_image: so a bright colour keeps
+    its hue's proportions until its largest channel is full.
+
+    Source: darknet (Redmon), image.c, which works on floats; ours on uint8: equal to half a grey level where the hue
+    stays, else within some levels (a mean of 1 at the defaults' ends).
+    """
+    if turn:
+        hues = _table((_RAMP + turn * 256) % 256 * 255 / 256)  # OpenCV's circle has 256 hues on the way in, 255 out
+        table = np.dstack([hues, _AS_IS, _AS_IS])
+        hsv = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL), np.uint8)
+        image = np.asarray(cv2.cvtColor(_looked_up(hsv, table), cv2.COLOR_HSV2RGB_FULL), np.uint8)
+    if saturation == 1 and exposure == 1:
+        return image
+    red, green, blue = cv2.split(image)
+    value = cv2.max(cv2.max(red, green), blue)
+    # With V the largest channel, S times k moves each channel c to V - k (V - c): no other turn through HSV is needed.
+    return np.asarray(
+        cv2.addWeighted(cv2.merge([value] * 3), exposure * (1 - saturation), image, exposure * saturation, 0), np.uint8
+    )
 
 
 def _table(values: FloatArray) -> Pixels:

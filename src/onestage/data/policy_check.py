@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -10,8 +10,12 @@ import cv2
 import numpy as np
 
 from onestage.data.images import Size, fit
+from onestage.data.mirror import Swap
 from onestage.data.policy import Picture, Policy, Sample
-from onestage.records import Annotations, BoolArray, Finding, FloatArray, Where
+from onestage.data.policy_findings import CODES, finding_of
+from onestage.records import Annotations, BoolArray, Finding, FloatArray
+
+__all__ = ["CODES", "policy_keeps_boxes"]
 
 DARK, BRIGHT = 40, 215
 PICTURE = (120, 96)
@@ -53,8 +57,9 @@ def policy_keeps_boxes(policy: Policy, size: Size, tries: int = TRIES) -> list[F
     the same chance with and without one rectangle: where the two samples differ, the object is, whatever was done to
     colours. Found are pixels moved without their boxes and the other way round (an image-only flip, shift or zoom),
     boxes of objects in plain sight that are lost, boxes that leave the image, are inverted or empty, labels that
-    change, samples of another size, and chance that does not come from the generator given. Objects that are cut or
-    tiny are not judged, and neither is a policy that looks at what the image shows.
+    change (but those that the policy's `swap` exchanges, where it mirrors), samples of another size, and chance that
+    does not come from the generator given. Objects that are cut or tiny are not judged, and neither is a policy that
+    looks at what the image shows.
     """
     size, seen = _small(size), _Seen()
     for seed in range(tries):
@@ -62,7 +67,7 @@ def policy_keeps_boxes(policy: Policy, size: Size, tries: int = TRIES) -> list[F
         if "policy-breaks-samples" in seen.faults or "policy-draws-elsewhere" in seen.faults:
             break  # samples that cannot be compared
     return [
-        _finding(code, [whats[0] + seen.way() * code.startswith("policy-moves"), *whats[1:]], seen.objects)
+        finding_of(code, [whats[0] + seen.way() * code.startswith("policy-moves"), *whats[1:]], seen.objects)
         for code, whats in seen.told().items()
     ]
 
@@ -123,12 +128,14 @@ class _Try:
         """Code and words of what is wrong with the box of an object that is seen at `there` (xyxy)."""
         found = sample.annotations
         label = picture * PER_PICTURE + which
+        expected = self._expected(label, sample if picture == 0 else None)
         fitting = [int(one) for one, box in zip(found.labels, found.boxes, strict=True) if _fits(box, there)]
-        if label in fitting:
+        if expected & set(fitting):
             return None
-        own, what = found.boxes[found.labels == label], f"object at {_corners(there)}"
+        own, what = found.boxes[np.isin(found.labels, list(expected))], f"object at {_corners(there)}"
         if fitting:
-            return "policy-changes-labels", f"{what} had label {label}, its box says {fitting[0]}"
+            wanted = "" if label in expected else f" and is mirrored, which makes it {min(expected)}"
+            return "policy-changes-labels", f"{what} had label {label}{wanted}, its box says {fitting[0]}"
         known = np.concatenate([truth.labels for truth in self.truths.values()])
         if not len(own) and np.isin(found.labels, known).all():
             return "policy-loses-boxes", f"{what} is in plain sight and has no box"
@@ -139,6 +146,17 @@ class _Try:
         self.seen.ways.append(_ways(box, there, self.size))
         what = f"{what}, box at {_corners(box)}"
         return "policy-moves-boxes-only" if right else "policy-moves-image-only", what
+
+    def _expected(self, label: int, own: Sample | None) -> set[int]:
+        """The labels that an object of `label` may have: another where the policy swaps classes and has mirrored it.
+
+        Of pictures that a mosaic took in besides its `own` it is not known whether they are mirrored.
+        """
+        swap = getattr(self.policy, "swap", None)
+        if not isinstance(swap, Swap) or label >= len(swap.labels):
+            return {label}
+        swapped = swap.labels[label]
+        return {label, swapped} if own is None else {swapped if own.transform.scale_x < 0 else label}
 
     def _repeats(self, plain: Sample) -> bool:
         """Whether the same chance gives the same sample; else nothing can be told by comparing two."""
@@ -239,51 +257,3 @@ def _corners(box: FloatArray) -> str:
 def _small(size: Size) -> Size:
     shrink = min(1.0, LONGEST / max(size))
     return max(16, round(size[0] * shrink)), max(16, round(size[1] * shrink))
-
-
-# Code → what it says, what it does to training, and what to do about it.
-_SAYINGS: Mapping[str, tuple[str, str, str]] = {
-    "policy-moves-image-only": (
-        "the augmentation moves the picture without its boxes",
-        "the model learns boxes where nothing is: the loss stays high from the start, and AP near nothing",
-        "move boxes by the transform that moves the pixels, or take the step out of the policy",
-    ),
-    "policy-moves-boxes-only": (
-        "the augmentation moves boxes without the picture",
-        "the model learns boxes where nothing is: the loss stays high from the start, and AP near nothing",
-        "move the pixels by the transform that moves the boxes, or take the step out of the policy",
-    ),
-    "policy-loses-boxes": (
-        "the augmentation loses boxes of objects that are in plain sight",
-        "the model learns that these objects are background: recall falls",
-        "keep every box whose centre or greater part shows",
-    ),
-    "policy-breaks-boxes": (
-        "the augmentation gives boxes that are no boxes of the image",
-        "logarithms and divisions of the loss leave the finite numbers, or boxes are learnt that no image can show",
-        "put corners in order after a mirror, cut boxes at the image's border, drop what has no area left",
-    ),
-    "policy-changes-labels": (
-        "the augmentation changes labels",
-        "the model learns other classes than the data names",
-        "carry the labels along; where a mirror is meant to swap classes (left and right), nothing",
-    ),
-    "policy-breaks-samples": (
-        "the augmentation gives samples that are no network input",
-        "no batch can be made of them",
-        "give RGB uint8 (H, W, 3) of exactly the size asked for",
-    ),
-    "policy-draws-elsewhere": (
-        "the augmentation draws from another chance than the generator it is given",
-        "no step can be replayed, a resumed run is another run, and nothing else could be checked",
-        "draw every number from rng, none from random, numpy.random or torch",
-    ),
-}
-CODES = tuple(_SAYINGS)
-
-
-def _finding(code: str, whats: Sequence[str], objects: int) -> Finding:
-    what, consequence, remedy = _SAYINGS[code]
-    severity = "warning" if code in ("policy-changes-labels", "policy-draws-elsewhere") else "error"
-    evidence = {"times": len(whats), "objects": objects, "examples": list(whats[:3])}
-    return Finding(code, severity, Where(), f"{what}: {whats[0]}", consequence, remedy, evidence)  # type: ignore[arg-type]

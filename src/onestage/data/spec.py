@@ -16,18 +16,22 @@ from onestage.errors import DataError, did_you_mean
 
 ROLES = ("train", "val", "test")
 _KEYS = (*ROLES, "classes")
-_ENTRY = ("data", "split", "ratio")
+_ENTRY = ("data", "split", "ratio", "every")
 _OTHERS = ("names", "nc", "path")  # keys of YOLO's data.yaml
 
 
 @dataclass(frozen=True)
 class Source:
-    """One set that a spec names: its place, which of the sets there, its share beside the others, how it is called."""
+    """One set that a spec names: its place, which of the sets there, its share beside the others, how it is called.
+
+    Of `every` so many images, or frames of a video, one is taken.
+    """
 
     path: Path
     split: str | None
     ratio: float | None
     name: str
+    every: int = 1
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ def read_spec(path: Path) -> Spec | None:
 def _hint(document: Mapping[Any, Any]) -> str | None:
     if any(key in document for key in _OTHERS):
         return "names, nc and path belong to YOLO's data.yaml; here classes: [a, b], and paths relative to this file"
-    return "a set is PATH, or {data: PATH, split: NAME, ratio: 1}; split and ratio may be left out"
+    return "a set is PATH, or {data: PATH, split: NAME, ratio: 1, every: 1}; all but data may be left out"
 
 
 def _listed(value: Any) -> list[Any]:
@@ -121,6 +125,10 @@ def _source(where: str, entry: Any, path: Path, problems: list[str]) -> Source |
     share = number(ratio)  # also from text: YAML takes 1e-3 for a word
     if "ratio" in told and not (math.isfinite(share) and share > 0):
         problems.append(f"{where}: ratio: expected a number above 0, got {ratio!r}")
+    every = told.get("every", 1)
+    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+        problems.append(f"{where}: every: expected a whole number from 1 on, got {every!r}")
+        every = 1
     place = path.parent / Path(data).expanduser()
     try:
         there = place.exists()
@@ -133,4 +141,5 @@ def _source(where: str, entry: Any, path: Path, problems: list[str]) -> Source |
     if place.suffix.lower() in (".yaml", ".yml") and place.is_file() and _is_spec(load_yaml(place)):
         problems.append(f"{where}: {data} is a split spec itself; name its sets here")
         return None
-    return Source(place, split, share if "ratio" in told else None, f"{data}, {split}" if split else data)
+    name = ", ".join([data, *([split] if split else []), *([f"every {every}"] if every > 1 else [])])
+    return Source(place, split, share if "ratio" in told else None, name, every)

@@ -48,16 +48,19 @@ def stratified(present: BoolArray, fraction: float, seed: int = 0) -> BoolArray:
 
 
 def divided(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
-    """A dataset as (train, val); images whose files are equal byte for byte stay on one side.
+    """A dataset as (train, val); frames of one video, and images equal byte for byte, stay on one side.
 
-    Raises DataError where there are fewer than two different images.
+    `fraction` counts videos, not frames, where there are any. Raises DataError where there are fewer than two different
+    images, or nothing but one video.
     """
     images = dataset.images
-    first = list(range(len(images)))
-    for group in same_bytes([image.path for image in images]):
-        for index in group:
-            first[index] = group[0]
+    first = _together(dataset)
     heads = sorted(set(first))
+    if len(heads) < 2 and len(images) > 1 and videos_of(dataset) == 1:
+        raise DataError(
+            f"{len(images)} frames of one video cannot be divided into training and validation: neighbours look alike",
+            hint="add videos, or name a validation set",
+        )
     if len(heads) < 2:
         raise DataError(
             f"{len(images)} image{'s' * (len(images) != 1)} cannot be divided into training and validation",
@@ -72,6 +75,26 @@ def divided(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Data
     val = {image.id for index, image in enumerate(images) if chosen[place[first[index]]]}
     train = {image.id for image in images} - val
     return dataset.only(train, "train"), dataset.only(val, "val")
+
+
+def videos_of(dataset: Dataset) -> int:
+    """How many videos the images of a dataset are frames of."""
+    return len({image.sequence for image in dataset.images} - {None})
+
+
+def _together(dataset: Dataset) -> list[int]:
+    """For each image the index of the first that it must stay with."""
+    images = dataset.images
+    first = list(range(len(images)))
+    starts: dict[str, int] = {}
+    for index, image in enumerate(images):
+        if image.sequence is not None:
+            first[index] = starts.setdefault(image.sequence, index)
+    for group in same_bytes([image.path for image in images]):
+        heads = {first[index] for index in group}
+        if len(heads) > 1:
+            first = [min(heads) if head in heads else head for head in first]
+    return first
 
 
 def leaks(train: Dataset, val: Dataset) -> Finding | None:

@@ -11,12 +11,16 @@ from onestage.data.images import Size
 from onestage.records import Annotations, BoolArray, FloatArray, ImageTransform
 
 
-def moved(annotations: Annotations, transform: ImageTransform, size: Size, visible: float | None = None) -> Annotations:
+def moved(
+    annotations: Annotations, transform: ImageTransform, size: Size, visible: float | None = None,
+    least: tuple[float, float] = (1.0, 1.0),
+) -> Annotations:  # fmt: skip
     """The annotations of an image as they lie in a view of it: boxes in pixels of the view, cut at its borders.
 
     Boxes stay when their centre shows or at least `visible` of their area does (None: the centre alone counts);
-    `ignore` and `crowd` regions stay while any part shows. What is left with a side under one pixel is dropped, so
-    every box is upright and has positive area. Other columns are carried along as the file has them.
+    `ignore` and `crowd` regions stay while any part shows. What is left with a side under `least` (of width and of
+    height, in pixels, above 0) is dropped, so every box is upright and has positive area. Other columns are carried
+    along as the file has them.
     """
     width, height = size
     boxes = transform.to_net(annotations.boxes)
@@ -26,7 +30,7 @@ def moved(annotations: Annotations, transform: ImageTransform, size: Size, visib
     if visible is not None:
         stays |= geometry.area(cut) >= visible * geometry.area(boxes)
     stays |= annotations.ignore | annotations.crowd
-    stays &= ((cut[:, 2:] - cut[:, :2]) >= 1.0).all(1)
+    stays &= ((cut[:, 2:] - cut[:, :2]) >= least).all(1)
     return annotations.take(stays, cut[stays])
 
 

@@ -7,7 +7,7 @@ from copy import deepcopy
 
 import torch
 
-from onestage.data.augment import augmentation, with_fit
+from onestage.data.augment import augmentation, for_classes, with_fit
 from onestage.data.dataset import Dataset
 from onestage.data.policy_check import policy_keeps_boxes
 from onestage.errors import DataError, RecipeError, UsageError, did_you_mean
@@ -31,6 +31,7 @@ def refuse_impossible(recipe: Recipe, detector: Detector, images: int, val: Data
     cannot be judged by the metric that is to choose the best weights.
     """
     policy = with_fit(augmentation(recipe.augmentation.policy, **recipe.augmentation.options), recipe.fit)
+    policy = for_classes(policy, val.classes)
     tried = policy_keeps_boxes(policy, detector.size)
     problems = [*_loss(recipe, detector), *_freeze(recipe, detector), *_protocols(recipe, val)]
     if recipe.fit_judged == "native":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from onestage.data.dataset import Dataset
 from onestage.records import Annotations, Finding, ImageId, ImageInfo
@@ -28,7 +29,7 @@ def merged(parts: Sequence[Dataset], split: str) -> Dataset:
                 continue
             paths.add(image.path)
             image_id = _free(image.id, part.split, truths)
-            images.append(ImageInfo(image_id, image.path, image.width, image.height))
+            images.append(replace(image, id=image_id))
             truths[image_id] = truth
     findings = tuple(unique(finding for part in parts for finding in part.findings))
     return Dataset(

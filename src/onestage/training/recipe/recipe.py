@@ -30,8 +30,10 @@ class Part(BaseModel):
 class Augmentation(Part):
     """How training images are varied: a policy of `data.augment` and changes to its parameters."""
 
-    policy: str = Field("mosaic", description="a policy of data.augment: mosaic, zoom, ssd, faceboxes, none")
-    options: dict[str, Any] = Field(default_factory=dict, description="changed parameters of the policy")
+    policy: str = Field("mosaic", description="a policy of data.augment: mosaic, zoom, ssd, faceboxes, darknet, none")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="changed parameters of the policy, as mirror: 0 or swap: {left: right}"
+    )
     rest: float = Field(0.15, ge=0, lt=1, description="last share of the run that uses the policy's calm form")
 
 
