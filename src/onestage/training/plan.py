@@ -82,7 +82,9 @@ def ask(keys: Mapping[str, Any]) -> Recipe:
     """The recipe of the user's `keys` over the defaults of the model they name."""
     keys = models.named(keys)
     name = keys.get("model", Recipe.model_fields["model"].default)
-    return build(keys, defaults=models.defaults(str(name), keys.get("weights")))
+    options = keys.get("options")
+    cfg = keys.get("options.cfg", options.get("cfg") if isinstance(options, Mapping) else None)
+    return build(keys, defaults=models.defaults(str(name), keys.get("weights"), cfg))
 
 
 def make_plan(recipe: Recipe, weights: bool = True, ranks: int = 1) -> Plan:
@@ -122,7 +124,10 @@ def make_plan(recipe: Recipe, weights: bool = True, ranks: int = 1) -> Plan:
     completed = laid_out(recipe.changed(chosen), per_epoch)
     policy = augmentation(completed.augmentation.policy, **completed.augmentation.options)
     filtered = foreseen(policy, opened.train, detector.size, completed.seed)
-    foresight = [*odd, *foresee(completed, per_epoch), *filtered_findings(filtered, detector.size)]
+    foresight = [
+        *models.unfollowed(recipe.options), *odd, *foresee(completed, per_epoch),
+        *filtered_findings(filtered, detector.size),
+    ]  # fmt: skip
     return Plan(completed, opened, detector, report, device, measured, foresight, filtered)
 
 

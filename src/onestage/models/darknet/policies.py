@@ -34,11 +34,11 @@ def _step(net: Section, notes: list[Note]) -> dict[str, Any]:
 
 
 def _exp(net: Section, notes: list[Note]) -> dict[str, Any]:
-    return {"name": "exponential", "gamma": _positive(net, "gamma")}
+    return {"name": "exponential", "gamma": positive(net, "gamma")}
 
 
 def _sig(net: Section, notes: list[Note]) -> dict[str, Any]:
-    return {"name": "sig", "gamma": _positive(net, "gamma"), "centre": net.number("step", 1)}
+    return {"name": "sig", "gamma": positive(net, "gamma"), "centre": net.number("step", 1)}
 
 
 def _poly(net: Section, notes: list[Note]) -> dict[str, Any]:
@@ -66,7 +66,8 @@ POLICIES: Mapping[str, Callable[[Section, list[Note]], dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def _positive(net: Section, key: str) -> float:
+def positive(net: Section, key: str) -> float:
+    """A number above 0, 1 where the cfg says none; ModelError for another."""
     value = net.real(key, 1.0)
     if value <= 0:
         raise ModelError(f"{net.at(key)}: expected a number above 0, got {value:g}")

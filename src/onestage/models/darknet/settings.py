@@ -9,8 +9,18 @@ from typing import Any
 
 from onestage.errors import ModelError, did_you_mean
 from onestage.models.darknet.cfg import Cfg, Section
-from onestage.models.darknet.policies import LR, POLICIES, POWER
-from onestage.models.darknet.unfollowed import HARMLESS, HEAD_KNOWN, HEAD_TOLD, LAYER_TOLD, NET_KNOWN, NET_TOLD, Note
+from onestage.models.darknet.policies import LR, POLICIES, POWER, positive
+from onestage.models.darknet.unfollowed import (
+    ALEXEYS,
+    HARMLESS,
+    HEAD_KNOWN,
+    HEAD_TOLD,
+    LAYER_TOLD,
+    NET_KNOWN,
+    NET_TOLD,
+    Note,
+)
+from onestage.records import Finding, Where
 
 # A [net] with none of these describes a network alone: what it leaves out is not taken from darknet.
 TRAINS = ("learning_rate", "policy", "max_batches")
@@ -33,12 +43,13 @@ def settings(cfg: Cfg) -> Settings:
 
     Follows parse_net_options and parse_yolo of AlexeyAB's darknet, which reads pjreddie's cfgs alike; what a cfg that
     trains leaves out has darknet's value. Keys are in the words of a recipe: batch, accumulate, steps, optimiser.*,
-    schedule.*, multiscale.*, augmentation.*, options.*, loss.*, freeze. Raises ModelError that lists every key that
-    darknet does not know and every value that cannot be read.
+    schedule.*, multiscale.*, augmentation.*, options.*, freeze. Size, thresholds of the loss and weights of its parts
+    are the network's own to take from the cfg. Raises ModelError that lists every key that darknet does not know and
+    every value that cannot be read.
     """
     made = Settings()
     problems = [*_unknown(cfg.net, NET_KNOWN), *(p for head in _heads(cfg) for p in _unknown(head, HEAD_KNOWN))]
-    for take in (_size, _batch, _optimiser, _schedule, _length, _augmentation, _multiscale, _heads_say, _layers):
+    for take in (_fit, _batch, _optimiser, _schedule, _length, _augmentation, _multiscale, _heads_say, _layers):
         try:
             take(cfg, made)
         except ModelError as error:
@@ -54,6 +65,20 @@ def settings(cfg: Cfg) -> Settings:
         first.setdefault((note.key, note.value, note.why), note)
     made.notes = list(first.values())
     return made
+
+
+def unfollowed(cfg: Cfg) -> list[Finding]:
+    """What of a cfg is not followed in training, a finding for each line."""
+    told = [_finding(cfg, note.line, str(note), key=note.key, value=note.value) for note in settings(cfg).notes]
+    return told + [_finding(cfg, None, note) for note in cfg.notes]
+
+
+def _finding(cfg: Cfg, line: int | None, what: str, **evidence: Any) -> Finding:
+    return Finding(
+        "cfg-not-followed", "note", Where(file=cfg.source, line=line), f"{cfg.source}, {what}",
+        "darknet would train otherwise by such a line", "what the line says, or leave it: every other line is followed",
+        evidence,
+    )  # fmt: skip
 
 
 def _heads(cfg: Cfg) -> list[Section]:
@@ -83,9 +108,7 @@ def _is(text: str, neutral: float) -> bool:
         return False
 
 
-def _size(cfg: Cfg, made: Settings) -> None:
-    size = cfg.net.number("width", 416), cfg.net.number("height", 416)
-    made.keys["size"] = size[0] if size[0] == size[1] else size
+def _fit(cfg: Cfg, made: Settings) -> None:
     if "letter_box" in cfg.net.options:
         made.keys["fit"] = "letterbox" if cfg.net.number("letter_box", 0) else "squash"
 
@@ -147,18 +170,32 @@ def _length(cfg: Cfg, made: Settings) -> None:
 
 
 def _augmentation(cfg: Cfg, made: Settings) -> None:
-    """Hue, saturation, exposure and flip of [net], the jitter of the last head, which is the one darknet reads."""
+    """Hue, saturation, exposure and flip of [net], the jitter of the last head, which is the one darknet reads.
+
+    The jitter is AlexeyAB's crop where the cfg has keys that only his darknet knows, else pjreddie's.
+    """
     net, heads = cfg.net, _heads(cfg)
     if not _trains(cfg) or not heads:
         return
-    made.keys |= {
-        "augmentation.policy": "darknet", "augmentation.rest": 0.0,
-        "augmentation.options": {
-            "jitter": heads[-1].real("jitter", JITTER), "hue": net.real("hue", 0.0),
-            "saturation": net.real("saturation", 1.0), "exposure": net.real("exposure", 1.0),
-            "flip": 0.5 if net.number("flip", 1) else 0.0,
-        },
+    options: dict[str, Any] = {
+        "jitter": heads[-1].real("jitter", JITTER), "hue": net.real("hue", 0.0),
+        "saturation": _factor(net, "saturation"), "exposure": _factor(net, "exposure"),
+        "flip": 0.5 if net.number("flip", 1) else 0.0,
     }  # fmt: skip
+    if any(key in ALEXEYS for section in (net, heads[-1]) for key in section.options):
+        options |= {"crop": True, "resize": max(heads[-1].real("resize", 1.0), 1.0)}
+    policy = "darknet"
+    if net.number("mosaic", 0):
+        policy, options = "mosaic", {
+            "zoom": {"policy": "darknet", **options}, "probability": 0.5, "centre": [0.2, 0.8], "scale": [1.0, 1.0],
+        }  # fmt: skip
+    made.keys |= {"augmentation.policy": policy, "augmentation.rest": 0.0, "augmentation.options": options}
+
+
+def _factor(net: Section, key: str) -> float:
+    """A factor that colours are multiplied or as often divided by: 0.5 does what 2 does."""
+    value = positive(net, key)
+    return value if value >= 1 else 1 / value
 
 
 def _multiscale(cfg: Cfg, made: Settings) -> None:
@@ -189,32 +226,19 @@ def _multiscale(cfg: Cfg, made: Settings) -> None:
     )))  # fmt: skip
 
 
-# Keys of a head that are options of the model or weights of parts of its loss.
-_OPTIONS = {"ignore_thresh": "ignore", "thresh": "ignore", "truth_thresh": "truth", "iou_thresh": "also",
-            "label_smooth_eps": "label_smoothing"}  # fmt: skip
-_WEIGHTS = {"iou_normalizer": "box", "coord_scale": "box", "obj_normalizer": "obj", "cls_normalizer": "cls",
-            "class_scale": "cls"}  # fmt: skip
-
-
 def _heads_say(cfg: Cfg, made: Settings) -> None:
+    """What the network does not take from its heads itself, and what it takes of the first head alone."""
     heads = _heads(cfg)
-    for key in (*_OPTIONS, *_WEIGHTS, "iou_loss", "max"):
+    for key, option in (("max", "most"), ("label_smooth_eps", "label_smoothing")):
         said = [head for head in heads if key in head.options]
-        if not said:
-            continue
-        last = said[-1]
-        if key in _OPTIONS:
-            made.keys[f"options.{_OPTIONS[key]}"] = last.real(key, 0.0)
-        elif key in _WEIGHTS:
-            made.keys[f"loss.{_WEIGHTS[key]}"] = last.real(key, 1.0)
-        elif key == "max":
-            made.keys["options.most"] = last.number(key, 0)
-        else:
-            made.keys["options.box"] = last.word(key, "mse", ("mse", "iou", "giou", "diou", "ciou"))
+        if said:
+            made.keys[f"options.{option}"] = said[-1].number(key, 0) if key == "max" else said[-1].real(key, 0.0)
+    for key in ("ignore_thresh", "truth_thresh", "iou_thresh", "iou_loss"):
+        first = heads[0].options.get(key) if heads else None
         made.notes += [
             Note(key, head.lines[key], head.options[key], (
-                f"the last head says {last.options[key]}, which is taken for all of them"
-            )) for head in said if head.options[key] != last.options[key]
+                f"the first head says {first or 'nothing'}, which is taken for all of them"
+            )) for head in heads if head.options.get(key, first) != first
         ]  # fmt: skip
 
 

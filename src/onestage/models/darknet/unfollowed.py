@@ -29,7 +29,6 @@ NET_TOLD: Mapping[str, tuple[float, str]] = {
     "angle": (0, _OTHER), "aspect": (1, _OTHER), "max_crop": (-1, _OTHER), "min_crop": (-1, _OTHER),
     "center": (0, _OTHER), "notruth": (0, _OTHER), "hinge": (0, _OTHER),
     "label_smooth_eps": (0, "of classifiers; in a [yolo] it softens the classes"),
-    "mosaic": (0, "not done with darknet's jitter: augmentation.policy=mosaic draws mosaics, with its own windows"),
     "mosaic_bound": (0, _NO_AUGMENTATION), "mixup": (0, _NO_AUGMENTATION), "cutmix": (0, _NO_AUGMENTATION),
     "blur": (0, _NO_AUGMENTATION), "gaussian_noise": (0, _NO_AUGMENTATION),
     "dynamic_minibatch": (0, "not done: a batch has the same number of images at every input size"),
@@ -59,13 +58,12 @@ NET_TOLD: Mapping[str, tuple[float, str]] = {
 _NET_FOLLOWED = (
     "batch", "subdivisions", "width", "height", "channels", "learning_rate", "momentum", "decay", "adam", "B1", "B2",
     "eps", "burn_in", "power", "policy", "steps", "scales", "step", "scale", "gamma", "learning_rate_min", "sgdr_cycle",
-    "max_batches", "saturation", "exposure", "hue", "flip", "letter_box", "ema_alpha", "resize_step",
+    "max_batches", "saturation", "exposure", "hue", "flip", "letter_box", "mosaic", "ema_alpha", "resize_step",
 )  # fmt: skip
 NET_KNOWN = (*_NET_FOLLOWED, *NET_TOLD)
 
 _TRACKED = "of darknet's tracking: nothing to follow"
 HEAD_TOLD: Mapping[str, tuple[float, str]] = {
-    "resize": (1, "not done: darknet's jitter as pjreddie has it changes the aspect and the place, not the size"),
     "max_delta": (-1, "not done: no error is cut; clip limits the gradient of a step"),
     "focal_loss": (0, "not done: the class part is not focal"),
     "objectness_smooth": (0, "not done: objectness learns 1 at its truths"),
@@ -78,9 +76,6 @@ HEAD_TOLD: Mapping[str, tuple[float, str]] = {
     "show_details": (-1, "of darknet's printed lines"),
     "embedding_layer": (-1, _TRACKED), "track_history_size": (-1, _TRACKED), "sim_thresh": (-1, _TRACKED),
     "dets_for_track": (-1, _TRACKED), "dets_for_show": (-1, _TRACKED), "track_ciou_norm": (-1, _TRACKED),
-    "object_scale": (1, "not so: one weight, loss.obj, for boxes that answer and for background"),
-    "noobject_scale": (1, "not so: one weight, loss.obj, for boxes that answer and for background"),
-    "rescore": (0, "not so: objectness learns 1 at its truths, not their IoU"),
     "mask_scale": (1, "not done: there are no masks"), "sqrt": (0, "darknet's [region] does not read it either"),
     "log": (0, "of darknet's printed lines"), "classfix": (0, "not done"),
     "tree": (-1, "not done: classes are no tree"),
@@ -92,7 +87,14 @@ HEAD_KNOWN = (
     "mask", "anchors", "num", "classes", "jitter", "ignore_thresh", "truth_thresh", "iou_thresh", "iou_loss",
     "iou_normalizer", "obj_normalizer", "cls_normalizer", "max", "random", "scale_x_y", "new_coords",
     "label_smooth_eps", "coords", "softmax", "absolute", "background", "thresh", "coord_scale", "class_scale",
-    "stopbackward", *HEAD_TOLD,
+    "stopbackward", "resize",
+    "object_scale", "noobject_scale", "rescore", *HEAD_TOLD,
+)  # fmt: skip
+
+# Keys that pjreddie's darknet does not read: a cfg that has one is meant for AlexeyAB's.
+ALEXEYS = (
+    "iou_loss", "iou_normalizer", "cls_normalizer", "obj_normalizer", "iou_thresh", "scale_x_y", "resize", "nms_kind",
+    "beta_nms", "max_delta", "label_smooth_eps", "mosaic", "letter_box", "ema_alpha", "dynamic_minibatch",
 )  # fmt: skip
 
 # Of any layer.

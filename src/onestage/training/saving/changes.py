@@ -19,8 +19,8 @@ FREE = (
 )  # fmt: skip
 # Those that change the steps from here on: allowed, and recorded with the new segment.
 ALLOWED = (
-    "epochs", "steps", "stages", "optimiser", "schedule", "loss", "augmentation", "multiscale", "accumulate", "clip", "ema",
-    "freeze", "norms", "precision", "device",
+    "epochs", "steps", "stages", "optimiser", "schedule", "loss", "augmentation", "multiscale", "accumulate", "clip",
+    "ema", "freeze", "norms", "precision", "device",
 )  # fmt: skip
 # Those that make it another run: the reason, and what to do instead.
 _NEW = "start a new run from what this one has learnt: weights={best}"
