@@ -64,7 +64,7 @@ def test_a_class_missing_from_the_list(here: Command, folder: Path) -> None:
 
 def test_misspelt_keys_are_all_told(here: Command, folder: Path) -> None:
     answer = here("train", f"data={folder}", "epocs=3", "--optimiser.lrr", "1")
-    refused(answer, 2, "did you mean 'epochs'?", "did you mean 'optimiser.lr'")
+    refused(answer, 2, "did you mean 'epochs'", "did you mean 'optimiser.lr'")
 
 
 def test_a_value_out_of_range(here: Command, folder: Path) -> None:

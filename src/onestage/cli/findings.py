@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 from onestage.cli.terminal import Terminal
 from onestage.data.formats.listing import in_words
@@ -22,10 +23,11 @@ COLOURS = {"error": "red", "warning": "yellow", "note": "dim"}
 
 
 def explain_findings(terminal: Terminal, findings: Iterable[Finding]) -> None:
-    """Each finding in two lines: what it is; what comes of it, what to try, and where more is told."""
-    for finding in findings:
-        terminal.say(f"{finding.severity}: {finding.what}", style=COLOURS[finding.severity])
-        terminal.say(f"  {finding.consequence}; try: {finding.remedy} (docs/findings.md#{finding.code})")
+    """What each finding is, in a line; once for those alike what comes of it, what to try, where more is told."""
+    for (code, consequence, remedy), alike in groupby(findings, lambda one: (one.code, one.consequence, one.remedy)):
+        for finding in alike:
+            terminal.say(f"{finding.severity}: {finding.what}", style=COLOURS[finding.severity])
+        terminal.say(f"  {consequence}; try: {remedy} (docs/findings.md#{code})")
 
 
 def show_findings(terminal: Terminal, findings: Sequence[Finding], most: int = 10) -> None:

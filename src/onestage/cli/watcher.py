@@ -190,6 +190,8 @@ def choices(plan: Plan) -> list[str]:
         f"{how_many(recipe.epochs or 0, 'epoch')} of {how_many(plan.steps_per_epoch, 'step')}, {seen:,} images in all; "
         f"judged every {how_many(recipe.validation.every or 1, 'epoch')}"
     ]
+    if plan.steps % plan.steps_per_epoch:
+        words.append(f"the last epoch ends after {plan.steps} steps in all")
     measured = {name.removeprefix("step_"): seconds for name, seconds in plan.measured.items()}
     timed = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in measured.items())
     words.append(f"{recipe.precision} on {plan.device}" + (f" (a step took {timed})" if timed else ""))

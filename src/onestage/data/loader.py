@@ -122,8 +122,9 @@ class Loader:
         start: int = 0,
         policy: Policy | None = None,
         size_of: Callable[[int], Size] | None = None,
+        stop: int | None = None,
     ) -> Iterator[Batch]:
-        """The batches of an epoch from number `start` on; `policy` replaces the loader's own for this epoch.
+        """The batches of an epoch from number `start` on, up to `stop`; `policy` replaces the loader's own for it.
 
         `size_of` gives the input size of each batch by its number in the epoch, where it is not the same throughout.
         Which images a batch holds and how they look does not depend on `start`, on `workers`, or on what was asked
@@ -135,7 +136,7 @@ class Loader:
         policy = policy and for_classes(policy, self.dataset.classes)
         tasks = [
             self._task(epoch, number, order, policy, None if size_of is None else size_of(number))
-            for number in range(start, self._batches())
+            for number in range(start, min(stop if stop is not None else self._batches(), self._batches()))
             if self._share(number)
         ]
         if not tasks:

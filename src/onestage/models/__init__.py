@@ -10,6 +10,7 @@ from onestage.errors import ModelError, did_you_mean
 
 if TYPE_CHECKING:
     from onestage.models.detector import Detector
+    from onestage.records import Finding
 
 # Name → "module:class", called with (classes, size=None, **options). Text, so that naming a model imports no torch.
 MODELS: dict[str, str] = {
@@ -57,13 +58,31 @@ def named(keys: Mapping[str, Any]) -> dict[str, Any]:
     return {**keys, "model": "darknet", "options.cfg": name}
 
 
-def defaults(name: str, weights: object = None) -> Mapping[str, Any]:
+def defaults(name: str, weights: object = None, cfg: object = None) -> Mapping[str, Any]:
     """Recipe keys that suit the model of that name, as its class states them in `recipe_defaults`.
 
-    Where it starts from trained `weights` (a file, or the name of published ones) those of `tuning_defaults` go first.
+    Where it starts from trained `weights` (a file, or the name of published ones) those of `tuning_defaults` go first,
+    where it is built by a `cfg` of darknet's (a file, or its text) what that says of training goes before them all.
     """
     model = model_class(name)
-    return {**model.recipe_defaults, **(model.tuning_defaults if weights not in UNTRAINED else {})}
+    keys = {**model.recipe_defaults, **(model.tuning_defaults if weights not in UNTRAINED else {})}
+    if not isinstance(cfg, str):
+        return keys
+    from onestage.models.darknet.cfg import read
+    from onestage.models.darknet.settings import settings
+
+    return {**keys, **settings(read(cfg)).keys}
+
+
+def unfollowed(options: Mapping[str, Any]) -> list[Finding]:
+    """What of the cfg file among a model's options training does not follow; nothing for a cfg that is a text."""
+    cfg = options.get("cfg")
+    if not isinstance(cfg, str) or "\n" in cfg:
+        return []
+    from onestage.models.darknet.cfg import read
+    from onestage.models.darknet.settings import unfollowed as found
+
+    return found(read(cfg))
 
 
 def refuse_unknown(name: str) -> None:

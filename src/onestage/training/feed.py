@@ -46,12 +46,14 @@ class Feed:
     def epoch(self, epoch: int, done: int = 0) -> Iterator[Batch]:
         """The batches of an epoch of which `done` are done already."""
         before = epoch * self.plan.steps_per_epoch
+        left = self.plan.steps - before  # a run whose length is said in steps may end within an epoch
 
         def size_of(number: int) -> tuple[int, int]:
             return self.sizes.at(before + number)
 
         policy = policy_at(self.plan.recipe, epoch)
-        return self.loader.epoch(epoch, start=done, policy=policy, size_of=size_of if self.sizes.changing else None)
+        sizes = size_of if self.sizes.changing else None
+        return self.loader.epoch(epoch, start=done, policy=policy, size_of=sizes, stop=left)
 
     def close(self) -> None:
         """End what the loader keeps running."""

@@ -16,7 +16,7 @@ from onestage.data.augment import augmentation
 from onestage.data.dataset import Dataset
 from onestage.data.opening import Opened, open_dataset
 from onestage.data.samples import SAMPLES
-from onestage.errors import DataError
+from onestage.errors import DataError, RecipeError
 from onestage.evaluation import lay_out, usual_protocols
 from onestage.experiments.filtered import Filtered
 from onestage.models.detector import Detector
@@ -72,8 +72,7 @@ class Plan:
     @property
     def steps(self) -> int:
         """Optimiser steps of the whole run."""
-        assert self.recipe.epochs is not None  # noqa: S101  # a plan's recipe is complete
-        return self.steps_per_epoch * self.recipe.epochs
+        return self.recipe.steps or self.steps_per_epoch * int(self.recipe.epochs or 0)
 
 
 def steps_per_epoch(images: int, batch: int) -> int:
@@ -85,7 +84,9 @@ def ask(keys: Mapping[str, Any]) -> Recipe:
     """The recipe of the user's `keys` over the defaults of the model they name."""
     keys = models.named(keys)
     name = keys.get("model", Recipe.model_fields["model"].default)
-    return build(keys, defaults=models.defaults(str(name), keys.get("weights")))
+    options = keys.get("options")
+    cfg = keys.get("options.cfg", options.get("cfg") if isinstance(options, Mapping) else None)
+    return build(keys, defaults=models.defaults(str(name), keys.get("weights"), cfg))
 
 
 def make_plan(recipe: Recipe, weights: bool = True, ranks: int = 1) -> Plan:
@@ -111,8 +112,8 @@ def make_plan(recipe: Recipe, weights: bool = True, ranks: int = 1) -> Plan:
         precision, measured = choose_precision(detector, device)
     else:
         precision, measured = recipe.precision, {}
-    epochs = recipe.epochs or automatic_epochs(len(opened.train))
     per_epoch = steps_per_epoch(len(opened.train), recipe.batch)
+    epochs = _epochs(recipe, per_epoch) or automatic_epochs(len(opened.train))
     freeze = recipe.freeze
     if freeze is None:
         freeze = ("stem",) if recipe.weights == "imagenet" and "stem" in detector.parts() else ()
@@ -128,9 +129,24 @@ def make_plan(recipe: Recipe, weights: bool = True, ranks: int = 1) -> Plan:
     completed = laid_out(recipe.changed(chosen), per_epoch)
     policy = augmentation(completed.augmentation.policy, **completed.augmentation.options)
     filtered = foreseen(policy, opened.train, detector.size, completed.seed)
-    foresight = [*odd, *foresee(completed, per_epoch), *filtered_findings(filtered, detector.size)]
-    foresight += fit_findings(detector, completed, opened.train, made)
+    foresight = [
+        *models.unfollowed(recipe.options), *odd, *foresee(completed, per_epoch),
+        *filtered_findings(filtered, detector.size), *fit_findings(detector, completed, opened.train, made),
+    ]  # fmt: skip
     return Plan(completed, opened, detector, report, device, measured, foresight, filtered)
+
+
+def _epochs(recipe: Recipe, per_epoch: int) -> int | None:
+    """The epochs that a recipe's length takes, the last of them begun at least; None where it says no length."""
+    if recipe.steps is None:
+        return recipe.epochs
+    needed = -(-recipe.steps // per_epoch)
+    if recipe.epochs not in (None, needed):
+        raise RecipeError(
+            f"epochs={recipe.epochs} and steps={recipe.steps} are two lengths: {per_epoch} steps make an epoch here",
+            hint=f"one of them: steps={recipe.steps}, or epochs={recipe.epochs}",
+        )
+    return needed
 
 
 def _protocols(recipe: Recipe, val: Dataset) -> tuple[str, ...]:

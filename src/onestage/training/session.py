@@ -160,10 +160,11 @@ class Session:
         recipe, per_epoch = self.plan.recipe, self.plan.steps_per_epoch
         epochs, every = int(recipe.epochs or 0), int(recipe.validation.every or 1)
         first, done = divmod(self.loop.step, per_epoch)
-        due = first and not done and (first == epochs or first % every == 0)
+        ended = self.loop.step == self.plan.steps
+        due = ended or (first and not done and first % every == 0)
         if due and self.judged_at < self.loop.step:
-            self._judge(first - 1)  # stopped between the epoch's last step and its judgement
-        for epoch in range(first, epochs):
+            self._judge(first - 1 + bool(done))  # stopped between the epoch's last step and its judgement
+        for epoch in range(first, first if ended else epochs):
             for record in self.epoch(epoch, done):
                 self._account(record)
                 self._between()

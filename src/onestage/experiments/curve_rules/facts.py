@@ -106,7 +106,8 @@ class Facts:
         found: dict[str, Any] = {
             "classes": len(classes), "class_names": tuple(map(str, classes)), **_loss_of(recipe),
             "optimiser": str(optimiser.get("name") or "adamw"), "epochs": epochs,
-            "batch": batch, "images": images, "steps_per_epoch": per_epoch, "steps": per_epoch * epochs,
+            "batch": batch, "images": images, "steps_per_epoch": per_epoch,
+            "steps": int(number(recipe.get("steps")) or 0) or per_epoch * epochs,
             "warmup": _steps(schedule.get("warmup"), per_epoch), "clip": _clip(recipe, stages),
             "metric": str(_mapping(recipe.get("validation")).get("metric") or "mAP50-95"),
             "evaluations": -(-epochs // every) if every else 0, "legs": _legs(stages, per_epoch),

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from onestage.errors import RecipeError, UsageError
 from onestage.models import TOLD
-from onestage.training.recipe.keys import flat, inside_free, keys_of, nested, sentences, unknown_key
+from onestage.training.recipe.keys import flat, inside_free, keys_of, sentences, unknown_key
+from onestage.training.recipe.layered import over
 from onestage.training.recipe.schedule import Optimiser, Schedule
 from onestage.training.recipe.stages import Stage, settled
 
@@ -123,6 +124,9 @@ class Recipe(Part):
     weights: str | None = Field("imagenet", description="imagenet, a weights file, published weights by name, or none")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the model's loss and matching")
     epochs: int | None = Field(None, ge=1, description="automatic: about 10,000 images in all, 12 to 400 epochs")
+    steps: int | None = Field(
+        None, ge=1, description="length in optimiser steps instead of epochs, the last of which may stay unfinished"
+    )
     batch: int = Field(16, ge=1, description="images per step, over all micro-batches and devices")
     accumulate: int = Field(1, ge=1, description="micro-batches a step is cut into (darknet: subdivisions)")
     multiscale: MultiScale = Field(default_factory=MultiScale)
@@ -249,7 +253,7 @@ def build(keys: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) ->
     known = known_keys()
     unknown = [key for key in keys if key not in known and not inside_free(key)]
     problems = [f"{key}: {unknown_key(key, known, keys[key])}" for key in unknown]
-    values = nested({**(defaults or {}), **{key: value for key, value in keys.items() if key not in unknown}})
+    values = over({key: value for key, value in keys.items() if key not in unknown}, defaults or {})
     values, wrong = settled(values)
     problems += wrong
     try:

@@ -78,7 +78,7 @@ def legs(recipe: Recipe, steps_per_epoch: int) -> tuple[Leg, ...]:
     RecipeError where a stage cannot be what it says, which `recipe.build` has told already.
     """
     if not recipe.stages:
-        return (_leg(recipe, Stage(name="all", epochs=int(recipe.epochs or 1)), 0, 0, steps_per_epoch),)
+        return (_leg(recipe, Stage(name="all", epochs=int(recipe.epochs or 1)), 0, 0, steps_per_epoch, recipe.steps),)
     laid, first = [], 0
     for index, stage in enumerate(recipe.stages):
         laid.append(_leg(recipe, stage, index, first, steps_per_epoch))
@@ -86,8 +86,10 @@ def legs(recipe: Recipe, steps_per_epoch: int) -> tuple[Leg, ...]:
     return tuple(laid)
 
 
-def _leg(recipe: Recipe, stage: Stage, index: int, first: int, steps_per_epoch: int) -> Leg:
-    steps = stage.epochs * steps_per_epoch
+def _leg(
+    recipe: Recipe, stage: Stage, index: int, first: int, steps_per_epoch: int, length: int | None = None
+) -> Leg:  # fmt: skip
+    steps = length or stage.epochs * steps_per_epoch
     try:
         optimiser = Optimiser.model_validate(
             inherited(recipe.optimiser.model_dump(), stage.optimiser, OPTIMISER_KEYS)
@@ -123,6 +125,8 @@ def settled(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         del values["stages"]
         return values, problems
     values["stages"] = [Stage.model_validate(nested(dict(_mapping(stage)))) for stage in stages]
+    if values.get("steps") is not None:
+        problems.append("steps: each stage has its own epochs: leave steps away")
     lengths = [stage.epochs for stage in values["stages"]]
     said = values.get("epochs")
     if isinstance(said, int) and said != sum(lengths):

@@ -19,8 +19,8 @@ FREE = (
 )  # fmt: skip
 # Those that change the steps from here on: allowed, and recorded with the new segment.
 ALLOWED = (
-    "epochs", "stages", "optimiser", "schedule", "loss", "augmentation", "multiscale", "accumulate", "clip", "ema",
-    "freeze", "norms", "precision", "device",
+    "epochs", "steps", "stages", "optimiser", "schedule", "loss", "augmentation", "multiscale", "accumulate", "clip",
+    "ema", "freeze", "norms", "precision", "device",
 )  # fmt: skip
 # Those that make it another run: the reason, and what to do instead.
 _NEW = "start a new run from what this one has learnt: weights={best}"
@@ -98,7 +98,7 @@ def changed_recipe(old: Recipe, asked: Mapping[str, Any], progress: Progress) ->
             "ema: the averaged weights were judged and kept as best so far; others would not compare; "
         )  # fmt: skip
         problems[-1] += f"instead, {_NEW.format(best=progress.best)}"
-    if new.epochs is None and old.epochs is not None:
+    if new.epochs is None and new.steps is None and old.epochs is not None:
         problems.append("epochs: expected a number, for the run has one already")
     elif not problems:
         problems += _too_short(new, progress)
@@ -139,9 +139,10 @@ def _following(old: Recipe, asked: Mapping[str, Any]) -> dict[str, Any]:
                       for key, info in type(part).model_fields.items() if key not in kept}  # fmt: skip
     if asked.get("augmentation.policy", old.augmentation.policy) != old.augmentation.policy:
         reset["augmentation.options"] = {}
-    if asked.get("stages"):
-        reset["epochs"] = None
-    elif old.stages and isinstance(asked.get("epochs"), int):  # the last stage is longer or shorter
+    lengths = {"epochs": old.epochs, "steps": old.steps, "stages": None}
+    if any(asked.get(key, was) != was for key, was in lengths.items()):  # one length takes the place of another
+        reset |= {"epochs": None, "steps": None}
+    if old.stages and not asked.get("stages") and isinstance(asked.get("epochs"), int):  # of the last stage
         *earlier, last = (stage.model_dump() for stage in old.stages)
         reset["stages"] = [*earlier, {**last, "epochs": asked["epochs"] - sum(stage["epochs"] for stage in earlier)}]
     return {key: value for key, value in reset.items() if key not in asked}
@@ -170,6 +171,9 @@ def _belongs(key: str, names: tuple[str, ...]) -> bool:
 
 
 def _too_short(new: Recipe, progress: Progress) -> list[str]:
+    if new.steps is not None:
+        short = new.steps < progress.step
+        return [f"steps: expected at least {progress.step}, for so many are done; got {new.steps}"] if short else []
     done = -(-progress.step // max(progress.steps_per_epoch, 1))
     if new.epochs is None or new.epochs >= done:
         return []
@@ -206,19 +210,20 @@ def _refuse_another_past(old: Recipe, new: Recipe, progress: Progress) -> None:
 
 def _refuse_idle(new: Recipe, changed: Mapping[str, Any], progress: Progress) -> None:
     """RecipeError where no step is left that the changes could touch."""
-    left = sum(leg.steps for leg in legs(new, progress.steps_per_epoch)) - progress.step
+    left = _steps(new, progress) - progress.step
     idle = [key for key in changed if not _belongs(key, FREE)]
-    if idle and left <= 0 and "epochs" not in changed:
+    if idle and left <= 0 and not {"epochs", "steps"} & set(changed):
         raise RecipeError(
             "these changes would change nothing, for the run has done all its steps",
             problems=[f"{key}: {changed[key][0]} did the {progress.step} steps" for key in idle],
-            hint=f"epochs={2 * int(new.epochs or 1)} besides makes the run longer",
+            hint=f"{f'steps={2 * new.steps}' if new.steps else f'epochs={2 * int(new.epochs or 1)}'} besides makes the "
+            "run longer",
         )  # fmt: skip
 
 
 def _length(old: Recipe, new: Recipe, progress: Progress) -> Iterator[str]:
-    if old.epochs != new.epochs:
-        steps = [int(recipe.epochs or 0) * progress.steps_per_epoch for recipe in (old, new)]
+    steps = [_steps(recipe, progress) for recipe in (old, new)]
+    if steps[0] != steps[1]:
         yield (
             f"the run takes {new.epochs} epochs instead of {old.epochs}: {steps[1]} steps instead of {steps[0]}, "
             f"of which {progress.step} are done"
@@ -237,7 +242,11 @@ def _rates(old: Recipe, new: Recipe, progress: Progress) -> Iterator[str]:
         return
     why = ""
     leg = _leg(new, progress, step)
-    if old.epochs != new.epochs and leg is not None and leg.schedule.name not in ("constant", "random"):
+    if (
+        _steps(old, progress) != _steps(new, progress)
+        and leg is not None
+        and leg.schedule.name not in ("constant", "random")
+    ):
         why = f": its {leg.schedule.name} schedule is laid over {leg.steps} steps now"
     yield f"the learning rate was {before:.3g} at step {step} and is {after:.3g} at step {step + 1}{why}"
     if after > before and why and "schedule.name" not in _compared(old, new):
@@ -261,6 +270,10 @@ def _judged(old: Recipe, new: Recipe, progress: Progress) -> Iterator[str]:
     keys = [key for key in _compared(old, new) if key in FREE and key.startswith("validation.") and key not in _OFTEN]
     if keys:
         yield f"{' and '.join(keys)} moves every score a little: evaluations before and after do not compare"
+
+
+def _steps(recipe: Recipe, progress: Progress) -> int:
+    return sum(leg.steps for leg in legs(recipe, progress.steps_per_epoch))
 
 
 def _near(a: float, b: float) -> bool:
