@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onestage.boxes.offsets import boxes_of
+from onestage.boxes.offsets import Coding
 from onestage.errors import ModelError
 
 Floats = NDArray[np.float32]
-Priors = Callable[[tuple[int, int]], Floats]
 
 
 class Engine(ABC):
     """A network in some runtime, as a Predictor of `deploy.predict`: all boxes and scores of a batch of images.
 
-    `priors` gives the priors (P, 4) cx, cy, w, h of an input size (width, height) in pixels; those of the last sizes
-    are kept. `size` is the one input size it takes, None where it takes all the model does. `difference` says how far
-    the answers were from the detector's in float32 when the graph was made, None where there was nothing to compare.
+    `coding` says how its offsets become boxes; the priors of the last sizes are kept. `size` is the one input size it
+    takes, None where it takes all the model does. `difference` says how far the answers were from the detector's in
+    float32 when the graph was made, None where there was nothing to compare.
     """
 
     name: str
     size: tuple[int, int] | None = None
     difference: str | None = None
 
-    def __init__(self, priors: Priors) -> None:
-        self.priors = lru_cache(maxsize=32)(priors)
+    def __init__(self, coding: Coding) -> None:
+        self.boxes, self.priors = coding.boxes, lru_cache(maxsize=32)(coding.priors)
 
     @abstractmethod
     def run(self, images: NDArray[np.uint8]) -> tuple[Floats, Floats]:
@@ -39,7 +37,7 @@ class Engine(ABC):
     def __call__(self, images: NDArray[Any]) -> tuple[Floats, Floats]:
         """Boxes (B, P, 4) xyxy in pixels of the input and scores (B, P, C) of uint8 RGB images (B, 3, H, W)."""
         offsets, scores = self._answer(images)
-        return boxes_of(offsets, self.priors(_size(images))), scores
+        return self.boxes(offsets, self.priors(_size(images))), scores
 
     def candidates(self, images: NDArray[Any], score: float) -> list[tuple[Floats, Floats]]:
         """For each image its boxes (N, 4) and scores (N, C) with `score` or more for some class, in order of priors.
@@ -54,7 +52,7 @@ class Engine(ABC):
         for offset, values in zip(offsets, scores, strict=True):
             highest = values[:, 0] if values.shape[1] == 1 else values.max(1)
             rows = np.flatnonzero(highest >= score)
-            found.append((boxes_of(offset[rows], priors[rows]), values[rows]))
+            found.append((self.boxes(offset[rows], priors[rows]), values[rows]))
         return found
 
     def _answer(self, images: NDArray[Any]) -> tuple[Floats, Floats]:

@@ -20,7 +20,7 @@ from onestage.deploy.engines.onnx_runtime import OnnxRuntimeEngine
 from onestage.deploy.engines.open_vino import OpenVinoEngine
 from onestage.deploy.engines.packages import package
 from onestage.deploy.engines.parity import Difference, difference, refuse_apart
-from onestage.deploy.engines.parts import priors_of, served
+from onestage.deploy.engines.parts import served
 from onestage.deploy.engines.quantised import fingerprint, quantised, some_of
 from onestage.errors import ExportError
 from onestage.models.detector import Detector
@@ -39,7 +39,7 @@ def onnxruntime_engine(
     """The detector in onnxruntime."""
     package("onnxruntime", "engine=onnxruntime")
     kept = _kept_graph(detector, precision, calibration)
-    engine = OnnxRuntimeEngine(kept.file, priors_of(detector), threads)
+    engine = OnnxRuntimeEngine(kept.file, detector.coding(), threads)
     return _checked(engine, detector, precision, kept)
 
 
@@ -49,7 +49,7 @@ def openvino_engine(
     """The detector in OpenVINO."""
     package("openvino", "engine=openvino")
     kept = _kept_graph(detector, precision, calibration)
-    engine = OpenVinoEngine(kept.file, priors_of(detector), precision, threads)
+    engine = OpenVinoEngine(kept.file, detector.coding(), precision, threads)
     return _checked(engine, detector, precision, kept)
 
 
