@@ -25,10 +25,11 @@ class Served(nn.Module, ABC):
     Made for inference alone: batch norms are part of the convolutions before them, and pixels are normalised row by
     row, which every engine does quickly. Decoding is left to `Detector.coding`: few boxes need it. Answers are the
     detector's to rounding. Where the network is in bfloat16, `kind` is that type; scores come in float32 always.
-    `any_size` says that nothing in it computes with H and W, so that one graph serves all sizes.
+    `any_size` says that nothing in it computes with H and W, so that one graph serves all sizes, multiples of `step`.
     """
 
     any_size = False
+    step = 1
 
     def __init__(self, detector: Detector) -> None:
         super().__init__()
@@ -83,7 +84,8 @@ def folded(network: nn.Module) -> nn.Module:
         for (name, conv), (after, norm) in pairwise(list(module.named_children())):
             beside = isinstance(module, nn.Sequential) or (name, after) == ("conv", "bn")
             if beside and isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(module, name, _fused(conv, norm))
+                settled = getattr(norm, "settled", None)  # of norms that divide otherwise
+                setattr(module, name, _fused(conv, norm if settled is None else settled()))
                 setattr(module, after, nn.Identity())
     return copied
 

@@ -36,18 +36,17 @@ class Engine(ABC):
 
     def __call__(self, images: NDArray[Any]) -> tuple[Floats, Floats]:
         """Boxes (B, P, 4) xyxy in pixels of the input and scores (B, P, C) of uint8 RGB images (B, 3, H, W)."""
-        offsets, scores = self._answer(images)
-        return self.boxes(offsets, self.priors(_size(images))), scores
+        offsets, scores, priors = self._answer(images)
+        return self.boxes(offsets, priors), scores
 
     def candidates(self, images: NDArray[Any], score: float) -> list[tuple[Floats, Floats]]:
         """For each image its boxes (N, 4) and scores (N, C) with `score` or more for some class, in order of priors.
 
         As `__call__`, but only these few are decoded. Raises ModelError where scores are not finite.
         """
-        offsets, scores = self._answer(images)
+        offsets, scores, priors = self._answer(images)
         if not np.isfinite(scores).all():
             raise ModelError("the network's answers are not finite numbers", hint="other weights: these are damaged")
-        priors = self.priors(_size(images))
         found = []
         for offset, values in zip(offsets, scores, strict=True):
             highest = values[:, 0] if values.shape[1] == 1 else values.max(1)
@@ -55,15 +54,19 @@ class Engine(ABC):
             found.append((self.boxes(offset[rows], priors[rows]), values[rows]))
         return found
 
-    def _answer(self, images: NDArray[Any]) -> tuple[Floats, Floats]:
-        """What `run` says of images whose channels come first; with channels last in memory there is no copy."""
+    def _answer(self, images: NDArray[Any]) -> tuple[Floats, Floats, Floats]:
+        """What `run` says of images whose channels come first, and the priors of their size.
+
+        With channels last in memory there is no copy.
+        """
         if self.size is not None and _size(images) != self.size:
             (width, height), (given_width, given_height) = self.size, _size(images)
             raise ModelError(
                 f"engine={self.name} runs this model at {width}x{height} alone, got {given_width}x{given_height}",
                 hint="engine=torch, or fit=squash or fit=letterbox",
             )
-        return self.run(np.ascontiguousarray(images.transpose(0, 2, 3, 1)))
+        priors = self.priors(_size(images))  # first: they know the sizes that the model takes
+        return *self.run(np.ascontiguousarray(images.transpose(0, 2, 3, 1))), priors
 
 
 def _size(images: NDArray[Any]) -> tuple[int, int]:

@@ -9,6 +9,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from onestage.boxes.cells import boxes_of_cells
+from onestage.boxes.offsets import Coding
 from onestage.errors import ModelError, did_you_mean
 from onestage.models.darknet.cfg import Cfg, read
 from onestage.models.darknet.changed import changed
@@ -25,6 +27,7 @@ from onestage.models.darknet.losses.yolo_loss import (
 from onestage.models.darknet.network import answers, units
 from onestage.models.darknet.options import YoloOptions, options_of
 from onestage.models.darknet.plans import plan
+from onestage.models.darknet.served import ServedDarknet, cells_of
 from onestage.models.detector import Assignment, Detector, Loss, Raw, Truth
 
 # Input sizes whose boxes are kept: multi-scale training returns to ten or so.
@@ -138,6 +141,15 @@ class Darknet(Detector):
         softmax = self.boxes.levels[0].softmax
         classes = torch.softmax(logits[..., 1:], -1) if softmax else torch.sigmoid(logits[..., 1:])
         return self.boxes.decode(raw.offsets.float()), torch.sigmoid(logits[..., :1]) * classes
+
+    def served(self) -> nn.Module:
+        """The network for inference; see `ServedDarknet`."""
+        return ServedDarknet(self)
+
+    def coding(self) -> Coding:
+        """Offsets from cells; see `boxes.cells`."""
+        heads, grids = self.architecture.heads, self.architecture.grids
+        return Coding(boxes_of_cells, lambda size: cells_of(geometry(heads, size, grids(size))))
 
     def assign(self, truths: Sequence[Truth]) -> Assignment:
         """Which box answers for which truth, before any is predicted."""
