@@ -31,7 +31,7 @@ class ServedDarknet(Served):
         self.softmax = detector.architecture.heads[0].softmax
         self.as_bytes = isinstance(detector.architecture.layers[0], Convolution)
         if self.as_bytes:
-            first = cast(nn.Conv2d, network.layers["0"].conv)  # type: ignore[union-attr]
+            first = cast(nn.Conv2d, network.layers["0"].conv)
             first.weight.data /= 255
 
     def planes(self, images: Tensor) -> Tensor:
