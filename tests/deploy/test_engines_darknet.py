@@ -192,7 +192,7 @@ def test_engines_equal_torch_at_every_size(yolo: Darknet, engine: str) -> None:
 
 
 def test_a_pool_padded_with_zeros_would_be_seen(yolo: Darknet) -> None:
-    """Engines that lose the padding's minus infinity would not pass: what the pool of stride 1 sees is often below 0."""
+    """Engines that lose the padding's minus infinity would not pass: the pool of stride 1 often sees less than 0."""
     seen: list[torch.Tensor] = []
     handle = yolo.layers["9"].register_forward_hook(lambda _, given, made: seen.append(made))
     answers(yolo, pictures((96, 64)))
