@@ -117,6 +117,12 @@ class Darknet(Detector):
             with torch.no_grad():
                 bias.view(len(head.mask), -1)[:, 4] = math.log(objectness / (1 - objectness))
 
+    def normalise(self, images: Tensor) -> Tensor:
+        """RGB in 0 … 255 as shares of 255; under autocast in its type at once, which rounds to the same numbers."""
+        kind = images.device.type
+        halved = images.dtype == torch.uint8 and torch.is_autocast_enabled(kind)
+        return images.to(torch.get_autocast_dtype(kind) if halved else self.mean.dtype) / 255  # type: ignore[arg-type]
+
     def forward(self, images: Tensor) -> Raw:
         """Raw predictions for RGB images (B, 3, H, W) in 0 … 255: tx, ty, tw, th, and logits of objectness, classes."""
         said = []
