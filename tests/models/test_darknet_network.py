@@ -296,3 +296,35 @@ def test_a_cfg_is_needed_and_may_be_a_file(tmp_path):
     kept = Darknet.resolved({"cfg": str(file), "ignore": 0.4})
     assert kept["ignore"] == 0.4
     assert build("darknet", 5, **kept).state_dict().keys() == detector.state_dict().keys()
+
+
+@pytest.mark.parametrize("activation", ["leaky", "linear", "logistic", "mish", "swish"])
+def test_pooling_before_or_after_the_activation_is_the_same(activation):
+    """Where another layer asks for the unpooled map, the pool is a layer of its own; the numbers are the same."""
+    text = (
+        "[net]\nwidth=32\nheight=32\n[convolutional]\nbatch_normalize=1\nfilters=4\nsize=3\npad=1\n"
+        f"activation={activation}\n[maxpool]\nsize=2\nstride=2\n[convolutional]\nfilters=6\nsize=1\n"
+        "activation=linear\n[yolo]\nmask=0\nanchors=9,9\nnum=1\nclasses=1\n"
+    )
+    apart = text.replace(
+        "[convolutional]\nfilters=6", "[route]\nlayers=0\n[route]\nlayers=-2\n[convolutional]\nfilters=6"
+    )
+    one, other = Darknet(1, None, text), Darknet(1, None, apart)
+    assert other.architecture.saved == {0, 1}
+    other.load_state_dict({name.replace("layers.2", "layers.4"): value for name, value in one.state_dict().items()})
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    for a, b in zip(one.train()(images), other.train()(images), strict=True):
+        torch.testing.assert_close(a, b)
+    one(images).offsets.square().sum().backward()
+    other(images).offsets.square().sum().backward()
+    torch.testing.assert_close(one.layers["0"].conv.weight.grad, other.layers["0"].conv.weight.grad)
+
+
+def test_pixels_under_autocast_are_the_rounded_ones():
+    detector = Darknet(1, None, TOY)
+    images = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(1, 3, 16, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        halved = detector.normalise(images)
+    assert halved.dtype == torch.bfloat16
+    assert torch.equal(halved, detector.normalise(images).bfloat16())
+    assert detector.normalise(images.float()).dtype == torch.float32

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,17 @@ from numpy.typing import NDArray
 VARIANCES = (0.1, 0.2)
 # A decoded side is at most this many times its prior's; keeps an untrained head from infinity.
 MAX_GROWTH = 1000 / 16
+
+
+class Coding(NamedTuple):
+    """How a detector's offsets become boxes, without torch.
+
+    `boxes(offsets, priors)` gives boxes (..., P, 4) xyxy in pixels of offsets (..., P, 4), those of `priors(size)`
+    (P, K) at an input size (width, height) or of some of their rows; what the K columns are, only `boxes` knows.
+    """
+
+    boxes: Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
+    priors: Callable[[tuple[int, int]], NDArray[np.float32]]
 
 
 def boxes_of(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from onestage.boxes.anchor_fit import Heads
+from onestage.boxes.offsets import Coding
 from onestage.errors import ModelError
 from onestage.records import Annotations
 
@@ -180,6 +181,14 @@ class Detector(nn.Module, ABC):
         """A copy for inference in any engine: RGB uint8 (B, H, W, 3) → offsets (B, P, 4), scores (B, P, C).
 
         Raises ModelError for a model that has none.
+        """
+        raise ModelError(f"{self.name}: runs in training's own form alone", hint="engine=torch")
+
+    def coding(self) -> Coding:
+        """How its offsets become boxes in numpy, as `decode` does in torch; engines decode with it.
+
+        It keeps the present input size as it is at this moment; its `priors` raise ModelError for a size that the
+        detector does not take. Raises ModelError for a model that has none.
         """
         raise ModelError(f"{self.name}: runs in training's own form alone", hint="engine=torch")
 

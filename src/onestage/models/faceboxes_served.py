@@ -9,14 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from onestage.models.detector import Raw
-from onestage.models.served import Served
+from onestage.models.served import ServedMultibox
 
 if TYPE_CHECKING:
     from onestage.models.faceboxes import CReLU, FaceBoxes
 
 
-class ServedFaceBoxes(Served):
-    """`Served` for FaceBoxes, with less to do than the network as trained; the answers are equal to rounding.
+class ServedFaceBoxes(ServedMultibox):
+    """`ServedMultibox` for FaceBoxes, with less to do than the network as trained; the answers are equal to rounding.
 
     The maximum of a window commutes with the ReLU, so pools come first and the ReLU sees a quarter of the pixels. Both
     heads of a level look at the same map and become one convolution. Of a softmax over two columns only their

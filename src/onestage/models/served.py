@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from itertools import pairwise
 from typing import TYPE_CHECKING, cast
 
@@ -14,24 +15,25 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from onestage.models.detector import Raw
 
 if TYPE_CHECKING:
+    from onestage.models.detector import Detector
     from onestage.models.ssd import Multibox
 
 
-class Served(nn.Module):
+class Served(nn.Module, ABC):
     """A copy of a detector that takes RGB uint8 (B, H, W, 3) and gives offsets (B, P, 4) and scores (B, P, C).
 
     Made for inference alone: batch norms are part of the convolutions before them, and pixels are normalised row by
-    row, which every engine does quickly. Decoding is left to `boxes.offsets`: few boxes need it. Answers are the
+    row, which every engine does quickly. Decoding is left to `Detector.coding`: few boxes need it. Answers are the
     detector's to rounding. Where the network is in bfloat16, `kind` is that type; scores come in float32 always.
-    `any_size` says that nothing in it computes with H and W, so that one graph serves all sizes.
+    `any_size` says that nothing in it computes with H and W, so that one graph serves all sizes, multiples of `step`.
     """
 
     any_size = False
+    step = 1
 
-    def __init__(self, detector: Multibox) -> None:
+    def __init__(self, detector: Detector) -> None:
         super().__init__()
-        self.network = cast("Multibox", folded(detector))
-        self.sigmoid = detector.options.class_loss != "softmax-ohem"
+        self.network = cast("Detector", folded(detector))
         self.register_buffer("mean", cast(Tensor, detector.mean).flatten().clone())
         self.register_buffer("std", cast(Tensor, detector.std).flatten().clone())
         self.divides = bool((cast(Tensor, self.std) != 1).any())
@@ -41,9 +43,11 @@ class Served(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Offsets and scores, float32, of RGB uint8 images (B, H, W, 3)."""
         raw = self.raw(self.planes(images))
-        logits = raw.logits.float()
-        scores = torch.sigmoid(logits) if self.sigmoid else F.softmax(logits, -1)[..., 1:]
-        return raw.offsets.float(), scores
+        return raw.offsets.float(), self.scores(raw.logits.float())
+
+    @abstractmethod
+    def scores(self, logits: Tensor) -> Tensor:
+        """Scores (B, P, C) of what the heads say of classes, as `Detector.decode` makes them."""
 
     def planes(self, images: Tensor) -> Tensor:
         """Normalised pixels (B, 3, H, W), channels last in memory."""
@@ -58,6 +62,18 @@ class Served(nn.Module):
         return Raw(*self.network(planes))
 
 
+class ServedMultibox(Served):
+    """`Served` for detectors with priors: sigmoids, or a softmax whose first column is the background."""
+
+    def __init__(self, detector: Multibox) -> None:
+        super().__init__(detector)
+        self.sigmoid = detector.options.class_loss != "softmax-ohem"
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """See `Served`."""
+        return torch.sigmoid(logits) if self.sigmoid else F.softmax(logits, -1)[..., 1:]
+
+
 def folded(network: nn.Module) -> nn.Module:
     """A copy, in evaluation mode and without gradients, whose batch norms are folded into the convolutions before them.
 
@@ -68,7 +84,8 @@ def folded(network: nn.Module) -> nn.Module:
         for (name, conv), (after, norm) in pairwise(list(module.named_children())):
             beside = isinstance(module, nn.Sequential) or (name, after) == ("conv", "bn")
             if beside and isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(module, name, _fused(conv, norm))
+                settled = getattr(norm, "settled", None)  # of norms that divide otherwise
+                setattr(module, name, _fused(conv, norm if settled is None else settled()))
                 setattr(module, after, nn.Identity())
     return copied
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from onestage.boxes.coding import to_corners
+from onestage.boxes.offsets import Coding, boxes_of
 from onestage.errors import ModelError
 from onestage.models.detector import Assignment, Detector, Loss, Raw, Truth
 from onestage.models.multibox import (
@@ -21,7 +24,7 @@ from onestage.models.multibox import (
 )
 from onestage.models.multibox_terms import multibox_terms
 from onestage.models.prior_plans import PLANS, PriorGrid
-from onestage.models.served import Served
+from onestage.models.served import ServedMultibox
 from onestage.models.vgg import EXTRAS_300, EXTRAS_512, ReducedVGG
 
 MEAN_RGB = (123.0, 117.0, 104.0)
@@ -96,8 +99,18 @@ class Multibox(Detector):
         )
 
     def served(self) -> nn.Module:
-        """The network for inference; see `Served`."""
-        return Served(self)
+        """The network for inference; see `ServedMultibox`."""
+        return ServedMultibox(self)
+
+    def coding(self) -> Coding:
+        """Offsets from priors cx, cy, w, h; see `boxes.offsets`."""
+        size, own = self.size, self.priors.cpu().numpy()
+
+        def priors(wanted: tuple[int, int]) -> NDArray[np.float32]:
+            found: NDArray[np.float32] = own if wanted == size else self.priors_at(wanted)[0].cpu().numpy()
+            return found
+
+        return Coding(boxes_of, priors)
 
     def loss(self, raw: Raw, truths: Sequence[Truth], whole: Tensor | None = None) -> Loss:
         """The parts "cls" and "box"; see `multibox_loss`."""

@@ -20,7 +20,7 @@ from onestage.deploy.engines.onnx_runtime import OnnxRuntimeEngine
 from onestage.deploy.engines.open_vino import OpenVinoEngine
 from onestage.deploy.engines.packages import package
 from onestage.deploy.engines.parity import Difference, difference, refuse_apart
-from onestage.deploy.engines.parts import priors_of, served
+from onestage.deploy.engines.parts import served
 from onestage.deploy.engines.quantised import fingerprint, quantised, some_of
 from onestage.errors import ExportError
 from onestage.models.detector import Detector
@@ -39,7 +39,7 @@ def onnxruntime_engine(
     """The detector in onnxruntime."""
     package("onnxruntime", "engine=onnxruntime")
     kept = _kept_graph(detector, precision, calibration)
-    engine = OnnxRuntimeEngine(kept.file, priors_of(detector), threads)
+    engine = OnnxRuntimeEngine(kept.file, detector.coding(), threads)
     return _checked(engine, detector, precision, kept)
 
 
@@ -49,7 +49,7 @@ def openvino_engine(
     """The detector in OpenVINO."""
     package("openvino", "engine=openvino")
     kept = _kept_graph(detector, precision, calibration)
-    engine = OpenVinoEngine(kept.file, priors_of(detector), precision, threads)
+    engine = OpenVinoEngine(kept.file, detector.coding(), precision, threads)
     return _checked(engine, detector, precision, kept)
 
 
@@ -79,11 +79,12 @@ def _kept_graph(detector: Detector, precision: str, calibration: Sequence[Pixels
 
 def _checked(engine: Engine, detector: Detector, precision: str, kept: Kept) -> Engine:
     """The engine, once it was compared with the detector: now, or by this version of the runtime before."""
-    engine.size = None if served(detector).any_size else detector.size
+    network = served(detector)
+    engine.size = None if network.any_size else detector.size
     what = f"{engine.name} {package(engine.name, 'the engine').__version__} {precision}"
     known = kept.facts().get("differences", {})
     if what not in known:
-        size = CHECKED if engine.size is None else detector.size
+        size = _near(CHECKED, network.step) if engine.size is None else detector.size
         found = difference(engine, detector, size)
         refuse_apart(found, f"engine={engine.name}", precision)
         known |= {what: found.as_dict()}
@@ -99,7 +100,7 @@ def export(detector: Detector, target: Path) -> None:
     a size that the code computes with, hence `Served.any_size` and the check at another size than the traced one.
     """
     network = served(detector).cpu()
-    width, height = TRACED if network.any_size else detector.size
+    width, height = _near(TRACED, network.step) if network.any_size else detector.size
     images = torch.zeros((2, height, width, 3), dtype=torch.uint8)
     said = {0: "batch", 1: "priors"}
     free = {0: "batch", 1: "height", 2: "width"} if network.any_size else {0: "batch"}
@@ -114,6 +115,11 @@ def export(detector: Detector, target: Path) -> None:
             f"{detector.name} could not be made into an ONNX graph: {type(error).__name__}: {error}".splitlines()[0],
             hint="engine=torch",
         ) from error
+
+
+def _near(size: tuple[int, int], step: int) -> tuple[int, int]:
+    """The size, its sides rounded down to multiples of `step`."""
+    return max(size[0] // step, 1) * step, max(size[1] // step, 1) * step
 
 
 @contextlib.contextmanager
@@ -136,7 +142,7 @@ def _key(detector: Detector) -> str:
         digest.update(values.view(torch.uint8).numpy().data if values.ndim else repr(values.item()).encode())
     options = {
         name: repr(getattr(detector, name, None))
-        for name in ("name", "size", "classes", "options", "variant", "layout")
+        for name in ("name", "size", "classes", "options", "variant", "layout", "architecture")
     }
     made = [FORM, OPSET, torch.__version__, package("onnx", "an engine other than torch").__version__]
     return _hash(json.dumps(options, sort_keys=True), digest.hexdigest(), *map(str, made))

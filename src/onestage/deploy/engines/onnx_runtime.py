@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from onestage.deploy.engines.engine import Engine, Floats, Priors
+from onestage.boxes.offsets import Coding
+from onestage.deploy.engines.engine import Engine, Floats
 from onestage.deploy.engines.packages import package
 
 
@@ -16,8 +17,8 @@ class OnnxRuntimeEngine(Engine):
 
     name = "onnxruntime"
 
-    def __init__(self, graph: Path, priors: Priors, threads: int | None = None) -> None:
-        super().__init__(priors)
+    def __init__(self, graph: Path, coding: Coding, threads: int | None = None) -> None:
+        super().__init__(coding)
         runtime = package("onnxruntime", "engine=onnxruntime")
         options = runtime.SessionOptions()
         options.log_severity_level = 3

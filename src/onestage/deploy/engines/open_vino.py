@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onestage.deploy.engines.engine import Engine, Floats, Priors
+from onestage.boxes.offsets import Coding
+from onestage.deploy.engines.engine import Engine, Floats
 from onestage.deploy.engines.packages import package
 from onestage.errors import UsageError
 
@@ -26,8 +27,8 @@ class OpenVinoEngine(Engine):
 
     name = "openvino"
 
-    def __init__(self, graph: Path, priors: Priors, precision: str = "fp32", threads: int | None = None) -> None:
-        super().__init__(priors)
+    def __init__(self, graph: Path, coding: Coding, precision: str = "fp32", threads: int | None = None) -> None:
+        super().__init__(coding)
         openvino = package("openvino", "engine=openvino")
         self.core = openvino.Core()
         if precision == "bf16" and "BF16" not in self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from onestage.deploy.engines.engine import Engine, Floats, Priors
-from onestage.deploy.engines.parts import priors_of, served
+from onestage.boxes.offsets import Coding
+from onestage.deploy.engines.engine import Engine, Floats
+from onestage.deploy.engines.parts import served
 from onestage.models.detector import Detector
 from onestage.models.inference import HALVES, shortage_told
 from onestage.models.served import Served
@@ -21,8 +22,8 @@ class TorchEngine(Engine):
 
     name = "torch"
 
-    def __init__(self, network: Served, priors: Priors, precision: str = "fp32", device: str = "cpu") -> None:
-        super().__init__(priors)
+    def __init__(self, network: Served, coding: Coding, precision: str = "fp32", device: str = "cpu") -> None:
+        super().__init__(coding)
         self.device = torch.device(device)
         kind = HALVES.get(precision, torch.float32)
         mean, std = network.mean, network.std
@@ -43,4 +44,4 @@ def torch_engine(
     """The detector in torch; `threads` counts for all of torch in this process."""
     if threads is not None:
         torch.set_num_threads(threads)
-    return TorchEngine(served(detector), priors_of(detector), precision, device or "cpu")
+    return TorchEngine(served(detector), detector.coding(), precision, device or "cpu")

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from onestage.boxes.anchor_fit import Heads
+from onestage.boxes.cells import boxes_of_cells
+from onestage.boxes.offsets import Coding
 from onestage.errors import ModelError, did_you_mean
 from onestage.models.darknet.cfg import Cfg, read
 from onestage.models.darknet.changed import changed
@@ -30,6 +32,7 @@ from onestage.models.darknet.names import ours
 from onestage.models.darknet.network import answers, units
 from onestage.models.darknet.options import YoloOptions, options_of
 from onestage.models.darknet.plans import plan
+from onestage.models.darknet.served import ServedDarknet, cells_of
 from onestage.models.detector import Assignment, Detector, Held, Loss, Raw, Truth
 from onestage.models.weights_files import read_state
 
@@ -127,6 +130,12 @@ class Darknet(Detector):
             with torch.no_grad():
                 bias.view(len(head.mask), -1)[:, 4] = math.log(objectness / (1 - objectness))
 
+    def normalise(self, images: Tensor) -> Tensor:
+        """RGB in 0 … 255 as shares of 255; under autocast in its type at once, which rounds to the same numbers."""
+        kind = images.device.type
+        halved = images.dtype == torch.uint8 and torch.is_autocast_enabled(kind)
+        return images.to(torch.get_autocast_dtype(kind) if halved else self.mean.dtype) / 255  # type: ignore[arg-type]
+
     def forward(self, images: Tensor) -> Raw:
         """Raw predictions for RGB images (B, 3, H, W) in 0 … 255: tx, ty, tw, th, and logits of objectness, classes."""
         said = []
@@ -151,6 +160,15 @@ class Darknet(Detector):
         softmax = self.boxes.levels[0].softmax
         classes = torch.softmax(logits[..., 1:], -1) if softmax else torch.sigmoid(logits[..., 1:])
         return self.boxes.decode(raw.offsets.float()), torch.sigmoid(logits[..., :1]) * classes
+
+    def served(self) -> nn.Module:
+        """The network for inference; see `ServedDarknet`."""
+        return ServedDarknet(self)
+
+    def coding(self) -> Coding:
+        """Offsets from cells; see `boxes.cells`."""
+        heads, grids = self.architecture.heads, self.architecture.grids
+        return Coding(boxes_of_cells, lambda size: cells_of(geometry(heads, size, grids(size))))
 
     def assign(self, truths: Sequence[Truth]) -> Assignment:
         """Which box answers for which truth, before any is predicted."""

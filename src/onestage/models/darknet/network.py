@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +40,7 @@ ACTIVATE: Mapping[str, Callable[[Tensor], Tensor]] = {
     "swish": F.silu,
     "logistic": torch.sigmoid,
 }
+RISING = ("leaky", "linear", "relu", "logistic")
 
 
 class DarknetNorm(nn.BatchNorm2d):
@@ -94,12 +96,19 @@ class Unit(nn.Module):
         if self.conv.bias is not None:
             nn.init.zeros_(self.conv.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, H, W) → (B, filters, …)."""
+    def forward(self, x: Tensor, pool: MaxPool | None = None) -> Tensor:
+        """(B, inputs, H, W) → (B, filters, …), pooled where the next layer does nothing else.
+
+        Where the activation only rises, pooling first gives the same numbers and leaves it a quarter of them.
+        """
         x = self.conv(x)
         if self.normalised:
             x = self.bn(x)
-        return ACTIVATE[self.activation](x)
+        if pool is None:
+            return ACTIVATE[self.activation](x)
+        if self.activation in RISING:
+            return ACTIVATE[self.activation](pooled(x, pool.size, pool.stride, pool.padding))
+        return pooled(ACTIVATE[self.activation](x), pool.size, pool.stride, pool.padding)
 
 
 def units(architecture: Architecture) -> nn.ModuleDict:
@@ -124,9 +133,12 @@ def answers(architecture: Architecture, layers: nn.ModuleDict, x: Tensor) -> lis
     """The input of each head (B, A (5 + C), rows, columns) for normalised images (B, 3, H, W), through `units`."""
     kept: dict[int, Tensor] = {}
     said = []
+    pooled_before = _pools(architecture)
     for layer in architecture.layers:
         if isinstance(layer, Convolution):
-            x = layers[str(layer.index)](x)
+            x = layers[str(layer.index)](x, pooled_before.get(layer.index + 1))
+        elif layer.index in pooled_before:
+            pass
         elif isinstance(layer, Head):
             said.append(x)
         else:
@@ -134,6 +146,16 @@ def answers(architecture: Architecture, layers: nn.ModuleDict, x: Tensor) -> lis
         if layer.index in architecture.saved:
             kept[layer.index] = x
     return said
+
+
+def _pools(architecture: Architecture) -> dict[int, MaxPool]:
+    """The pools, by index, of convolutions that nothing else asks for: these do them themselves."""
+    pairs = pairwise(architecture.layers)
+    return {
+        after.index: after
+        for before, after in pairs
+        if isinstance(before, Convolution) and isinstance(after, MaxPool) and before.index not in architecture.saved
+    }
 
 
 def _through(layer: Layer, x: Tensor, kept: Mapping[int, Tensor]) -> Tensor:

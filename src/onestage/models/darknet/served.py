@@ -1,0 +1,64 @@
+"""Darknet's networks as they are served: bytes into the first convolution, objectness times class out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from onestage.models.darknet.geometry import Geometry
+from onestage.models.darknet.layers import Convolution
+from onestage.models.darknet.network import answers
+from onestage.models.detector import Raw
+from onestage.models.served import Served
+
+if TYPE_CHECKING:
+    from onestage.models.darknet.detector import Darknet
+
+
+class ServedDarknet(Served):
+    """`Served` for a darknet network; its division of pixels by 255 is part of the first convolution's weights."""
+
+    any_size = True
+
+    def __init__(self, detector: Darknet) -> None:
+        super().__init__(detector)
+        network = cast("Darknet", self.network)
+        self.step = int(max(layer.shape.stride for layer in detector.architecture.layers))
+        self.softmax = detector.architecture.heads[0].softmax
+        self.as_bytes = isinstance(detector.architecture.layers[0], Convolution)
+        if self.as_bytes:
+            first = cast(nn.Conv2d, network.layers["0"].conv)
+            first.weight.data /= 255
+
+    def planes(self, images: Tensor) -> Tensor:
+        """Pixels (B, 3, H, W), channels last in memory; bytes are exact in every type."""
+        return images.permute(0, 3, 1, 2).to(self.kind) if self.as_bytes else super().planes(images)
+
+    def raw(self, planes: Tensor) -> Raw:
+        """What the heads say."""
+        network = cast("Darknet", self.network)
+        columns = 5 + network.classes
+        said = [
+            answer.permute(0, 2, 3, 1).reshape(answer.shape[0], -1, columns)
+            for answer in answers(network.architecture, network.layers, planes)
+        ]
+        whole = (said[0] if len(said) == 1 else torch.cat(said, 1)).float()
+        return Raw(whole[..., :4], whole[..., 4:])
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Objectness times class."""
+        if self.softmax:
+            return torch.sigmoid(logits[..., :1]) * torch.softmax(logits[..., 1:], -1)
+        sure = torch.sigmoid(logits)
+        return sure[..., :1] * sure[..., 1:]
+
+
+def cells_of(at: Geometry) -> NDArray[np.float32]:
+    """The boxes' places as rows of `boxes.cells.boxes_of_cells`, (P, 6)."""
+    rows = torch.cat([at.cells, at.stride[:, None], at.sides, at.scale_xy[:, None]], 1)
+    found: NDArray[np.float32] = rows.float().cpu().numpy()
+    return found
