@@ -224,7 +224,9 @@ def test_terms_are_finite_and_hold_the_losses_of_the_prior(name):
 
 
 def sum_of_cls(terms: dict[str, float]) -> float:
-    """The class loss from its terms: softmax has one, focal that of the class and that of the others."""
+    """The class loss from its terms: YOLO names the part, softmax has one term, focal two: of the class, of others."""
+    if "cls" in terms:
+        return terms["cls"]
     focal = [value for key, value in terms.items() if "focal term" in key]
     return sum(focal) if focal else next(value for key, value in terms.items() if key.startswith("-ln p("))
 

@@ -121,7 +121,7 @@ def _differences(box: _Box, truth: dict[str, float], options: YoloOptions, head:
         terms["weight of the boxes of this head"] = head.box
     for i, (axis, value) in enumerate(share.items()):
         inner = (min(max(value, 0), 1) - 0.5) / reach + 0.5
-        terms[f"cross-entropy of {axis}"] = reach * _entropy(float(box.offsets[i]), inner)
+        terms[f"-t ln p - (1 - t) ln(1 - p) of {axis}"] = reach * _entropy(float(box.offsets[i]), inner)
     for i, (side, value) in enumerate(growth.items()):
         terms[f"(t{side} - ln({side} / anchor {side}))^2 / 2"] = (float(box.offsets[2 + i]) - value) ** 2 / 2
     return terms
@@ -151,7 +151,7 @@ def _objectness(box: _Box, options: YoloOptions, head: HeadScale) -> dict[str, f
     if options.loss == "darknet" and weight != 1:
         terms["weight of objectness here"] = weight
     entropy = _entropy(float(box.logits[0]), wanted)
-    return terms | {"objectness wanted": wanted, "cross-entropy of objectness": entropy}
+    return terms | {"objectness wanted": wanted, "-t ln p - (1 - t) ln(1 - p) of objectness": entropy}
 
 
 def _classes(box: _Box, softmax: bool) -> dict[str, float]:
