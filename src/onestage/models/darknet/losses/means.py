@@ -29,7 +29,7 @@ class Counts(NamedTuple):
         taken = given.owner >= 0
         if options.loss == "ratio":
             level = at.level[given.claims.prior]
-            matches = torch.zeros_like(level[:1]).expand(len(at.levels)).index_add(0, level, torch.ones_like(level))
+            matches = level.new_zeros(len(at.levels)).index_add(0, level, torch.ones_like(level))
             others = _per_level(~given.aside, at)
         else:
             matches, others = _per_level(taken, at), _per_level(~taken & ~given.aside, at)

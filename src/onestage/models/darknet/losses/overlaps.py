@@ -21,6 +21,8 @@ def best_overlap(boxes: Tensor, truths: Tensor) -> tuple[Tensor, Tensor]:
     """
     best = torch.zeros_like(boxes[:, 0])
     which = torch.zeros_like(best, dtype=torch.int64)
+    if not len(truths):
+        return best, which
     x1, y1, x2, y2 = boxes.t().contiguous()
     area = (x2 - x1) * (y2 - y1)
     first = 0

@@ -92,7 +92,7 @@ def _box_terms(box: _Box, options: YoloOptions, head: HeadScale) -> dict[str, fl
     x1, y1, x2, y2 = box.truths[-1].tolist()
     terms = {"cx": (x1 + x2) / 2, "cy": (y1 + y2) / 2, "w": x2 - x1, "h": y2 - y1}
     if len(box.truths) > 1:
-        terms["truths on this box"] = len(box.truths)
+        terms["truths on this box"] = float(len(box.truths))
     if options.loss == "ratio":
         return terms | _overlap(box, "ciou")
     if options.loss == "darknet" and options.box != "mse":
@@ -116,7 +116,7 @@ def _differences(box: _Box, truth: dict[str, float], options: YoloOptions, head:
         squares = {side: (float(box.offsets[2 + i]) - value) ** 2 for i, (side, value) in enumerate(growth.items())}
         return terms | {f"(t{side} - ln({side} / anchor {side}))^2": value for side, value in squares.items()}
     width, height = box.at.size
-    terms["2 - w h / input"] = 2 - max(truth["w"], 0) * max(truth["h"], 0) / (width * height)
+    terms["2 - w h / input"] = 2 - max(truth["w"], 0.0) * max(truth["h"], 0.0) / (width * height)
     if head.box != 1:
         terms["weight of the boxes of this head"] = head.box
     for i, (axis, value) in enumerate(share.items()):
@@ -144,7 +144,7 @@ def _overlap(box: _Box, kind: BoxLoss) -> dict[str, float]:
 def _objectness(box: _Box, options: YoloOptions, head: HeadScale) -> dict[str, float]:
     terms, wanted = {}, float(len(box.truths) > 0)
     if len(box.truths) and options.loss == "ratio":
-        wanted = max(float(agreement(box.decoded, box.truths[-1:], "ciou")), 0)
+        wanted = max(float(agreement(box.decoded, box.truths[-1:], "ciou")), 0.0)
     if len(box.truths) and options.loss == "darknet" and head.rescore:
         wanted = float(paired_iou(box.decoded, box.truths[-1:]))
     weight = head.obj if len(box.truths) else head.noobj
