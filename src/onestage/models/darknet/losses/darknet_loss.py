@@ -1,4 +1,4 @@
-"""The loss of darknet's [yolo] and [region]: best of all anchors, ignored predictions, summed per image."""
+"""The loss of darknet's [yolo] and [region]: best of all anchors, predictions ignored, sums per image."""
 
 from __future__ import annotations
 
