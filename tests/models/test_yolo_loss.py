@@ -12,6 +12,7 @@ from yolo_toys import CLASSES, built, region_cfg, said, yolo_cfg
 
 from onestage.boxes.matching import BACKGROUND, IGNORED, pairwise_iou
 from onestage.errors import ModelError
+from onestage.models.darknet.losses import overlaps
 from onestage.models.darknet.losses.head_scales import HeadScale, HeadScales
 from onestage.models.darknet.losses.overlaps import agreement, best_overlap, covered, paired_iou
 from onestage.models.darknet.losses.yolo_loss import (
@@ -377,6 +378,24 @@ def test_overlaps_are_those_of_the_whole_matrix(seed, count):
     shared = (torch.minimum(boxes[:, None, 2:], truths[None, :, 2:]) - low).clamp(min=0).prod(2)
     area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     assert torch.equal(covered(boxes, truths, 0.3), ((shared >= 0.3 * area[:, None]) & (shared > 0)).any(1))
+
+
+def test_overlaps_in_pieces_are_those_at_once_and_of_equal_ones_the_first_counts(monkeypatch):
+    boxes = AT.priors + torch.tensor([3.0, 1, -2, 4])
+    truths = torch.cat([AT.priors[::3], AT.priors[::3], AT.priors[:40]])
+    once, inside = best_overlap(boxes, truths), covered(boxes, truths[:5], 0.4)
+    monkeypatch.setattr(overlaps, "_AT_ONCE", 2 * len(boxes))
+    pieces = best_overlap(boxes, truths)
+    assert torch.equal(once[0], pieces[0])
+    assert torch.equal(once[1], pieces[1])
+    assert torch.equal(inside, covered(boxes, truths[:5], 0.4))
+    first = [
+        int((column == best).nonzero()[0]) for column, best in zip(pairwise_iou(truths, boxes).T, once[0], strict=True)
+    ]
+    assert once[1].tolist() == [row if best > 0 else 0 for row, best in zip(first, once[0], strict=True)]
+    quick = best_overlap(boxes, truths, rows=False)
+    assert torch.equal(quick[0], once[0])
+    assert not quick[1].any()
 
 
 def test_the_weights_of_heads_are_read_from_the_cfg_and_weigh():

@@ -80,7 +80,8 @@ def with_predictions(
     first = 0
     for i, count in enumerate(counts):
         if count:
-            best[i], row = best_overlap(boxes[i], truths.boxes[first : first + count].to(boxes.dtype))
+            mine = truths.boxes[first : first + count].to(boxes.dtype)
+            best[i], row = best_overlap(boxes[i], mine, rows=options.truth < 1)
             which[i] = row + first
         first += count
     claims, owner = given.claims, given.owner
