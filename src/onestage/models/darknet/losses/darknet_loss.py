@@ -41,9 +41,9 @@ def darknet_parts(
     of AlexeyAB's. The cost is the sum of the squared deltas over all levels, divided by the levels, as printed. Ours
     differs in the centre of a prediction beyond `truth` that lies in another cell: it learns the border of its own,
     where theirs pushes the logit without end. AlexeyAB ignores only predictions with a class above 0.25, and adds up
-    the deltas of truths that share a box. Its derivative of the IoUs is not that of the loss: the slope of the centres
-    by the sigmoid and the cell is left out, as are the anchor in that of the sides and a half of it, and the units
-    differ between the two; ours are the derivatives of what is reported. The cost then has 1 - IoU in place of deltas.
+    the deltas of truths that share a box. Its deltas under the IoUs are not the derivative of what it reports: those
+    of the centre lack the slope of the sigmoid and the side of the cell, those of the sides the anchor and a factor of
+    one half; ours are. The cost then has 1 - IoU in place of those deltas.
     """
     claims, owner, aside = with_predictions(raw, given, at, options)
     image, prior = torch.nonzero(owner >= 0, as_tuple=True)
