@@ -113,7 +113,7 @@ def test_numbers_of_parameters_and_of_floats(name: str, fixed: int, each: int, s
 
 
 def test_sizes_of_released_files() -> None:
-    """yolov3.weights, yolov3-tiny.weights and darknet53.conv.74 as pjreddie.com serves them; yolov4-tiny's by AlexeyAB."""
+    """yolov3, yolov3-tiny and darknet53.conv.74 as pjreddie.com serves them; yolov4-tiny as AlexeyAB does."""
     assert 20 + 4 * floats(architecture(plan("yolov3", 80))) == 248_007_048
     assert 20 + 4 * floats(architecture(plan("yolov3-tiny", 80))) == 35_434_956
     assert 20 + 4 * floats(architecture(plan("yolov4-tiny", 80))) == 24_251_276
