@@ -28,7 +28,7 @@ from onestage.models.darknet.losses.yolo_loss import (
     yolo_prior_losses,
     yolo_terms,
 )
-from onestage.models.darknet.names import ours
+from onestage.models.darknet.names import options_in, ours
 from onestage.models.darknet.network import answers, units
 from onestage.models.darknet.options import YoloOptions, options_of
 from onestage.models.darknet.plans import plan
@@ -242,6 +242,11 @@ class Named(Darknet):
     def drawn(cls, options: Mapping[str, Any]) -> Architecture:
         """The network of these options for COCO's 80 classes."""
         return _drawn(plan(cls.name, 80), options)
+
+    @classmethod
+    def options_of(cls, state: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The anchors and masks that a state of PyTorch-YOLOv3 was trained with, where they are not the usual ones."""
+        return options_in(state, cls.drawn({}))
 
 
 class YOLOv3(Named):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,6 +64,23 @@ def ours(state: Mapping[str, Tensor], network: Architecture) -> dict[str, Tensor
             problems=strange[:12], hint="the cfg they were trained with: model=my.cfg",
         )  # fmt: skip
     return result
+
+
+def options_in(state: Mapping[str, Tensor], network: Architecture) -> dict[str, Any]:
+    """The options `anchors` and `masks` that a port's state was made with, where it tells and they are not these."""
+    told = []
+    for head in network.heads:
+        name = re.compile(rf"(?:.*\.)?module_list\.{head.index}\.\w*yolo\w*\.anchors")
+        buffer = next((tensor for key, tensor in state.items() if name.fullmatch(key)), None)
+        if buffer is None:
+            return {}
+        told.append([tuple(pair) for pair in buffer.reshape(-1, 2).tolist()])
+    if told == [list(head.own) for head in network.heads]:
+        return {}
+    anchors = sorted({pair for own in told for pair in own}, key=lambda pair: pair[0] * pair[1])
+    return {
+        "anchors": [list(pair) for pair in anchors], "masks": [[anchors.index(pair) for pair in own] for own in told],
+    }  # fmt: skip
 
 
 def _moved(variance: Tensor, eps: float, alexeys: bool) -> Tensor:
