@@ -155,7 +155,10 @@ class Refit:
     def verdict(self) -> str:
         """What the numbers say, in a sentence without the full stop; WARNING goes with every advice but "keep"."""
         gain = self.gain
-        by = f"{100 * gain.value:+.1f} points of mean IoU (95 %: {100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
+        by = (
+            f"{100 * gain.value:+.1f} points of mean IoU{' on held-out images' * gain.held_out} "
+            f"(95 %: {100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
+        )
         if self.advice == "keep":
             return f"keep the model's own anchors: others change the fit by {by}, no margin that matters"
         if self.cramped:
