@@ -1,4 +1,4 @@
-"""How well the anchors of a network's heads fit boxes, and whether others would by a margin that matters."""
+"""How well the anchors of a network's heads fit boxes, and whether others would by a margin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Anchors made from the training set, where a recipe asks for them, and what is wrong with a network's anchors."""
+"""Anchors made from the training set, and what is wrong with a network's anchors before a run."""
 
 from __future__ import annotations
 
