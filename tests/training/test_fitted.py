@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,15 @@ def test_anchors_out_of_order_are_taken_and_told() -> None:
     told = found(made(SIDES), anchors=pairs)["anchors-unsorted"]
     assert "stride 16 has 39x30, 74x69, 91x199; stride 32 has 154x107, 310x381, 328x146" in told.what
     assert told.evidence["anchors"] == pairs
+
+
+def test_each_code_is_explained() -> None:
+    source = Path(fitted.__file__).read_text()
+    codes = set(re.findall(r'_finding\(\s*"([a-z-]+)"', source))
+    assert len(codes) == 6
+    page = (Path(__file__).parents[2] / "docs" / "findings.md").read_text(encoding="utf-8")
+    for code in codes:
+        assert f"### {code}\n" in page
 
 
 def _heads() -> Heads:

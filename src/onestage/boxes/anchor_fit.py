@@ -1,4 +1,4 @@
-"""How well the anchors of a network's heads fit boxes, and whether others would by a margin that matters."""
+"""How well the anchors of a network's heads fit boxes, and whether others would by a margin."""
 
 from __future__ import annotations
 
@@ -155,7 +155,10 @@ class Refit:
     def verdict(self) -> str:
         """What the numbers say, in a sentence without the full stop; WARNING goes with every advice but "keep"."""
         gain = self.gain
-        by = f"{100 * gain.value:+.1f} points of mean IoU (95 %: {100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
+        by = (
+            f"{100 * gain.value:+.1f} points of mean IoU{' on held-out images' * gain.held_out} "
+            f"(95 %: {100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
+        )
         if self.advice == "keep":
             return f"keep the model's own anchors: others change the fit by {by}, no margin that matters"
         if self.cramped:

@@ -84,8 +84,8 @@ def show_answers(terminal: Terminal, dataset: Dataset, told: Mapping[str, Any]) 
 def title_of(told: Mapping[str, Any]) -> str:
     """The model with its input size and options, as sheet and tables call it."""
     width, height = told["size"]
-    native = f" (fit native, scale {told['scale']:g})" if told["fit"] == "native" else ""
-    return f"{told['model']} at {width}x{height}{native}" + "".join(f", {k} {v}" for k, v in told["options"].items())
+    fit = {"native": f" (fit native, scale {told['scale']:g})", "letterbox": " (fit letterbox)"}.get(told["fit"], "")
+    return f"{told['model']} at {width}x{height}{fit}" + "".join(f", {k} {v}" for k, v in told["options"].items())
 
 
 def _pair(x: float | None, y: float | None) -> str:

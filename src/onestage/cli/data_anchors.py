@@ -24,7 +24,7 @@ EXAMPLES = (
 KEYS = (
     ("model", "ssd-lite0", "anchors: a model by name; it is built at random, nothing is fetched"),
     ("size", "the model's", "anchors: input size in pixels, one number or [width, height]"),
-    ("fit", "squash", "anchors: how images come to the network: squash, letterbox, or native, their own pixels"),
+    ("fit", "the model's", "anchors: how images come to the network: squash, letterbox, or native, their own pixels"),
     ("scale", "1", "anchors: of fit=native: images at so many times their own pixels"),
     ("options.NAME", "the model's", "anchors: an option of the model, such as options.layout=symmetric"),
     ("split", "train", "anchors: train, val, test, a set's own name, or all"),
@@ -46,7 +46,7 @@ def anchors_command(terminal: Terminal, places: Sequence[str], keys: Mapping[str
     """Print the lattices, the answers where there are annotations, and write the picture where `draw` names a file."""
     from onestage.cli.anchor_tables import show_answers, show_lattices, title_of
     from onestage.cli.words import listed
-    from onestage.models import is_cfg, refuse_unknown
+    from onestage.models import defaults, is_cfg, refuse_unknown
 
     options = _checked(keys)
     if draw is not None:
@@ -76,7 +76,7 @@ def anchors_command(terminal: Terminal, places: Sequence[str], keys: Mapping[str
         clusters_command(terminal, dataset, model, {**keys, "size": _sides(keys.get("size"))}, options, draw)
         return
     classes = None if dataset is None else len(dataset.classes)
-    fit, scale = keys.get("fit", "squash"), float(keys.get("scale", 1))
+    fit, scale = keys.get("fit") or defaults(model).get("fit", "squash"), float(keys.get("scale", 1))
     size = _first_size(dataset, photos, scale) if fit == "native" else _sides(keys.get("size"))
     found = anchors(model, classes, size, fit, scale, **options)
     told = found.as_dict() | {"options": options}

@@ -105,8 +105,10 @@ def _panel(sides: FloatArray, heads: Heads, limits: tuple[float, float]) -> Imag
         cv2.line(plot, (x, 0), (x, plot.shape[0]), _GRID, 1)
         cv2.line(plot, (0, y), (plot.shape[1], y), _GRID, 1)
         text = f"{tick:g}"
-        write_words(whole, [(text, PALE)], LEFT + x - text_width(text) // 2, PANEL - BOTTOM + 18)
-        write_words(whole, [(text, PALE)], LEFT - 8 - text_width(text), y + 5)
+        if x + text_width(text) // 2 < plot.shape[1]:
+            write_words(whole, [(text, PALE)], LEFT + x - text_width(text) // 2, PANEL - BOTTOM + 18)
+        if y >= 8:
+            write_words(whole, [(text, PALE)], LEFT - 8 - text_width(text), y + 5)
     if len(sides):
         best = heads.owner[shape_iou(sides, heads.sides).argmax(1)]
         for head in (-1, *heads.finest_first):
@@ -182,7 +184,7 @@ def _numbers(name: str, heads: Heads, fit: AnchorFit) -> Image:
 def _verdict(refit: Refit) -> Image:
     """The verdict, broken into lines."""
     lines = [""]
-    for word in ascii_only(f"{refit.advice}: {refit.verdict}").split():
+    for word in ascii_only(f"verdict: {refit.verdict}").split():
         longer = f"{lines[-1]} {word}".strip()
         if text_width(longer, 0.5) > INNER - LEFT:
             lines.append(word)

@@ -1,4 +1,4 @@
-"""Anchors made from the training set, where a recipe asks for them, and what is wrong with a network's anchors."""
+"""Anchors made from the training set, and what is wrong with a network's anchors before a run."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def _unanswered(
         f"no box answers for {count:,} of {truths:,} truths{among} under loss={loss} at {detector.size[0]}x"
         f"{detector.size[1]} ({_percent(share)}): {' and '.join(why)}; {named}{more}; first in "
         + ", ".join(images[:NAMED]),
-        "the network does not learn them, and is taught that there is nothing where they stand",
+        "the network does not learn them: it is taught the other object there, or that there is none",
         "anchors that fit (data anchors --cluster kmedians)" if misfits > alone else "a larger size, or tiles: finer "
         "cells hold fewer objects each",
         count=count, truths=truths, share=share, without_anchor=misfits, taken=alone, classes=dict(per_class),
