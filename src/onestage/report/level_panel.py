@@ -1,4 +1,4 @@
-"""What each level of a network did, on a page: its share of the truths, IoU, class and objectness by step."""
+"""What each level of a network did, on a page: its share of the truths, IoU, class, objectness."""
 
 from __future__ import annotations
 
