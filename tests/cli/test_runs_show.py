@@ -46,6 +46,22 @@ def test_programs_get_them_too(here: Command, run: Run) -> None:
     assert len(found["info"]["segments"]) == 3
 
 
+def test_the_levels_of_the_last_epoch_are_a_table(here: Command, run: Run) -> None:
+    level = {"stride": 8, "grid": [40, 40], "anchors": [[10, 20]], "size": "all", "layer": 16}
+    run.update(model={"levels": [level]})
+    assert "levels in" not in here("runs", "show", "x").out  # its loss did not tell
+    told = {"count": 4, **dict.fromkeys(("iou", "cls", "obj", "noobj", "r50", "r75"), 0.25)}
+    for step in (8, 9):
+        run.append_step({"step": step, "epoch": 1, "truths": 4, "images": 2, "scales": [told]})
+    said = here("runs", "show", "x", "--json")
+    assert "levels in steps 8 to 9: 8 truths" in said.err
+    assert "stride 8, all objects  100.0 %    0.250" in said.err
+    assert json.loads(said.out)["levels"] == [{
+        "level": "stride 8, all objects", "count": 8, "share": 1.0,
+        "means": dict.fromkeys(("iou", "cls", "obj", "noobj", "r50", "r75"), 0.25),
+    }]  # fmt: skip
+
+
 def test_a_run_that_was_killed_is_not_called_running(here: Command, run: Run) -> None:
     run.update(status="running")
     assert "status    running;" in here("runs", "show", "x").out

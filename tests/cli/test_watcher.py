@@ -14,6 +14,7 @@ from test_pace import step
 from onestage.cli.terminal import Reader, Terminal
 from onestage.cli.watcher import TerminalWatcher
 from onestage.experiments.run import Run
+from onestage.training.loop.step_record import StepRecord
 
 
 def plan(steps: int = 100) -> Any:
@@ -91,6 +92,60 @@ def test_a_terminal_gets_one_bar(stream: io.StringIO, tmp_path: Path) -> None:
     assert "7/100" in text
     assert "judging 3 of 10" in text
     assert "step 7/100" not in text
+
+
+def told(number: int, counts: list[int], ious: list[float | None]) -> StepRecord:
+    """A step whose loss tells of three levels, in darknet's order: the largest objects first."""
+    record = step(number, 0.5)
+    record.truths = sum(counts)
+    record.extra["scales"] = [
+        {"count": n, **dict.fromkeys(("iou", "cls", "obj", "r50", "r75"), iou), "noobj": 0.005}
+        for n, iou in zip(counts, ious, strict=True)
+    ]
+    return record
+
+
+LEVELS = [
+    {"stride": 32, "grid": [13, 13], "anchors": [[116, 90], [373, 326]], "size": "large", "layer": 82},
+    {"stride": 16, "grid": [26, 26], "anchors": [[30, 61], [59, 119]], "size": "medium", "layer": 94},
+    {"stride": 8, "grid": [52, 52], "anchors": [[10, 13], [33, 23]], "size": "small", "layer": 106},
+]
+
+
+def test_levels_are_a_table_since_the_last_judgement(stream: io.StringIO, tmp_path: Path) -> None:
+    watcher, run = watcher_on(stream, live=False), Run.create(tmp_path)
+    run.update(model={"levels": LEVELS})
+    watcher.planned(run, plan(), 0)
+    assert "level   stride 8, small objects (10x13 to 33x23 px)" in stream.getvalue()
+    row = {"epoch": 2, "metrics/mAP50": 0.5, "metrics/mAP50-95": 0.5, "time": 61.0, "metrics/widerface/APhard": 0.25}
+    for number, counts, ious in ((3, [0, 1, 327], [None, 0.9, 0.3]), (4, [0, 3, 109], [None, 0.5, 0.7])):
+        watcher.stepped(told(number, counts, ious), plan())  # type: ignore[arg-type]
+    watcher.evaluated(row, best=False)
+    lines = stream.getvalue().splitlines()
+    first = lines.index("levels in steps 3 to 4: 440 truths")
+    assert [line.split() for line in lines[first + 1 : first + 5]] == [
+        ["level", "share", "Avg", "IOU", "Class", "Obj", "No", "Obj", ".5R", ".75R"],
+        ["stride", "32,", "large", "objects", "0.0", "%", "-", "-", "-", "0.005", "-", "-"],
+        ["stride", "16,", "medium", "objects", "0.9", "%", "0.600", "0.600", "0.600", "0.005", "0.600", "0.600"],
+        ["stride", "8,", "small", "objects", "99.1", "%", "0.400", "0.400", "0.400", "0.005", "0.400", "0.400"],
+    ]  # fmt: skip
+    assert "no accuracy" in lines[first + 5]
+    assert "no recall" in lines[first + 6]
+    watcher.stepped(told(5, [1, 0, 0], [0.25, None, None]), plan())
+    watcher.evaluated(row, best=False)
+    rest = stream.getvalue().splitlines()[first + 7 :]
+    assert "levels in step 5: 1 truth" in rest
+    assert not any("no accuracy" in line for line in rest)  # said once
+    assert any(line.split()[4:7] == ["100.0", "%", "0.250"] for line in rest)  # what was before has no part in it
+
+
+def test_levels_are_shown_though_nobody_judges(watcher: TerminalWatcher, stream: io.StringIO) -> None:
+    for number in range(1, 2001):
+        watcher.stepped(told(number, [1, 1, 1], [0.5] * 3), plan(3000))
+    assert [line for line in stream.getvalue().splitlines() if line.startswith("levels")] == [
+        "levels in steps 1 to 1,000: 3,000 truths", "levels in steps 1,001 to 2,000: 3,000 truths",
+    ]  # fmt: skip
+    assert "level 3 of 3" in stream.getvalue()  # run.json does not say what they are
 
 
 def test_a_wish_to_stop_is_told(watcher: TerminalWatcher, stream: io.StringIO) -> None:

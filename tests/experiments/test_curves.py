@@ -148,9 +148,9 @@ PLANTED: dict[str, list[Callable[[], Planted]]] = {
         lambda: changed(lambda step, row: levels(step, row, [0.8, 0.2, 0.0]), anchored=True),
         lambda: changed(lambda step, row: levels(step, row, [0.8, 0.2, 0.0]), level_shares=(0.8, 0.17, 0.03)),
     ],
-    "unanswered-truths": [lambda: lost("unanswered", 0.022), lambda: lost("unanswered", 0.005)],
-    "rewritten-truths": [lambda: lost("rewritten", 0.06)],
-    "capped-truths": [lambda: lost("capped", 0.118)],  # what max=90 takes from VisDrone
+    "truths-unanswered": [lambda: lost("unanswered", 0.022), lambda: lost("unanswered", 0.005)],
+    "truths-rewritten": [lambda: lost("rewritten", 0.06)],
+    "truths-capped": [lambda: lost("capped", 0.118)],  # what max=90 takes from VisDrone
     "empty-batches": [
         lambda: changed(lambda step, row: row.update(positives=0, positives_per_level=[0] * 6) if step > 300 else None)
     ],
@@ -214,12 +214,12 @@ NEAR_MISSES: dict[str, list[Callable[[], Planted]]] = {
         lambda: changed(lambda step, row: levels(step, row, [0.8, 0.2, 0.0]), level_shares=(0.8, 0.195, 0.005)),
         lambda: changed(lambda step, row: levels(step, row, [0.95, 0.05, 0.1 * (step % 20 == 7)]), anchored=True),
     ],
-    "unanswered-truths": [
+    "truths-unanswered": [
         lambda: lost("unanswered", 0.0),
         lambda: changed(lambda step, row: row.update(unanswered="?")),
     ],
-    "rewritten-truths": [lambda: lost("rewritten", 0.05), lambda: lost("rewritten", 0.5, until=1)],
-    "capped-truths": [lambda: lost("capped", 0.0)],
+    "truths-rewritten": [lambda: lost("rewritten", 0.05), lambda: lost("rewritten", 0.5, until=1)],
+    "truths-capped": [lambda: lost("capped", 0.0)],
     "empty-batches": [
         lambda: changed(lambda step, row: row.update(positives=0, positives_per_level=[0] * 6) if step % 15 else None)
     ],

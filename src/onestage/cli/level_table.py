@@ -1,4 +1,4 @@
-"""What each level of a network did, since the last judgement or in the last epoch, as a small table on the terminal."""
+"""What each level of a network did, as a small table on the terminal."""
 
 from __future__ import annotations
 

@@ -22,9 +22,8 @@ MEANS: Mapping[str, str] = {
 }  # fmt: skip
 COLUMNS = ("level", "share", *MEANS.values())
 EXPLAINED = (
-    "Avg IOU: of a truth with the box that learns it; Class: mean probability of the true class, no accuracy; "
-    "No Obj: mean objectness of all boxes; .5R and .75R: share of truths whose box has an IoU above 0.5 and 0.75, "
-    "no recall of detections"
+    "Avg IOU: of a truth with the box that learns it. Class: mean probability of the true class, no accuracy.\n"
+    "No Obj: mean objectness of all boxes. .5R, .75R: truths whose box has an IoU above that, no recall."
 )
 NOTHING = "-"
 
@@ -167,7 +166,9 @@ class Tally:
     def counted(self) -> str:
         """What was counted: "5,339 truths", or matches where a truth may have several boxes that learn it."""
         whole = sum(self.counts)
-        return f"{whole:,} truths" if whole <= self.truths else f"{whole:,} matches of {self.truths:,} truths"
+        if whole <= self.truths:
+            return f"{whole:,} truth{'s' * (whole != 1)}"
+        return f"{whole:,} matches of {self.truths:,} truth{'s' * (self.truths != 1)}"
 
     def rows(self) -> list[Did]:
         """What each level did; empty where no row told of any."""

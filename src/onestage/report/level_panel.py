@@ -1,4 +1,4 @@
-"""What each level of a network did, on a page: its share of the truths, IoU, class and objectness by step."""
+"""What each level of a network did, on a page: its share of the truths, IoU, class, objectness."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FIGURES = (
 )
 _LOST = (
     ("unanswered", "had no anchor that answers for them"),
-    ("rewritten", "lost their anchor to another truth in the same cell"),
+    ("rewritten", "lost a box to another truth in the same cell"),
     ("capped", "lay beyond the largest number that counts in an image"),
 )
 Rows = Sequence[Mapping[str, Any]]

@@ -115,7 +115,8 @@ class EmptyLevel(Chapter):
             return f"{100 * shares[level]:.1f} % of the truths are of its sizes"
         if min(below, above) >= SIDE * total:
             return f"finer levels had {below} and coarser ones {above}"
-        return f"the other levels had {total}, and every truth takes its best anchor" if self.facts.anchored else None
+        told = f"the other levels had {total}, and truths go to the anchors that fit them"
+        return told if self.facts.anchored else None
 
     def _finer_and_coarser(self, level: int) -> tuple[int, int]:
         """Positives of the levels with smaller cells, and of those with larger ones: darknet's come coarsest first."""

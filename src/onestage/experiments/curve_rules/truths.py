@@ -51,7 +51,7 @@ class LostTruths(Rule):
 class UnansweredTruths(LostTruths):
     """Truths for which no box answers."""
 
-    code, key = "unanswered-truths", "unanswered"
+    code, key = "truths-unanswered", "unanswered"
     words = (
         "have no anchor that answers for them",
         "nothing teaches the network to find objects of these sizes",
@@ -62,10 +62,10 @@ class UnansweredTruths(LostTruths):
 class RewrittenTruths(LostTruths):
     """Truths whose box another truth took."""
 
-    code, key, limit = "rewritten-truths", "rewritten", REWRITTEN
+    code, key, limit = "truths-rewritten", "rewritten", REWRITTEN
     words = (
-        "lost their anchor to another truth in the same cell",
-        "of objects that crowd into one cell only the last is learnt",
+        "lost a box to another truth in the same cell",
+        "of objects that crowd into one cell only the last is learnt there",
         "take a larger size or tiles, or a level with finer cells",
     )
 
@@ -73,7 +73,7 @@ class RewrittenTruths(LostTruths):
 class CappedTruths(LostTruths):
     """Truths beyond the cap of an image."""
 
-    code, key = "capped-truths", "capped"
+    code, key = "truths-capped", "capped"
     words = (
         "lie beyond the largest number of truths that count in an image",
         "the network is taught that there is nothing where they are",

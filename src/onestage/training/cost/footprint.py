@@ -14,8 +14,9 @@ from onestage.training.cost.trial import Trial
 from onestage.training.multiscale import Sizes
 from onestage.training.plan import Plan
 
-# Bytes of a line of steps.jsonl, of a truth in validation.json, of a detection in predictions.json, of report.html.
-LINE, TRUTH, DETECTION, REPORT = 560, 260, 130, 4_000_000
+# Bytes of a line of steps.jsonl and of each level that it tells of, of a truth in validation.json, of a detection in
+# predictions.json, of report.html.
+LINE, LEVEL, TRUTH, DETECTION, REPORT = 560, 140, 260, 130, 4_000_000
 # States that lie in a run's folder at once: the last, the one before, one being written.
 STATES = 3
 
@@ -82,11 +83,12 @@ def memory_shares(plan: Plan, trials: Sequence[Trial], base: int) -> tuple[tuple
 def disk_shares(plan: Plan, trials: Sequence[Trial]) -> tuple[Share, ...]:
     """What the run folder will hold, at most."""
     val = plan.opened.val
+    line = LINE + LEVEL * len(plan.detector.level_layers)
     state = max(trial.weights + trial.optimiser + trial.averaged for trial in trials)
     return (
         Share("weights, best and last", 2 * trials[0].weights, trials[0].weights, 2),
         Share("states", STATES * state, state, STATES),
-        Share("steps.jsonl", plan.steps * LINE, LINE, plan.steps),
+        Share("steps.jsonl", plan.steps * line, line, plan.steps),
         Share("predictions and truth", len(val) * plan.recipe.validation.most * DETECTION + val.boxes * TRUTH),
         Share("report and the rest", REPORT),
     )
