@@ -5,7 +5,6 @@ import itertools
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,11 +12,10 @@ from hypothesis import strategies as st
 
 from onestage.boxes.geometry import ioa
 from onestage.data import transform
-from onestage.data.dataset import Dataset
 from onestage.data.images import decode
-from onestage.data.transform import crop, split_ground, tile, tile_dataset, windows, write_coco
+from onestage.data.transform import crop, split_ground, tile, windows, write_coco
 from onestage.errors import DataError, StorageError
-from onestage.records import Annotations, ImageInfo
+from onestage.records import Annotations
 
 sides = st.integers(1, 90)
 overlaps = st.floats(0, 0.9)
@@ -163,34 +161,6 @@ def test_grounds_must_both_be_left(right: int, margin: int) -> None:
 def test_ground_outside_the_picture_is_refused(ground: tuple[int, int, int, int]) -> None:
     with pytest.raises(ValueError, match="inside the picture of 8x8"):
         tile(np.zeros((8, 8, 3), np.uint8), Annotations.empty(), 4, ground=ground)
-
-
-def make_set(folder: Path) -> Dataset:
-    folder.mkdir()
-    image = np.zeros((40, 60, 3), np.uint8)
-    image[:, :, 0] = 200  # red
-    cv2.imwrite(str(folder / "a b.png"), image[..., ::-1])
-    truth = Annotations([[1, 2, 11, 12], [25.5, 0, 45, 20]], [1, 0], crowd=[0, 1], difficult=[1, 0])
-    info = ImageInfo("a b", folder / "a b.png", 60, 40)
-    return Dataset(folder, "voc", "train", ("cat", "dog"), (info,), {"a b": truth})
-
-
-def test_a_dataset_is_tiled_into_coco(tmp_path: Path) -> None:
-    dataset = make_set(tmp_path / "in")
-    counts = tile_dataset({"train": dataset, "val": dataset}, tmp_path / "out", size=30, overlap=0)
-    assert counts == {"train": {"images": 4, "boxes": 2}, "val": {"images": 4, "boxes": 2}}
-    document = json.loads((tmp_path / "out/annotations/instances_train.json").read_text())
-    assert document["categories"] == [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
-    assert document["images"][1] == {"id": 2, "file_name": "a_b_x0030_y0000.jpg", "width": 30, "height": 20}
-    assert document["annotations"] == [
-        {"id": 1, "image_id": 1, "category_id": 2, "bbox": [1, 2, 10, 10], "area": 100, "iscrowd": 0, "difficult": 1},
-        {"id": 2, "image_id": 2, "category_id": 1, "bbox": [0, 0, 15, 20], "area": 300, "iscrowd": 1},
-    ]
-    written = decode(tmp_path / "out/images/train/a_b_x0030_y0000.jpg")
-    assert written.shape == (20, 30, 3)
-    assert abs(written.reshape(-1, 3).mean(0) - [200, 0, 0]).max() < 3
-    with pytest.raises(DataError, match="holds something"):
-        tile_dataset({"train": dataset}, tmp_path / "out")
 
 
 def test_equal_names_do_not_overwrite_each_other(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`onestage data`: sample data sets, what a folder or file is taken for, and priors against truths."""
+"""`onestage data`: sample data sets, what a folder or file is taken for, tiles, and priors against truths."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from onestage.cli import data_anchors
+from onestage.cli import data_anchors, data_tile
 from onestage.cli.verb import Json, verb
 
 if TYPE_CHECKING:
@@ -19,19 +19,22 @@ EXAMPLES = (
     ("data get trees", "fetch one; prints the folder"),
     ("data show photos/", "what a folder is taken for, its classes and counts, and what is wrong with it"),
     ("data show faces.txt", "the same for a file: COCO JSON, WIDER FACE, a list of faces, a YAML that mixes sets"),
+    *data_tile.EXAMPLES,
     *data_anchors.EXAMPLES,
 )
 SHOW_KEYS = (
-    ("classes", "automatic", "show: class names in order; automatic: the data set's own"),
+    ("classes", "automatic", "show, tile: class names in order; automatic: the data set's own"),
     ("seed", "0", "of the split, where only one set is given"),
     ("allow_loss", "false", "take also a data set of which more than 5 % cannot be used"),
 )
-KEYS = (*SHOW_KEYS, *data_anchors.KEYS)
-VERBS = ("ls", "get", "show", "anchors")
+KEYS = (*SHOW_KEYS, *data_tile.KEYS, *data_anchors.KEYS)
+VERBS = ("ls", "get", "show", "tile", "anchors")
 
 Words = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[ls | get NAME | show PATH | anchors [DATA|IMAGE…] model=…]", show_default=False),
+    typer.Argument(
+        metavar="[ls | get NAME | show PATH | tile DATA OUT | anchors [DATA|IMAGE…] model=…]", show_default=False
+    ),
 ]
 Draw = Annotated[
     Path | None, typer.Option("--draw", metavar="OUT.png", help="anchors: write a picture of priors and truths here.")
@@ -40,14 +43,15 @@ Draw = Annotated[
 
 @verb(EXAMPLES, KEYS)
 def data(words: Words = None, draw: Draw = None, as_json: Json = False) -> None:
-    """List and fetch sample data sets, look at one of your own, or at a model's priors."""
+    """List and fetch sample data sets, look at one of your own, cut it into tiles, or look at a model's priors."""
     from onestage.cli.terminal import Terminal
     from onestage.cli.words import known_only, split_words
     from onestage.errors import UsageError, did_you_mean
 
     places, keys = split_words(words)
     if places[:1] != ["anchors"]:
-        known_only("data", keys, [key for key, _, _ in SHOW_KEYS] if places[:1] == ["show"] else ())
+        own = {"show": SHOW_KEYS, "tile": (*SHOW_KEYS, *data_tile.KEYS)}
+        known_only("data", keys, [key for key, _, _ in own.get(places[0] if places else "", ())])
         if draw is not None:
             raise UsageError("--draw belongs to data anchors", hint="onestage data anchors DATA --draw OUT.png")
     terminal = Terminal(as_json)
@@ -58,6 +62,8 @@ def data(words: Words = None, draw: Draw = None, as_json: Json = False) -> None:
             _get(terminal, name)
         case ["show", path]:
             _show(terminal, path, keys)
+        case ["tile", *rest]:
+            data_tile.tile_command(terminal, rest, keys)
         case ["anchors", *rest]:
             data_anchors.anchors_command(terminal, rest, keys, draw)
         case ["get" | "show" as word, *_]:
@@ -65,7 +71,7 @@ def data(words: Words = None, draw: Draw = None, as_json: Json = False) -> None:
         case [word, *_]:
             raise UsageError(
                 f"data does not know {word!r}{did_you_mean(word, VERBS)}",
-                hint="data ls, data get NAME, data show PATH, or data anchors [DATA] model=NAME",
+                hint="data ls, data get NAME, data show PATH, data tile DATA OUT, or data anchors [DATA] model=NAME",
             )
 
 

@@ -55,6 +55,16 @@ class Terminal:
             yield
 
     @contextlib.contextmanager
+    def counting(self, what: str, total: int) -> Iterator[Callable[[], None]]:
+        """A bar on a terminal, nothing elsewhere: call what you are given with each of `total` things that is done."""
+        from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+        columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=self.console, disable=not self.live, transient=True) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda: bar.advance(task)
+
+    @contextlib.contextmanager
     def steps(self) -> Iterator[Callable[[str], None]]:
         """As `waiting`, but what is being done is told as it goes on: call what you are given with each step."""
         if not self.live:

@@ -1,11 +1,11 @@
-"""Dataset in, dataset out: large photographs cut into tiles, boxes clipped."""
+"""Large photographs cut into tiles, boxes clipped; tiles written as COCO."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,8 @@ import cv2
 import numpy as np
 
 from onestage.boxes.geometry import clip, ioa
-from onestage.data.dataset import Dataset
-from onestage.data.images import Pixels, decode
-from onestage.errors import DataError, StorageError
+from onestage.data.images import Pixels
+from onestage.errors import StorageError
 from onestage.records import Annotations, FloatArray
 
 Window = tuple[int, int, int, int]
@@ -90,27 +89,6 @@ def split_ground(width: int, height: int, right_part: int, margin: int) -> tuple
     if margin < 0 or right_part < 1 or right_part + margin >= width:
         raise ValueError(f"split_ground: {right_part} and a margin of {margin} leave nothing of {width} pixels")
     return (0, 0, width - right_part - margin, height), (width - right_part, 0, width, height)
-
-
-def tile_dataset(
-    sets: Mapping[str, Dataset], out: Path, size: int = 320, overlap: float = 0.5, min_visible: float = 0.4,
-    read: Callable[[Path], Pixels] | None = None,
-) -> dict[str, dict[str, int]]:  # fmt: skip
-    """Every image of every split (name → Dataset) cut into tiles and written to `out` as COCO JSON; the counts.
-
-    `read` gives RGB pixels as a viewer shows them. Raises DataError for an unreadable image and for a folder that
-    holds something already, StorageError where it cannot be written.
-    """
-    if out.is_file() or (out.exists() and any(out.iterdir())):
-        raise DataError(f"{out} holds something already", hint="name a new folder")
-
-    def pieces(dataset: Dataset) -> Iterator[tuple[str, Tile]]:
-        for info in dataset.images:
-            image, truth = (read or decode)(info.path), dataset.annotations[info.id]
-            for piece in tile(image, truth, size, overlap, min_visible):
-                yield tile_name(str(info.id), piece.window), piece
-
-    return {split: write_coco(out, split, dataset.classes, pieces(dataset)) for split, dataset in sets.items()}
 
 
 def write_coco(out: Path, split: str, classes: Iterable[str], pieces: Iterable[tuple[str, Tile]]) -> dict[str, int]:
