@@ -11,9 +11,9 @@ import pytest
 import yaml
 from drawn import benchmark
 from test_fit import shapes
-from toy_cfg import TOY
 
 from onestage.errors import UsageError
+from toy_cfg import TOY
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +61,8 @@ def test_runs_are_made_once_and_compared(
     cfg, told = tmp_path / "toy.cfg", tmp_path / "told.json"
     cfg.write_text(TOY)
     words = [
-        str(shapes(tmp_path / "data", images=8, empty=0)), "--epochs", "1", "--seeds", "1", "--runs", str(tmp_path / "runs"),
-        "--json", str(told), "--variants", "fine-tuned", f"model={cfg}", "weights=none", "size=64", "batch=4",
+        str(shapes(tmp_path / "data", images=8, empty=0)), "--epochs", "1", "--seeds", "1",
+        "--runs", str(tmp_path / "runs"), "--json", str(told), "--variants", "fine-tuned", f"model={cfg}", "weights=none", "size=64", "batch=4",
         "multiscale.high=1", "multiscale.low=1", "precision=fp32",
     ]  # fmt: skip
     assert freezing.main(words) == 0
