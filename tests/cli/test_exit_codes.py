@@ -117,7 +117,7 @@ def test_errors_are_json_too(here: Command, folder: Path) -> None:
     answer = here("train", f"data={folder}", "epocs=3", "--json")
     assert answer.code == 2
     assert answer.json["exit_code"] == 2
-    assert answer.json["error"]["problems"] == ["epocs: unknown key (did you mean 'epochs'?)"]
+    assert answer.json["error"]["problems"] == ["epocs: unknown key (did you mean 'epochs' or 'steps'?)"]
     assert here("trian", "--json").json["exit_code"] == 2
 
 

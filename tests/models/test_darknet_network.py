@@ -11,7 +11,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from toy_cfg import TOY
 
 from onestage.errors import ModelError
 from onestage.models import build
@@ -20,6 +19,7 @@ from onestage.models.darknet.detector import Darknet
 from onestage.models.darknet.layers import architecture
 from onestage.models.darknet.network import DarknetNorm, answers, pooled, units
 from onestage.models.darknet.plans import plan
+from toy_cfg import TOY
 
 
 def pool_by_hand(x: np.ndarray, size: int, stride: int, padding: int) -> np.ndarray:

@@ -76,7 +76,8 @@ def unfollowed(cfg: Cfg) -> list[Finding]:
 def _finding(cfg: Cfg, line: int | None, what: str, **evidence: Any) -> Finding:
     return Finding(
         "cfg-not-followed", "note", Where(file=cfg.source, line=line), f"{cfg.source}, {what}",
-        "darknet would train otherwise by such a line", "what the line says, or leave it: every other line is followed",
+        "in this the run is not darknet's; all other lines of the cfg are followed",
+        "what the line says to do instead, where it says so",
         evidence,
     )  # fmt: skip
 
