@@ -8,12 +8,12 @@ from functools import cache
 import pytest
 import torch
 from torch import Tensor, nn
-from toy_cfg import TOY
 
 from onestage.errors import ModelError
 from onestage.models import MODELS, build, model_class
 from onestage.models.darknet.detector import Darknet
 from onestage.models.detector import Detector, Raw, Truth
+from toy_cfg import TOY
 
 SMALL = (160, 128)  # width, height: not square, so that the two cannot be confused
 SLOW = {"ssd512", "yolov3", "yolov3-spp"}

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from toy_cfg import TOY
 
 from onestage import models
 from onestage.errors import ModelError
@@ -21,6 +20,7 @@ from onestage.models.darknet.network import DarknetNorm
 from onestage.models.darknet.plans import plan
 from onestage.models.weights import load_detector, start_from
 from onestage.models.weights_files import read_state
+from toy_cfg import TOY
 
 NET = architecture(parse(TOY))
 PORTS = {

@@ -12,7 +12,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
-from toy_cfg import TOY
 
 from onestage import models
 from onestage.errors import ModelError
@@ -23,6 +22,7 @@ from onestage.models.darknet.header import Header, cut_of, is_weights
 from onestage.models.darknet.layers import Architecture, architecture
 from onestage.models.darknet.layout import Layout, astray, floats
 from onestage.models.darknet.plans import PLANS, plan
+from toy_cfg import TOY
 
 NET = architecture(parse(TOY))
 HEADERS = (Header(), Header(0, 2, 0, 32_013_312), Header(0, 1, 0, 7), Header(1, 0, 0, 2**40), Header(0, 2, 5, 3))
