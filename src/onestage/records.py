@@ -48,15 +48,14 @@ def _extra(columns: Mapping[str, ArrayLike], n: int, owner: str) -> dict[str, ND
 class ImageInfo:
     """One picture on disk: its id, where it lies, and its size in pixels as a viewer shows it.
 
-    A size of 0 x 0 says that it is not known: annotations read where their images are not. `sequence` names the video
-    that it is a frame of: its neighbours there look alike, so that a split must not part them.
+    A size of 0 x 0 says that it is not known: annotations read where their images are not.
     """
 
     id: ImageId
     path: Path
     width: int
     height: int
-    sequence: str | None = None
+    sequence: str | None = None  # the video that it is a frame of, whose frames a split must not part
 
     def __post_init__(self) -> None:
         if (self.width < 1 or self.height < 1) and (self.width, self.height) != (0, 0):

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from onestage.boxes.cells import MAX_GROWTH, boxes_of_cells
+from onestage.models.darknet.building import architecture
 from onestage.models.darknet.cfg import parse
 from onestage.models.darknet.geometry import Geometry, geometry
-from onestage.models.darknet.layers import architecture
 
 CFG = """[net]
 width=96

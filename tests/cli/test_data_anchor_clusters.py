@@ -15,8 +15,8 @@ from onestage import models
 from onestage.boxes.anchor_fit import Heads, anchor_fit
 from onestage.data.one_set import open_set
 from onestage.data.sides import sides_at_input
+from onestage.models.darknet.building import architecture
 from onestage.models.darknet.changed import changed
-from onestage.models.darknet.layers import architecture
 from onestage.models.darknet.plans import plan
 
 TINY = ("model=yolov3-tiny", "size=96")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toy_cfg import TOY
 
 from onestage.errors import ModelError
+from onestage.models.darknet.building import architecture
 from onestage.models.darknet.cfg import parse, read
 from onestage.models.darknet.changed import changed
-from onestage.models.darknet.layers import Convolution, Head, MaxPool, Route, Shortcut, architecture
+from onestage.models.darknet.layers import Convolution, Head, MaxPool, Route, Shortcut
 from onestage.models.darknet.plans import PLANS, plan
+from toy_cfg import TOY
 
 WORD = st.from_regex(r"[a-z_]{1,8}", fullmatch=True)
 VALUE = st.from_regex(r"[0-9a-z.,\-]{1,10}", fullmatch=True)

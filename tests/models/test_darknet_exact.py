@@ -17,10 +17,10 @@ from onestage.data.images import decode
 from onestage.errors import FetchError
 from onestage.fetch import registry_files
 from onestage.models.class_names import COCO
+from onestage.models.darknet.building import architecture
 from onestage.models.darknet.cfg import parse, read
 from onestage.models.darknet.detector import Darknet
 from onestage.models.darknet.files import classes_in
-from onestage.models.darknet.layers import architecture
 from onestage.models.darknet.plans import plan
 from onestage.models.published import PUBLISHED
 from onestage.models.weights import Loaded, load_detector

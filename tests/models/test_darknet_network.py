@@ -14,9 +14,9 @@ from torch import nn
 
 from onestage.errors import ModelError
 from onestage.models import build
+from onestage.models.darknet.building import architecture
 from onestage.models.darknet.cfg import parse
 from onestage.models.darknet.detector import Darknet
-from onestage.models.darknet.layers import architecture
 from onestage.models.darknet.network import DarknetNorm, answers, pooled, units
 from onestage.models.darknet.plans import plan
 from toy_cfg import TOY

@@ -16,10 +16,11 @@ from safetensors.numpy import save_file
 from onestage import models
 from onestage.errors import ModelError
 from onestage.models.darknet.binary import look, read_weights, weights_bytes
+from onestage.models.darknet.building import architecture
 from onestage.models.darknet.cfg import parse
 from onestage.models.darknet.changed import changed
 from onestage.models.darknet.header import Header, cut_of, is_weights
-from onestage.models.darknet.layers import Architecture, architecture
+from onestage.models.darknet.layers import Architecture
 from onestage.models.darknet.layout import Layout, astray, floats
 from onestage.models.darknet.plans import PLANS, plan
 from toy_cfg import TOY

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from onestage.models.darknet.building import architecture
 from onestage.models.darknet.cfg import parse
 from onestage.models.darknet.geometry import Geometry, geometry
-from onestage.models.darknet.layers import Architecture, architecture
+from onestage.models.darknet.layers import Architecture
 from onestage.models.detector import Raw, Truth
 
 ANCHORS = "8,10, 12,20, 20,14, 30,40, 60,30, 70,60"

@@ -7,8 +7,9 @@ from dataclasses import replace
 from itertools import pairwise
 
 from onestage.errors import ModelError
+from onestage.models.darknet.building import architecture
 from onestage.models.darknet.cfg import Cfg, Section
-from onestage.models.darknet.layers import Head, architecture
+from onestage.models.darknet.layers import Head
 
 Pairs = Sequence[Sequence[float]]
 

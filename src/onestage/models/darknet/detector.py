@@ -14,12 +14,13 @@ from onestage.boxes.anchor_fit import Heads
 from onestage.boxes.cells import boxes_of_cells
 from onestage.boxes.offsets import Coding
 from onestage.errors import ModelError, did_you_mean
+from onestage.models.darknet.building import architecture
 from onestage.models.darknet.cfg import Cfg, read
 from onestage.models.darknet.changed import changed
 from onestage.models.darknet.files import classes_in, classes_of, held_in
 from onestage.models.darknet.geometry import Geometry, geometry
 from onestage.models.darknet.header import is_weights
-from onestage.models.darknet.layers import Architecture, architecture
+from onestage.models.darknet.layers import Architecture
 from onestage.models.darknet.losses.yolo_loss import (
     scales_of,
     yolo_counts,

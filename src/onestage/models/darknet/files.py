@@ -10,8 +10,9 @@ from torch import Tensor
 
 from onestage.errors import ModelError
 from onestage.models.darknet.binary import look, read_weights, weights_bytes
+from onestage.models.darknet.building import architecture
 from onestage.models.darknet.header import Header, refuse_others
-from onestage.models.darknet.layers import Architecture, architecture
+from onestage.models.darknet.layers import Architecture
 from onestage.models.darknet.names import ours, port_of
 from onestage.models.darknet.plans import PLANS, plan
 from onestage.models.detector import Held
