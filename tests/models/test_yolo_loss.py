@@ -15,6 +15,7 @@ from onestage.errors import ModelError
 from onestage.models.darknet.losses import overlaps
 from onestage.models.darknet.losses.head_scales import HeadScale, HeadScales
 from onestage.models.darknet.losses.overlaps import agreement, best_overlap, covered, paired_iou
+from onestage.models.darknet.losses.parts import smoothed
 from onestage.models.darknet.losses.yolo_loss import (
     scales_of,
     yolo_counts,
@@ -310,6 +311,24 @@ def test_a_truth_belongs_to_the_cell_of_its_centre_and_at_the_border_to_the_last
     loss = yolo_loss(quiet(), [truth((-9, -10, -1, 0), (90, 30, 98, 40))], AT, YoloOptions())
     assert float(loss.sums["unanswered"]) == 2
     assert loss.positives.sum() == 0
+
+
+def test_a_centre_beyond_the_border_is_learnt_as_the_border():
+    raw = quiet()
+    leaves = Raw(raw.offsets.requires_grad_(), raw.logits)
+    beyond = truth((-60, -50, 0, -20))
+    yolo_loss(leaves, [beyond], AT, YoloOptions()).parts["box"].sum().backward()
+    prior = int(torch.nonzero(yolo_match([beyond], AT, YoloOptions())[0] == 0)[0])
+    weight = 2 - 60 * 30 / (96 * 64)
+    assert leaves.offsets.grad[0, prior, :2].tolist() == pytest.approx([weight * (1.1 * 0.5 - 0.05)] * 2)
+
+
+def test_smoothing_lifts_the_other_classes():
+    wanted = torch.tensor([[0.0, 1, 0, 0], [0, 1, 0, 0]])
+    soft = smoothed(wanted, 0.1, torch.tensor([False, True]))
+    assert soft[0].tolist() == pytest.approx([0.05, 0.95, 0.05, 0.05])
+    assert soft[1].tolist() == pytest.approx([0.025, 0.925, 0.025, 0.025])
+    assert smoothed(wanted, 0.0, torch.tensor([False, True])) is wanted
 
 
 def test_darknet_trains_every_head_that_has_the_best_anchor_and_no_other():

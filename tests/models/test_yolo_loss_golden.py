@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from yolo_toys import built, checksums, region_cfg, said, yolo_cfg
 
-from onestage.models.darknet.losses.yolo_loss import scales_of, yolo_loss
+from onestage.models.darknet.losses.overlaps import paired_iou
+from onestage.models.darknet.losses.yolo_loss import scales_of, yolo_loss, yolo_match
 from onestage.models.darknet.options import YoloOptions
 from onestage.models.detector import SCALE, Loss, Raw
 
@@ -60,6 +61,11 @@ ALEXEYAB = {
         -1.46828,
     ),
 }  # fmt: skip
+# The same with iou_loss=iou and giou, iou_thresh=1, obj_normalizer=1: checksums of tx, ty, tw, th where boxes overlap.
+ALEXEYAB_IOU = {
+    "iou": (0.511412, -0.00407799, 0.105834, 0.0146466),
+    "giou": (0.794537, 0.0603261, 0.0825581, -0.0746409),
+}
 # eriklindernoren/PyTorch-YOLOv3 5d604b70b1ed (2019-08-03): the sum of its YOLOLayers' losses, and checksums of the
 # gradient.
 PER_SCALE = (
@@ -159,6 +165,24 @@ def test_scaled_centres_weights_of_the_cfg_and_further_anchors_are_alexeyabs(als
     cost, *deltas = ALEXEYAB[also, smoothing]
     assert float(loss.sums["cost"].sum()) == close(cost)
     assert checksums(-gradient) == close(deltas)
+
+
+@pytest.mark.parametrize("box", sorted(ALEXEYAB_IOU))
+def test_gradients_of_overlaps_are_alexeyabs_deltas_times_the_slopes_that_these_leave_out(box):
+    network, at = built(yolo_cfg(more="scale_x_y=1.05\niou_normalizer=0.07\n"))
+    raw, truths = said(at, (4, 0, 3), 52)
+    options = YoloOptions(ignore=0.4, box=box)
+    gradient, _ = gradients(raw, truths, at, options, scales_of(network))
+    match, decoded, size = yolo_match(truths, at, options), at.decode(raw.offsets), torch.tensor(at.size)
+    overlap = torch.zeros_like(match, dtype=torch.float64)
+    for image, prior in torch.nonzero(match >= 0).tolist():
+        row = truths[image].boxes[match[image, prior], None]
+        overlap[image, prior] = float(paired_iou(decoded[image, prior, None], row)) > 0
+    assert overlap.sum() == 6
+    sigmoid = torch.sigmoid(raw.offsets[..., :2].double())
+    slope = at.scale_xy[:, None] * sigmoid * (1 - sigmoid) * at.stride[:, None] / size
+    slopes = torch.cat([slope, (at.sides / size / 2).expand(3, -1, -1)], 2)
+    assert checksums(-gradient[..., :4] / slopes * overlap[..., None]) == close(ALEXEYAB_IOU[box])
 
 
 def test_per_scale_is_pytorch_yolov3s():

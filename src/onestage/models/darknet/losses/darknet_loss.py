@@ -41,9 +41,10 @@ def darknet_parts(
     of AlexeyAB's. The cost is the sum of the squared deltas over all levels, divided by the levels, as printed. Ours
     differs in the centre of a prediction beyond `truth` that lies in another cell: it learns the border of its own,
     where theirs pushes the logit without end. AlexeyAB ignores only predictions with a class above 0.25, and adds up
-    the deltas of truths that share a box. Its deltas under the IoUs are not the derivative of what it reports: those
-    of the centre lack the slope of the sigmoid and the side of the cell, those of the sides the anchor and a factor of
-    one half; ours are. The cost then has 1 - IoU in place of those deltas.
+    the deltas of truths that share a box. Its deltas under IoU and GIoU are the derivative of this loss but for factors
+    (of the centre the slope of the sigmoid and the side of the cell, of the sides the anchor and one half) where boxes
+    overlap; where they do not it multiplies two negative sides, and DIoU and CIoU mix these scales. Ours are the
+    derivative of what is reported. The cost has 1 - IoU in place of those deltas.
     """
     claims, owner, aside = with_predictions(raw, given, at, options)
     image, prior = torch.nonzero(owner >= 0, as_tuple=True)
