@@ -37,7 +37,8 @@ def plan(steps: int = 100) -> Any:
     opened = SimpleNamespace(described="two [boxes] in a folder", findings=(), train=range(160), val=range(10))
     return SimpleNamespace(
         recipe=recipe, steps=steps, steps_per_epoch=20, opened=opened, detector=detector,
-        report=Weights("weights report"), measured={"step_fp32": 0.4, "step_bf16": 0.2}, device="cpu", groups=[], foresight=[],
+        report=Weights("weights report"), measured={"step_fp32": 0.4, "step_bf16": 0.2}, device="cpu", groups=[],
+        foresight=[],
     )  # fmt: skip
 
 
