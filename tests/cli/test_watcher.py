@@ -17,6 +17,12 @@ from onestage.experiments.run import Run
 from onestage.training.loop.step_record import StepRecord
 
 
+class Weights(str):
+    """A report on the first weights, as far as the watcher reads it."""
+
+    notes: tuple[str, ...] = ()
+
+
 def plan(steps: int = 100) -> Any:
     """What the watcher reads of a plan."""
     recipe = SimpleNamespace(
@@ -30,8 +36,9 @@ def plan(steps: int = 100) -> Any:
     detector = SimpleNamespace(size=(320, 320), parameters=lambda: iter(()))
     opened = SimpleNamespace(described="two [boxes] in a folder", findings=(), train=range(160), val=range(10))
     return SimpleNamespace(
-        recipe=recipe, steps=steps, steps_per_epoch=20, opened=opened, detector=detector, report="weights report",
-        measured={"step_fp32": 0.4, "step_bf16": 0.2}, device="cpu", groups=[], foresight=[],
+        recipe=recipe, steps=steps, steps_per_epoch=20, opened=opened, detector=detector,
+        report=Weights("weights report"), measured={"step_fp32": 0.4, "step_bf16": 0.2}, device="cpu", groups=[],
+        foresight=[],
     )  # fmt: skip
 
 
