@@ -25,6 +25,7 @@ ORDER = (
 SHOWN = (".py", ".css", ".js", ".j2")
 FOLDERS = {
     "recipes": "Recipes that can be run as they are; each head names paper, hardware, hours and expected score.",
+    "studies": "A base recipe and named changes to it, with what a published table of them said.",
     "benchmarks": "Speed beside named peers, one command each.",
     "tests": "Mirrors the package; tests/golden holds small files with known answers and their source.",
     "docs": "The documentation; `make docs` builds it.",
@@ -50,7 +51,7 @@ def tree() -> str:
     rows = [("src/onestage/", caption(PACKAGE)), *_branches(PACKAGE, "")]
     for name, words in FOLDERS.items():
         rows.append((f"{name}/", words))
-        if name in ("recipes", "benchmarks"):
+        if name in ("recipes", "studies", "benchmarks"):
             files = sorted(path for path in (ROOT / name).iterdir() if path.suffix in (".py", ".yaml"))
             rows += [(f"{_turn(path is files[-1])}{path.name}", caption(path)) for path in files]
     wide = max(len(name) for name, _ in rows) + 2

@@ -58,7 +58,7 @@ def test_a_cfg_without_keys_of_alexeys_has_pjreddies_jitter() -> None:
 
 
 def test_a_network_alone_says_nothing_of_training() -> None:
-    found = settings(cfg())
+    found = settings(cfg("\nbatch=1\nsubdivisions=1", "random=1\njitter=.3\n"))
     assert (found.keys, found.notes) == ({}, [])
 
 
@@ -112,7 +112,7 @@ def test_the_rates_are_darknets_at_every_update() -> None:
 
 
 def test_sizes_of_random() -> None:
-    keys = settings(cfg("", "random=1\n", width=608, height=608)).keys
+    keys = settings(cfg("\npolicy=constant", "random=1\n", width=608, height=608)).keys
     assert (keys["multiscale.low"] * 608, keys["multiscale.high"]) == (pytest.approx(320, abs=0.1), 1)
     # AlexeyAB's detector.c: round(size * factor / 32 + 1) * 32, which for 416 is 320 and 608 as well
     for head, size, low, high in (
@@ -120,7 +120,7 @@ def test_sizes_of_random() -> None:
         ("random=1.2", 416, 384, 544),
         ("random=1", 832, 640, 1184),
     ):
-        keys = settings(cfg("", f"{head}\n", width=size, height=size)).keys
+        keys = settings(cfg("\npolicy=constant", f"{head}\n", width=size, height=size)).keys
         assert keys["multiscale.low"] * size == pytest.approx(low, abs=0.1)
         assert keys["multiscale.high"] * size == pytest.approx(high, abs=0.1)
         assert keys["multiscale.high"] * size >= high

@@ -118,7 +118,7 @@ def _batch(cfg: Cfg, made: Settings) -> None:
     net = cfg.net
     batch, pieces = net.number("batch", 1), net.number("subdivisions", 1)
     if batch <= 1:
-        if "batch" in net.options:
+        if "batch" in net.options and _trains(cfg):
             made.notes.append(Note("batch", net.lines["batch"], net.options["batch"], (
                 "darknet's setting for testing; the model's own batch is taken instead. Say them as "
                 "the commented lines of the cfg have batch and subdivisions, such as batch=64 accumulate=16"
@@ -207,7 +207,7 @@ def _multiscale(cfg: Cfg, made: Settings) -> None:
     """
     heads = _heads(cfg)
     around = heads[-1].real("random", 0.0) if heads else 0.0
-    if not around:
+    if not around or not _trains(cfg):
         return
     sides, step = (cfg.net.number("width", 416), cfg.net.number("height", 416)), cfg.net.number("resize_step", 32)
     base = max(sides)
