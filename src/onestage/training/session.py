@@ -62,7 +62,7 @@ class Session:
         self.recorder = Recorder(
             recipe.guard, folder=run.folder / "recorder" if self.ranks.is_first else None, run=run.name,
             file_of=files.get, classes=plan.opened.classes, weights=recipe.loss, precision=str(recipe.precision),
-            spikes=spikes_for(recipe, plan.legs[0]), mixed=recipe.augmentation.policy == "mosaic",
+            spikes=spikes_for(recipe, plan.legs[0]), mixed=recipe.augmentation.policy == "mosaic", samples=True,
             rank=self.ranks.rank, size_of=self.feed.sizes.at,
         )  # fmt: skip
         self.legs = plan.legs

@@ -44,6 +44,12 @@ CODES: dict[str, tuple[Severity, str, str]] = {
         "warning", "they are left out, for it is not known whether they hold objects",
         "annotate them; an annotation file without objects says that there are none",
     ),
+    "no-label-file": (
+        "note", "they are images without objects; darknet stops at them", "write an empty file where nothing is to be "
+        "seen, and find the others",
+    ),
+    "missing-names": ("warning", "classes are called by their number", "put the .names file beside the .data file"),
+    "unread-list": ("note", "objects that it calls difficult are not in the truth", ""),
     "orphan-label-file": ("warning", "its boxes are not used", "add the image file, or delete the label file"),
     "unreadable-annotation": ("error", "the image is left out", "correct or replace the annotation file"),
     "refused-xml": ("error", "the file is not read further and its image is left out", "remove the DOCTYPE"),

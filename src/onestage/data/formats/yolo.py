@@ -11,7 +11,6 @@ import yaml
 from onestage.data.dataset import Dataset
 from onestage.data.formats.files import (
     file_stem,
-    files_under,
     images_under,
     inside,
     leads_out,
@@ -26,7 +25,8 @@ from onestage.data.formats.listing import Listing
 from onestage.data.formats.merge import merged
 from onestage.data.formats.rows import Row, checked_boxes, label_map, number, probed
 from onestage.data.formats.splits import in_order, role
-from onestage.data.formats.yolo_folder import NOT_LABELS, YoloFolder, find
+from onestage.data.formats.yolo_folder import YoloFolder, find
+from onestage.data.formats.yolo_labels import label_path, orphans
 from onestage.errors import DataError, did_you_mean
 from onestage.records import Annotations, Finding, ImageId, ImageInfo
 
@@ -98,17 +98,6 @@ def _numbered(folder: YoloFolder) -> tuple[str, ...]:
     return tuple(map(str, range(largest + 1)))
 
 
-def label_path(image: Path) -> Path:
-    """Where the labels of an image lie: 'labels' in place of the last 'images' folder of its path, else beside it."""
-    parts = list(image.parts)
-    for index in range(len(parts) - 2, -1, -1):
-        if parts[index].lower() in ("images", "jpegimages"):
-            other = Path(*parts[:index], "labels", *parts[index + 1 :]).with_suffix(".txt")
-            beside = image.with_suffix(".txt")
-            return beside if not other.is_file() and beside.is_file() else other
-    return image.with_suffix(".txt")
-
-
 def _images(folder: YoloFolder, source: Path, listing: Listing) -> list[Path]:
     """Image files of a folder, or those that a list file names."""
     if source.is_dir():
@@ -159,11 +148,12 @@ def _read(folder: YoloFolder, split: str, own: tuple[str, ...], classes: tuple[s
     known = len(paths) + sum(finding.severity == "error" for finding in listing.findings)
     images: list[ImageInfo] = []
     truths: dict[ImageId, Annotations] = {}
-    counted, used = 0, set()
+    counted, used, bare = 0, set(), 0
     for image_id, path in zip(_ids(folder, paths), paths, strict=True):
         label = label_path(path)
         used.add(label)
         there = label.is_file()
+        bare += not there
         if there and leads_out(label, (folder.root, *folder.sources[split])):
             listing.add(
                 "path-escape", "the label file is a link that leads out of the folder", file=label, image=image_id
@@ -176,7 +166,10 @@ def _read(folder: YoloFolder, split: str, own: tuple[str, ...], classes: tuple[s
             rows = _rows(lines, image, folder, own, listing, label)
             images.append(image)
             truths[image_id] = checked_boxes(rows, image, labels, listing, label, as_written)
-    for label in _orphans(folder.sources[split], used, paths):
+    if bare and folder.stops:
+        what = f"{bare} of {len(paths)} images of the list {split} have no label file"
+        listing.add("no-label-file", what, file=folder.sources[split][0])
+    for label in orphans(folder.sources[split], used, paths):
         listing.add("orphan-label-file", "a label file without an image", file=label)
     return Dataset(folder.root, "yolo", split, classes, tuple(images), truths, tuple(listing.findings), counted, known)
 
@@ -235,16 +228,6 @@ def _problem(values: np.ndarray, columns: int, raw: str) -> str | None:
     if used[2:].min() >= 0 and (used.max() > PAST or used.min() < 1 - PAST):
         return f"{raw}: not within 0 and 1; are these pixels?"
     return None
-
-
-def _orphans(sources: Iterable[Path], used: set[Path], paths: Iterable[Path]) -> list[Path]:
-    folders = {label_path(source / "x.jpg").parent for source in sources if source.is_dir()}
-    folders |= {source / "labels" for source in sources if (source / "labels").is_dir()}
-    images = {path.with_suffix("") for path in paths}
-    return [
-        path for folder in sorted(folders) if folder.is_dir() for path in files_under(folder, {".txt"})
-        if path not in used and path.name.lower() not in NOT_LABELS and path.with_suffix("") not in images
-    ]  # fmt: skip
 
 
 def write(dataset: Dataset, root: Path, images: str | None = "copy") -> list[Finding]:

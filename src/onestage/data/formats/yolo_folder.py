@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from onestage.data.formats.files import IMAGE_SUFFIXES, files_under, safe_relative, shown, text_lines
+from onestage.data.formats.files import IMAGE_SUFFIXES, files_under, is_file, safe_relative, shown, text_lines
 from onestage.data.formats.rows import number
 from onestage.data.formats.splits import in_order, role
 from onestage.errors import DataError
@@ -18,6 +19,8 @@ NOT_LABELS = frozenset(
     {"classes.txt", "labels.txt", "predefined_classes.txt", "readme.txt", "readme.dataset.txt", "readme.roboflow.txt"}
     | {"license.txt", "train.txt", "val.txt", "valid.txt", "test.txt", "trainval.txt"}
 )
+
+_MOST_CLASSES = 100_000
 
 
 @dataclass
@@ -31,6 +34,7 @@ class YoloFolder:
     columns: int = 5  # of a row that is no polygon; more for poses
     complaints: list[tuple[str, str]] = field(default_factory=list)  # (code, what) for the listing
     declared: bool = True
+    stops: bool = False  # whether its own program stops at an image without a label file
 
 
 def find(root: Path) -> YoloFolder | None:
@@ -156,19 +160,27 @@ def from_data(path: Path) -> YoloFolder:
         raise DataError(f"{path.name} cannot be followed", problems=problems or ["train= is missing"])
     names_file = _beside(keys["names"], path.parent, root) if keys.get("names") else None
     names = None if names_file is None else tuple(line.strip() for line in text_lines(names_file) if line.strip())
-    folder = YoloFolder(root, f"darknet data file {path.name}", sources, names)
+    folder = YoloFolder(root, f"darknet data file {path.name}", sources, names, stops=True)
     count = number(keys.get("classes"))
     if names is not None and math.isfinite(count) and count != len(names):
         folder.complaints.append(("class-count", f"{path.name} says classes={count:g} but names {len(names)}"))
+    elif names is None and 1 <= count < _MOST_CLASSES:
+        folder.names = tuple(map(str, range(int(count))))
+    if keys.get("names") and names_file is None:
+        folder.complaints.append(("missing-names", f"names={keys['names']} does not exist beside {path.name}"))
+    if keys.get("difficult"):
+        folder.complaints.append(("unread-list", f"{path.name} names difficult={keys['difficult']}, which is not read"))
     return folder
 
 
 def _beside(name: str, *bases: Path) -> Path | None:
     if Path(name).is_absolute() and Path(name).exists():
         return Path(name)
-    relative = safe_relative(name)
-    tries = [base / relative for base in bases] + [base / relative.name for base in bases] if relative else []
-    return next((path for path in tries if path.exists()), None)
+    # What another machine calls by an absolute path is taken by the longest end of it that is here.
+    parts = [part for part in re.split(r"[\\/]+", name.strip()) if part not in ("", ".")]
+    relative = [safe_relative("/".join(parts[start:])) for start in range(len(parts))]
+    tries = [base / tail for tail in relative if tail is not None for base in bases]
+    return next((path for path in tries if is_file(path) or path.is_dir()), None)
 
 
 def _bare(root: Path) -> YoloFolder | None:

@@ -24,6 +24,7 @@ from onestage.training.recorder.culprit import Scene
 from onestage.training.recorder.incident import Incident, files_of
 from onestage.training.recorder.judged import FileOf, broken_answers
 from onestage.training.recorder.ring import BoxTable, Entry, Ring
+from onestage.training.recorder.samples import Samples
 from onestage.training.recorder.weight_checks import poisoned_statistics
 
 # fp16: so many gradients in a row that are not finite are more than the scaler looking for its scale.
@@ -48,6 +49,7 @@ class Recorder:
     `folder` is where reports go (the run's `recorder/`; None: nowhere), `run` its name for the replay line. `file_of`
     gives the file of an image id, `classes` names labels, `weights` scale the parts of the loss, `precision` is that
     of the forward pass. `spikes` replaces the watch on loss, gradient and positives. `mixed`: samples are mosaics.
+    `samples`: the first ones are compared with their images on disk.
     `rank` is the number of this process where there are several. `size_of` gives the input size (width, height) of the
     step that follows so many others; without it that of the detector is right.
 
@@ -67,6 +69,7 @@ class Recorder:
         precision: str = "fp32",
         spikes: Spikes | None = None,
         mixed: bool = False,
+        samples: bool = False,
         rank: int = 0,
         size_of: Callable[[int], tuple[int, int]] | None = None,
     ) -> None:
@@ -80,6 +83,7 @@ class Recorder:
         self.incidents: list[Incident] = []
         self.unread: list[Finding] = []
         self.counts = {"skip": 0, "rollback": 0, "reports": 0, "overflows": 0}
+        self.samples = Samples(file_of if samples else None)
         self._told: set[tuple[str, ImageId]] = set()
 
     def before(self, step: int, epoch: int, batch: Batch, detector: Detector) -> Action:
@@ -91,6 +95,8 @@ class Recorder:
         size = detector.size if self.size_of is None else self.size_of(step - 1)
         faults = check_before(batch, detector.classes, size)
         if not faults:
+            astray = self.samples.look(step, batch)
+            self.unread += [astray] if astray else []
             return "go"
         evidence = Evidence(step, epoch, [], math.nan, {}, {}, [], len(batch), {}, None, _size(batch))
         scene = self._scene(evidence, detector, faults, [batch])
