@@ -1,7 +1,7 @@
 """What passes between rooms: numpy records, checked when they are made.
 
-Boxes are xyxy pixels of the original image, half-open, origin top left, float64 so that what a file says is what
-the judge sees (networks work in float32). Labels are 0 … C-1 without background.
+Boxes are xyxy pixels of the original image, half-open, origin top left, float64: what a file says is what is judged.
+Labels are 0 … C-1 without background.
 """
 
 from __future__ import annotations

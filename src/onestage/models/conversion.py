@@ -1,4 +1,4 @@
-"""Weights in another form: darknet's .weights, with cfg and names beside them, or a safetensors file of ours."""
+"""Weights in another form: darknet's .weights with cfg and names, or a safetensors file of ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What became of every tensor when a detector got its first weights: loaded, skipped, made afresh, and why."""
+"""What became of every tensor when a detector got its weights: loaded, skipped, afresh, and why."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""darknet's .weights: every number of a file read to its layer or refused, and written back byte for byte."""
+"""darknet's .weights: every number read to its layer or refused, and written byte for byte."""
 
 from __future__ import annotations
 

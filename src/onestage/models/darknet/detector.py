@@ -1,4 +1,4 @@
-"""The detectors of darknet: any cfg, and YOLOv3, its SPP form, YOLOv3-tiny, YOLOv4-tiny, YOLOv2-tiny by name."""
+"""The detectors of darknet: any cfg, and YOLOv3, SPP, v3-tiny, v4-tiny and v2-tiny by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of darknet and of its PyTorch ports as a detector takes them: tensors, class count, what is not there."""
+"""Files of darknet and of its PyTorch ports as a detector takes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which layers' numbers a .weights file holds, told by its length: whole, cut off, heads of other classes."""
+"""Which layers' numbers a .weights file holds, by its length: whole, cut off, other classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights of PyTorch ports of darknet under our names: eriklindernoren's and 2damin's, and what follows them."""
+"""Weights of PyTorch ports of darknet under our names: eriklindernoren's, 2damin's and their kin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The networks that are known by name, as cfgs for any number of classes: yolov3, its kin, the tiny ones."""
+"""The networks known by name, as cfgs for any number of classes: yolov3, its kin, the tiny ones."""
 
 from __future__ import annotations
 
