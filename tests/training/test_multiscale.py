@@ -17,6 +17,8 @@ def test_darknets_ten_sizes() -> None:
     sizes = Sizes((416, 416), 0.75, 1.5)
     assert sizes.possible == tuple((32 * k, 32 * k) for k in range(10, 20))
     assert Sizes((416, 416), 320 / 416, 608 / 416).possible == sizes.possible
+    assert Sizes((544, 544), 0.58, 1.12).possible == sizes.possible  # as docs/training.md tells
+    assert Sizes((608, 608), 0.52, 1.0).possible == sizes.possible
 
 
 def test_one_size_is_the_base_whatever_the_step() -> None:

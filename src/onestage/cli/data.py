@@ -1,4 +1,4 @@
-"""`onestage data`: sample sets, what a folder or file is taken for, tiles, priors against truths."""
+"""`onestage data`: sample data sets, what a folder or file is taken for, tiles, priors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Classes that are one another's mirror image, such as left and right signs: exchanged in a mirror."""
+"""Classes that are one another's mirror image, as left and right signs: swapped when mirrored."""
 
 from __future__ import annotations
 

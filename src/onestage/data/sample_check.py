@@ -1,4 +1,4 @@
-"""Whether a training sample shows its image where its boxes were told it does."""
+"""Whether a training sample shows its image where its boxes are, told by the image's own edges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A dataset cut into tiles and written: objects that a border cuts are ignored, all is counted."""
+"""A dataset cut into tiles and written; objects that a border cuts are ignored, all is counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""VisDrone txt: DET, a file per image, read and written; VID and MOT, a file per video, as frames."""
+"""VisDrone txt: DET (a file per image) read and written; VID and MOT (a file per video) as frames."""
 
 from __future__ import annotations
 
