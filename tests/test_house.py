@@ -207,7 +207,7 @@ def test_every_command_has_its_page() -> None:
 
 
 def test_commands_in_the_pages_have_known_keys() -> None:
-    from onestage.cli import compare, data, predict, val
+    from onestage.cli import compare, data, predict, val, weights
     from onestage.cli.words import split_words
     from onestage.training.recipe import known_keys
 
@@ -215,7 +215,9 @@ def test_commands_in_the_pages_have_known_keys() -> None:
     taken |= {verb: set() for verb in ("runs", "report", "replay")}
     taken |= {
         name: {key for key, _, _ in module.KEYS}
-        for name, module in zip(("compare", "data", "predict", "val"), (compare, data, predict, val), strict=True)
+        for name, module in zip(
+            ("compare", "data", "predict", "val", "weights"), (compare, data, predict, val, weights), strict=True
+        )
     }
     free = ("augmentation.options.", "options.", "loss.")
     problems, checked = [], 0
