@@ -65,8 +65,8 @@ class Plain(nn.Module):
             return x
         if rows not in self.grids:
             y, z = torch.meshgrid([torch.arange(rows), torch.arange(columns)], indexing="ij")
-            self.grids[rows] = torch.stack((z, y), 2).view(1, 1, rows, columns, 2).float()
-        anchors = torch.tensor(layer.own).view(1, -1, 1, 1, 2)
+            self.grids[rows] = torch.stack((z, y), 2).view(1, 1, rows, columns, 2).float().to(x.device)
+        anchors = torch.tensor(layer.own, device=x.device).view(1, -1, 1, 1, 2)
         x[..., :2] = (x[..., :2].sigmoid() + self.grids[rows]) * (side // rows)
         x[..., 2:4] = torch.exp(x[..., 2:4]) * anchors
         x[..., 4:] = x[..., 4:].sigmoid()
