@@ -1,4 +1,4 @@
-"""Darknet's networks as they are served: bytes into the first convolution, objectness times class out."""
+"""Darknet's networks as they are served: bytes in, offsets and objectness times class out."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from onestage.models.darknet.geometry import Geometry
-from onestage.models.darknet.layers import Convolution
 from onestage.models.darknet.network import answers
 from onestage.models.detector import Raw
 from onestage.models.served import Served
@@ -20,23 +19,22 @@ if TYPE_CHECKING:
 
 
 class ServedDarknet(Served):
-    """`Served` for a darknet network; its division of pixels by 255 is part of the first convolution's weights."""
+    """`Served` for a darknet network.
+
+    Pixels are divided in the graph: with the division in the first convolution's weights, OpenVINO ran that one in
+    float32 where all others were in integers.
+    """
 
     any_size = True
 
     def __init__(self, detector: Darknet) -> None:
         super().__init__(detector)
-        network = cast("Darknet", self.network)
         self.step = int(max(layer.shape.stride for layer in detector.architecture.layers))
         self.softmax = detector.architecture.heads[0].softmax
-        self.as_bytes = isinstance(detector.architecture.layers[0], Convolution)
-        if self.as_bytes:
-            first = cast(nn.Conv2d, network.layers["0"].conv)
-            first.weight.data /= 255
 
     def planes(self, images: Tensor) -> Tensor:
-        """Pixels (B, 3, H, W), channels last in memory; bytes are exact in every type."""
-        return images.permute(0, 3, 1, 2).to(self.kind) if self.as_bytes else super().planes(images)
+        """Pixels (B, 3, H, W) as shares of 255, channels last in memory."""
+        return images.permute(0, 3, 1, 2).to(self.kind) / 255
 
     def raw(self, planes: Tensor) -> Raw:
         """What the heads say."""
