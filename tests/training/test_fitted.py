@@ -11,7 +11,7 @@ import pytest
 from drawn import twelve
 
 from onestage import models
-from onestage.boxes.anchor_fit import Heads, anchor_fit
+from onestage.boxes.anchor_fit import Heads, anchor_fit, refit
 from onestage.data.dataset import Dataset
 from onestage.data.sides import sides_at_input
 from onestage.errors import DataError, ModelError, RecipeError
@@ -63,6 +63,7 @@ def test_a_plan_has_the_anchors_as_numbers(how: str, tmp_path: Path) -> None:
     held = sides_at_input(plan.opened.train, (96, 96), plan.recipe.fit)
     own = models.build("yolov3-tiny", 1, (96, 96)).anchor_heads()
     assert own is not None
+    assert heads.anchors == refit(held.sides, held.image, own, how).new.anchors
     assert anchor_fit(held.sides, heads).mean_iou > anchor_fit(held.sides, own).mean_iou
     told = {one.code: one for one in plan.foresight}["anchors-made"]
     assert told.evidence["how"] == how
@@ -110,7 +111,9 @@ def test_a_sound_set_and_other_models_have_no_findings() -> None:
 
 def test_truths_beyond_the_cap() -> None:
     crowds = made(scattered(70), 35, apart=False)
-    told = found(crowds, most=30)["truths-capped"]
+    both = found(crowds, most=30)
+    assert both["truths-unanswered"].evidence["truths"] == 60  # of those that count
+    told = both["truths-capped"]
     assert told.severity == "warning"
     assert (told.evidence["count"], told.evidence["images"]) == (10, 2)
     assert "10 of 70 truths (14.3 %)" in told.what
@@ -169,6 +172,19 @@ def test_anchors_too_large_and_idle_heads() -> None:
     assert "stride 16, small objects: 100.0 % of the truths; stride 32, large objects: 0.0 %" in told["heads-idle"].what
     assert "heads-idle" not in found(small, loss="per-scale")
     assert "anchors-too-large" not in found(made(scattered(300, 80)))
+
+
+@pytest.mark.parametrize("fit", ["letterbox", "squash"])
+def test_objects_have_the_size_that_training_gives_them(fit: str) -> None:
+    square = made(scattered(140, 22))
+    wide = Dataset(
+        square.root, "made", "train", square.classes,
+        tuple(ImageInfo(one.id, one.path, 1248, 416) for one in square.images), square.annotations,
+    )  # fmt: skip
+    detector = models.build("yolov3-tiny", 2)
+    told = {one.code: one for one in fit_findings(detector, recipe().changed({"fit": fit}), wide)}
+    share = anchor_fit(sides_at_input(wide, (416, 416), fit).sides, _heads()).below
+    assert told["anchors-too-large"].evidence["share"] == share
 
 
 def test_heads_in_words() -> None:

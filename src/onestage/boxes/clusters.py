@@ -163,12 +163,15 @@ def _centres(
     sides: FloatArray, weights: FloatArray, own: IntArray, reached: FloatArray, count: int,
     centre: Callable[[FloatArray, FloatArray], FloatArray],
 ) -> FloatArray:  # fmt: skip
-    """The centre of each anchor's boxes; an anchor without boxes goes to the box that fits worst."""
+    """The centre of each anchor's boxes; an anchor without boxes goes to the box that then fits worst."""
     found = np.empty((count, 2))
-    worst = iter(np.argsort(reached, kind="stable"))
     for k in range(count):
         mine = own == k
-        found[k] = centre(sides[mine], weights[mine]) if mine.any() else sides[next(worst)]
+        if mine.any():
+            found[k] = centre(sides[mine], weights[mine])
+            continue
+        found[k] = sides[reached.argmin()]
+        reached = np.maximum(reached, shape_iou(sides, found[k : k + 1])[:, 0])  # the next one goes elsewhere
     return found
 
 
