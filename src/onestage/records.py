@@ -46,10 +46,7 @@ def _extra(columns: Mapping[str, ArrayLike], n: int, owner: str) -> dict[str, ND
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """One picture on disk: its id, where it lies, and its size in pixels as a viewer shows it.
-
-    A size of 0 x 0 says that it is not known: annotations read where their images are not.
-    """
+    """One picture on disk: its id, where it lies, its size in pixels as a viewer shows it (0 x 0: not known)."""
 
     id: ImageId
     path: Path

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from toy_cfg import TOY
 
 from onestage import models
 from onestage.errors import ModelError
 from onestage.models.darknet.cfg import parse
 from onestage.models.darknet.settings import settings, unfollowed
 from onestage.training.plan import ask
+from toy_cfg import TOY
 
 # The [net] of yolov3-voc.cfg with its training lines, as diary 001 has it.
 VISDRONE = """
