@@ -367,6 +367,25 @@ def test_ratio_lets_every_like_anchor_answer_and_names_truths_that_none_does():
     assert float(loss.sums["unanswered"]) == 1
 
 
+@pytest.mark.parametrize("loss", ["ratio", "per-scale"])
+def test_means_are_taken_over_the_boxes_that_learn_and_counts_say_how_many(loss):
+    options = YoloOptions(loss=loss, ignore=0.99)
+    truths = [truth((0, 0, 50, 64), (60, 10, 80, 30), ignore=[True, False]), truth()]
+    match = yolo_match(truths, AT, options)
+    given, others, images = torch.tensor_split(yolo_counts(truths, AT, options), [2, 4])
+    for i, level in enumerate(AT.levels):
+        part = match[:, level.first : level.last]
+        assert given[i] == (part >= 0).sum() > 0
+        assert others[i] == ((part != IGNORED) if loss == "ratio" else (part == BACKGROUND)).sum()
+    assert images.tolist() == [2]
+    raw, name = quiet(images=2), "obj" if loss == "ratio" else "noobj"
+    part = yolo_prior_losses(raw, truths, AT, options)[name]
+    for i, level in enumerate(AT.levels):
+        background = match[:, level.first : level.last] == BACKGROUND
+        each = part[:, level.first : level.last][background]
+        assert each.tolist() == pytest.approx([2 * math.log1p(math.exp(-2)) / int(others[i])] * len(each))
+
+
 def test_per_scale_ignores_like_anchors_at_the_cell_of_the_truth_alone():
     options = YoloOptions(loss="per-scale", ignore=0.2)
     match = yolo_match([truth((20, 20, 52, 60))], AT, options)[0]
@@ -441,6 +460,15 @@ def test_terms_end_with_the_parts_of_the_box(options, seed):
         found = {name: terms[name] for name in boxes}
         assert found == pytest.approx({name: float(part[image, prior]) for name, part in boxes.items()}, rel=1e-4)
         assert ("ln(w / anchor w)" in terms or "alpha v" in terms) == ("w" in terms) >= bool(match[image, prior] >= 0)
+
+
+def test_terms_of_exclusive_classes_are_those_of_softmax():
+    raw, thing = said(FLAT, (1,), 6)
+    prior = int(torch.nonzero(yolo_match(thing, FLAT, YoloOptions())[0] == 0)[0])
+    terms, label = yolo_terms(raw, thing, 0, prior, FLAT, YoloOptions(), scales_of(REGION)), int(thing[0].labels[0])
+    expected = -float(torch.log_softmax(raw.logits[0, prior, 1:], 0)[label])
+    assert terms[f"-ln p(class {label})"] == pytest.approx(expected, rel=1e-5)
+    assert terms["cls"] == pytest.approx(1.5 * expected, rel=1e-5)
 
 
 def test_terms_are_the_formulas_of_the_loss():
