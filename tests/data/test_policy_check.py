@@ -31,7 +31,11 @@ OWN: list[tuple[str, dict[str, Any]]] = [
     ("faceboxes", {}),
     ("faceboxes", {"min_face": 40.0, "visible": 1.0, "mirror": 1.0}),
     ("faceboxes", {"sides": (0.1, 0.4), "entire": 0.5, "wholly": False, "fit": "letterbox"}),
+    ("darknet", {}),
+    ("darknet", {"jitter": 0.6, "fit": "squash", "hue": 0.5, "saturation": 4.0, "exposure": 4.0}),
+    ("darknet", {"crop": True, "resize": 1.5, "flip": 1.0}),
     ("mosaic", {}),
+    ("mosaic", {"probability": 1.0, "zoom": {"policy": "darknet"}, "scale": (1.0, 1.0)}),
     ("mosaic", {"probability": 1.0, "centre": (0.05, 0.95), "scale": (0.2, 3.0)}),
     ("mosaic", {"probability": 1.0, "zoom": {"transpose": 0.5, "upside_down": 0.5, "photometric": {"hue": 180.0}}}),
 ]
