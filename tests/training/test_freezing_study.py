@@ -62,8 +62,8 @@ def test_runs_are_made_once_and_compared(
     cfg.write_text(TOY)
     words = [
         str(shapes(tmp_path / "data", images=8, empty=0)), "--epochs", "1", "--seeds", "1",
-        "--runs", str(tmp_path / "runs"), "--json", str(told), "--variants", "fine-tuned",
-        f"model={cfg}", "weights=none", "size=64", "batch=4", "multiscale.high=1", "multiscale.low=1", "precision=fp32",
+        "--runs", str(tmp_path / "runs"), "--json", str(told), "--variants", "fine-tuned", f"model={cfg}",
+        "weights=none", "size=64", "batch=4", "multiscale.high=1", "multiscale.low=1", "precision=fp32",
     ]  # fmt: skip
     assert freezing.main(words) == 0
     first = capsys.readouterr().out
