@@ -15,11 +15,11 @@ from onestage.data.augment import augmentation
 from onestage.errors import ModelError
 from onestage.experiments.run import Run
 from onestage.models.darknet.binary import read_weights
+from onestage.models.darknet.building import architecture
 from onestage.models.darknet.cfg import parse, read
 from onestage.models.darknet.detector import Darknet
 from onestage.models.darknet.files import as_weights
 from onestage.models.darknet.header import Header
-from onestage.models.darknet.layers import architecture
 from onestage.models.darknet.layout import Layout
 from onestage.models.darknet.settings import settings
 from onestage.training.fit import fit, resume
