@@ -12,6 +12,7 @@ from command_line import Command
 from onestage import models
 from onestage.models.darknet.header import Header
 from onestage.models.weights import as_safetensors
+from onestage.models.weights_files import read_card
 from toy_cfg import TOY
 
 
@@ -72,6 +73,22 @@ def test_there_and_back_is_the_same_file(toy: Path, here: Command) -> None:
     )
     assert "c.weights: all layers, version 0.2.0, 32,000 images seen" in said.out
     assert (toy / "c.weights").read_bytes() == (toy / "toy.weights").read_bytes()
+
+
+def test_names_come_from_darknets_files_too(toy: Path, here: Command) -> None:
+    model = f"model={toy / 'toy.cfg'}"
+    said = here("weights", "convert", toy / "toy.weights", toy / "a.safetensors", model)
+    assert said.code == 4
+    assert "the class names are needed: it tells 3 apart" in said.err
+    (toy / "signs.names").write_text("left\nright\n\nstop\n")
+    assert (
+        here("weights", "convert", toy / "toy.weights", toy / "b.weights", model, f"classes={toy / 'signs.names'}").code
+        == 0
+    )
+    assert here("weights", "convert", toy / "b.weights", toy / "c.safetensors", f"model={toy / 'b.cfg'}").code == 0
+    assert read_card(toy / "c.safetensors")["classes"] == ["left", "right", "stop"]  # of b.names, which lies beside
+    said = here("weights", "convert", toy / "b.weights", toy / "d.safetensors", model, "classes=none.names")
+    assert "no class names at none.names: No such file" in said.err
 
 
 def test_the_first_layers(toy: Path, here: Command) -> None:

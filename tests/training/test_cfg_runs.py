@@ -10,13 +10,17 @@ import torch
 from test_fit import StopAt, same_weights, shapes, values
 
 from onestage import models
+from onestage.cli import run as command
 from onestage.data.augment import augmentation
 from onestage.errors import ModelError
 from onestage.experiments.run import Run
+from onestage.models.darknet.binary import read_weights
+from onestage.models.darknet.building import architecture
 from onestage.models.darknet.cfg import parse, read
 from onestage.models.darknet.detector import Darknet
 from onestage.models.darknet.files import as_weights
 from onestage.models.darknet.header import Header
+from onestage.models.darknet.layout import Layout
 from onestage.models.darknet.settings import settings
 from onestage.training.fit import fit, resume
 from onestage.training.plan import ask
@@ -96,6 +100,11 @@ def test_a_run_from_darknets_weights_lists_what_became_of_every_tensor(data: Pat
     assert [name for name, row in sorted(rows.items()) if row["becomes"] == "initialised"] == heads
     assert rows["layers.8.conv.bias"]["why"].startswith("a head of 5 classes, here ")
     assert sum(row["becomes"] == "loaded" for row in rows.values()) == 25
+    assert command(["weights", "convert", str(run.folder), str(tmp_path / "out.weights")]) == 0
+    network = architecture(read(tmp_path / "out.cfg"))
+    written = read_weights(tmp_path / "out.weights", network)
+    assert (written.header, written.layout) == (Header(seen=4), Layout(network.classes))  # one step of four images
+    assert (tmp_path / "out.names").read_text().splitlines() == list(run.recipe["classes"])
 
 
 def test_a_recipe_yaml_of_such_a_run_trains_it_again(tmp_path: Path) -> None:

@@ -237,15 +237,32 @@ def _load_foreign(path: Path, model: str, classes: Sequence[str]) -> Loaded:
 
 
 def _class_names(path: Path, kind: Any, count: int | None, named: Sequence[str]) -> tuple[str, ...]:
-    """The names of a file's classes: as given, the model's own, or those that so many are usually."""
-    names = tuple(named) or tuple(kind.default_classes) or USUAL.get(count or 0, ())
+    """The names of a file's classes: as given, of the .names file beside it, the model's own, or usual for so many.
+
+    A name that ends in .names is a file of darknet's, a name to a line.
+    """
+    beside = path.with_suffix(".names")
+    if len(named) == 1 and named[0].endswith(".names"):
+        names = _lines(Path(named[0]).expanduser())
+    elif not named and kind.reads(path) and beside.is_file():
+        names = _lines(beside)
+    else:
+        names = tuple(named) or tuple(kind.default_classes) or USUAL.get(count or 0, ())
     many = "" if count is None else f": it tells {count} apart"
     if not names:
-        hint = "classes=[a,b,…] in the order of training"
+        hint = "classes=[a,b,…] in the order of training, or classes=my.names"
         raise ModelError(f"{path.name}: the class names are needed{many}", hint=hint)
     if count not in (None, len(names)):
         raise ModelError(f"{path.name}: {len(names)} class names are given{many}", hint="all of them, in order")
     return names
+
+
+def _lines(path: Path) -> tuple[str, ...]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    except OSError as error:
+        raise ModelError(f"no class names at {path}: {error.strerror}", hint="classes=[a,b,…]") from None
+    return tuple(line.strip() for line in lines if line.strip())
 
 
 def _heads(detector: Detector) -> tuple[str, ...]:
