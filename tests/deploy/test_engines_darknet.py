@@ -202,6 +202,19 @@ def test_a_pool_padded_with_zeros_would_be_seen(yolo: Darknet) -> None:
     assert (wrong - right).abs().max() > 0.1
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_without_fused_convolutions_torch_answers_the_same(
+    yolo: Darknet, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = pictures((160, 48))  # not the size that weights are ordered for
+    one = start_engine("torch", yolo, precision)(images)
+    monkeypatch.setattr("onestage.models.darknet.served.can_fuse", lambda: False)
+    other = start_engine("torch", yolo, precision)(images)
+    limit = 1e-5 if precision == "fp32" else 0.02
+    assert np.abs(one[1] - other[1]).max() < limit
+    assert np.abs(one[0] - other[0]).max() < 1e4 * limit
+
+
 def test_region_heads_answer_by_softmax() -> None:
     pytest.importorskip("onnx")
     detector, images = detector_of(REGION), pictures((64, 64))

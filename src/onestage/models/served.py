@@ -49,6 +49,12 @@ class Served(nn.Module, ABC):
     def scores(self, logits: Tensor) -> Tensor:
         """Scores (B, P, C) of what the heads say of classes, as `Detector.decode` makes them."""
 
+    def quickened(self, size: tuple[int, int]) -> None:
+        """Make of it what torch on a CPU runs faster, images being mostly of `size`; cannot be exported afterwards.
+
+        Nothing by default. Answers stay equal to rounding.
+        """
+
     def planes(self, images: Tensor) -> Tensor:
         """Normalised pixels (B, 3, H, W), channels last in memory."""
         batch, height, width, _ = images.shape

@@ -44,4 +44,7 @@ def torch_engine(
     """The detector in torch; `threads` counts for all of torch in this process."""
     if threads is not None:
         torch.set_num_threads(threads)
-    return TorchEngine(served(detector), detector.coding(), precision, device or "cpu")
+    engine = TorchEngine(served(detector), detector.coding(), precision, device or "cpu")
+    if engine.device.type == "cpu":
+        engine.network.quickened(detector.size)
+    return engine

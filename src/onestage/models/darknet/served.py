@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from onestage.models.darknet.geometry import Geometry
 from onestage.models.darknet.network import answers
 from onestage.models.detector import Raw
+from onestage.models.fused import can_fuse, fuse
 from onestage.models.served import Served
 
 if TYPE_CHECKING:
@@ -36,6 +38,22 @@ class ServedDarknet(Served):
         """Pixels (B, 3, H, W) as shares of 255, channels last in memory."""
         return images.permute(0, 3, 1, 2).to(self.kind) / 255
 
+    def quickened(self, size: tuple[int, int]) -> None:
+        """Activations become part of the convolutions, see `fused`."""
+        if not can_fuse():
+            return
+        units = dict(cast("Darknet", self.network).layers.items())
+        shapes: dict[str, tuple[int, int]] = {}
+        hooks = [
+            unit.conv.register_forward_pre_hook(partial(_noted, shapes, name))  # type: ignore[union-attr]
+            for name, unit in units.items()
+        ]
+        with torch.inference_mode():
+            self(torch.zeros(1, size[1], size[0], 3, dtype=torch.uint8))
+        for hook in hooks:
+            hook.remove()
+        fuse(units, shapes)
+
     def raw(self, planes: Tensor) -> Raw:
         """What the heads say."""
         network = cast("Darknet", self.network)
@@ -53,6 +71,10 @@ class ServedDarknet(Served):
             return torch.sigmoid(logits[..., :1]) * torch.softmax(logits[..., 1:], -1)
         sure = torch.sigmoid(logits)
         return sure[..., :1] * sure[..., 1:]
+
+
+def _noted(shapes: dict[str, tuple[int, int]], name: str, _: nn.Module, given: tuple[Tensor]) -> None:
+    shapes[name] = given[0].shape[2], given[0].shape[3]
 
 
 def cells_of(at: Geometry) -> NDArray[np.float32]:
