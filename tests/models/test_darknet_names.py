@@ -111,6 +111,18 @@ def test_heads_of_other_classes_in_a_state_are_passed_over(tmp_path: Path) -> No
         load_detector(tmp_path / "five.pth", _cfg(tmp_path))
 
 
+def test_a_state_of_ours_without_a_card_tells_its_classes(tmp_path: Path) -> None:
+    torch.save(made().state_dict(), tmp_path / "ours.pth")
+    torch.save({"a": torch.zeros(2)}, tmp_path / "strange.pth")
+    with pytest.raises(ModelError, match="the class names are needed: it tells 3 apart"):
+        load_detector(tmp_path / "ours.pth", _cfg(tmp_path))
+    loaded = load_detector(tmp_path / "ours.pth", _cfg(tmp_path), ("a", "b", "c"))
+    for name, tensor in made().state_dict().items():
+        assert torch.equal(loaded.detector.state_dict()[name], tensor)
+    with pytest.raises(ModelError, match="a: the model has no such tensor"):
+        load_detector(tmp_path / "strange.pth", _cfg(tmp_path), ("a", "b", "c"))
+
+
 def test_a_state_of_another_network_is_refused(tmp_path: Path) -> None:
     state = theirs(made(), "eriklindernoren/PyTorch-YOLOv3")
     state["module_list.5.conv_5.weight"] = torch.zeros(2, 2, 1, 1)

@@ -13,7 +13,7 @@ from onestage.models.darknet.binary import look, read_weights, weights_bytes
 from onestage.models.darknet.building import architecture
 from onestage.models.darknet.header import Header, refuse_others
 from onestage.models.darknet.layers import Architecture
-from onestage.models.darknet.names import ours, port_of
+from onestage.models.darknet.names import ours
 from onestage.models.darknet.plans import PLANS, plan
 from onestage.models.detector import Held
 
@@ -36,9 +36,7 @@ def classes_in(path: Path, network: Architecture) -> int | None:
 
 
 def classes_of(state: Mapping[str, Tensor], network: Architecture) -> int | None:
-    """How many classes the heads of a port's state tell apart; None for states of others, and for odd heads."""
-    if port_of(state) is None:
-        return None
+    """How many classes the heads of a state of a port, or of ours, tell apart; None for others, and for odd heads."""
     head = network.heads[0]
     bias = ours(state, network).get(f"layers.{head.index - 1}.conv.bias")
     found, rest = divmod(0 if bias is None else len(bias), len(head.mask))
