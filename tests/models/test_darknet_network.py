@@ -246,6 +246,14 @@ def test_boxes_made_while_judging_serve_in_training():
     detector.boxes.decode(raw.offsets).sum().backward()
 
 
+@pytest.mark.parametrize(("steps", "momentum"), [(10, 0.1), (200, 0.05), (1000, 0.01), (50_000, 0.01)])
+def test_norms_forget_within_a_tenth_of_a_short_run(steps, momentum):
+    detector = toy()
+    detector.hasten(steps)
+    norms = [module for module in detector.modules() if isinstance(module, DarknetNorm)]
+    assert [norm.momentum for norm in norms] == [momentum] * 5
+
+
 def test_the_parts_are_the_network():
     detector = toy()
     parts = detector.parts()

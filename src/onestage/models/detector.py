@@ -197,6 +197,9 @@ class Detector(nn.Module, ABC):
         """The model's options that a file of another program was made with, told by its tensors; {} by default."""
         return {}
 
+    def hasten(self, steps: int) -> None:
+        """Let what has a pace of its own, such as norms' statistics, keep up with a run of so many steps."""
+
     @classmethod
     def resolved(cls, options: Mapping[str, Any]) -> dict[str, Any]:
         """The options as a run and its weights keep them: whole, so that no other file is needed; as they are here."""

@@ -127,6 +127,7 @@ def make_plan(recipe: Recipe, weights: bool = True, ranks: int = 1) -> Plan:
         "loss": {**detector.default_weights, **recipe.loss}, "options": detector.resolved(recipe.options),
     }  # fmt: skip
     completed = laid_out(recipe.changed(chosen), per_epoch)
+    detector.hasten(completed.steps or per_epoch * epochs)
     policy = augmentation(completed.augmentation.policy, **completed.augmentation.options)
     filtered = foreseen(policy, opened.train, detector.size, completed.seed)
     foresight = [

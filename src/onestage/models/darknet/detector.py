@@ -30,7 +30,7 @@ from onestage.models.darknet.losses.yolo_loss import (
     yolo_terms,
 )
 from onestage.models.darknet.names import options_in, ours
-from onestage.models.darknet.network import answers, units
+from onestage.models.darknet.network import DarknetNorm, answers, units
 from onestage.models.darknet.options import YoloOptions, options_of
 from onestage.models.darknet.plans import plan
 from onestage.models.darknet.served import ServedDarknet, cells_of
@@ -123,6 +123,16 @@ class Darknet(Detector):
         size = (int(size[0]), int(size[1]))
         self.architecture.grids(size)
         self.size = size
+
+    def hasten(self, steps: int) -> None:
+        """Let norms forget within a tenth of a run of `steps` steps, where darknet's hundred steps are longer.
+
+        At its 0.01 a short run would be judged by statistics of weights long gone: after 170 steps from COCO's weights
+        on 155 photographs of helmets AP50 was 0.29, and 0.32 by the same weights' own statistics.
+        """
+        for norm in self.modules():
+            if isinstance(norm, DarknetNorm):
+                norm.momentum = max(norm.momentum or 0.0, min(10 / max(steps, 1), 0.1))
 
     def begin_at(self, objectness: float) -> None:
         """Let the heads begin with this objectness everywhere, and with classes at one half."""
