@@ -14,7 +14,8 @@ from onestage import models
 from onestage.errors import ModelError
 from onestage.models.darknet.building import architecture
 from onestage.models.darknet.cfg import parse
-from onestage.models.darknet.detector import Darknet, YOLOv3Tiny
+from onestage.models.darknet.detector import Darknet
+from onestage.models.darknet.named import YOLOv3Tiny
 from onestage.models.darknet.names import options_in, ours, port_of
 from onestage.models.darknet.network import DarknetNorm
 from onestage.models.darknet.plans import plan

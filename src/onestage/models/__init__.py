@@ -19,11 +19,11 @@ MODELS: dict[str, str] = {
     "ssd-lite0": "onestage.models.lite:SSDLite0",
     "ssd-mobilenetv2": "onestage.models.lite:SSDMobileNetV2",
     "faceboxes": "onestage.models.faceboxes:FaceBoxes",
-    "yolov3": "onestage.models.darknet.detector:YOLOv3",
-    "yolov3-spp": "onestage.models.darknet.detector:YOLOv3SPP",
-    "yolov3-tiny": "onestage.models.darknet.detector:YOLOv3Tiny",
-    "yolov4-tiny": "onestage.models.darknet.detector:YOLOv4Tiny",
-    "yolov2-tiny": "onestage.models.darknet.detector:YOLOv2Tiny",
+    "yolov3": "onestage.models.darknet.named:YOLOv3",
+    "yolov3-spp": "onestage.models.darknet.named:YOLOv3SPP",
+    "yolov3-tiny": "onestage.models.darknet.named:YOLOv3Tiny",
+    "yolov4-tiny": "onestage.models.darknet.named:YOLOv4Tiny",
+    "yolov2-tiny": "onestage.models.darknet.named:YOLOv2Tiny",
     "darknet": "onestage.models.darknet.detector:Darknet",
 }
 # A name that ends so is a file of darknet: the model "darknet" with its option `cfg`.

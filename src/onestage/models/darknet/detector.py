@@ -1,4 +1,4 @@
-"""The detectors of darknet: any cfg, and YOLOv3, SPP, v3-tiny, v4-tiny and v2-tiny by name."""
+"""The detector of any darknet cfg."""
 
 from __future__ import annotations
 
@@ -29,10 +29,9 @@ from onestage.models.darknet.losses.yolo_loss import (
     yolo_prior_losses,
     yolo_terms,
 )
-from onestage.models.darknet.names import options_in, ours
+from onestage.models.darknet.names import ours
 from onestage.models.darknet.network import DarknetNorm, answers, units
 from onestage.models.darknet.options import YoloOptions, options_of
-from onestage.models.darknet.plans import plan
 from onestage.models.darknet.served import ServedDarknet, cells_of
 from onestage.models.detector import Assignment, Detector, Held, Loss, Raw, Truth
 from onestage.models.weights_files import read_state
@@ -218,7 +217,7 @@ class Darknet(Detector):
         cfg = options.get("cfg")
         if not isinstance(cfg, str):
             raise ModelError("darknet: the network's cfg is needed", hint="model=my.cfg, or options.cfg=my.cfg")
-        return _drawn(read(cfg), options)
+        return drawn_with(read(cfg), options)
 
     @classmethod
     def reads(cls, path: Path) -> bool:
@@ -240,63 +239,7 @@ class Darknet(Detector):
         return ours(state, self.architecture) if options is None else dict(state)
 
 
-class Named(Darknet):
-    """A network of `plans.PLANS`; its options are Darknet's without `cfg`."""
-
-    def __init__(
-        self, classes: int, size: tuple[int, int] | None = None, anchors: Sequence[Sequence[float]] | None = None,
-        masks: Sequence[Sequence[int]] | None = None, start: float = 0.01, **loss: Any,
-    ) -> None:  # fmt: skip
-        self._build(plan(self.name, classes, size), classes, size, anchors, masks, start, loss)
-
-    @classmethod
-    def drawn(cls, options: Mapping[str, Any]) -> Architecture:
-        """The network of these options for COCO's 80 classes."""
-        return _drawn(plan(cls.name, 80), options)
-
-    @classmethod
-    def options_of(cls, state: Mapping[str, Tensor]) -> dict[str, Any]:
-        """The anchors and masks that a state of PyTorch-YOLOv3 was trained with, where they are not the usual ones."""
-        return options_in(state, cls.drawn({}))
-
-
-class YOLOv3(Named):
-    """YOLOv3 of Redmon and Farhadi 2018: Darknet-53, heads at strides 32, 16 and 8; 61,949,149 parameters at COCO."""
-
-    name = "yolov3"
-
-
-class YOLOv3SPP(Named):
-    """YOLOv3 with pools over 5, 9 and 13 cells before its first head; at 608x608."""
-
-    name = "yolov3-spp"
-
-
-class YOLOv3Tiny(Named):
-    """YOLOv3-tiny: thirteen convolutions, heads at strides 32 and 16; 8,852,366 parameters at COCO."""
-
-    name = "yolov3-tiny"
-
-
-class YOLOv4Tiny(Named):
-    """YOLOv4-tiny of Bochkovskiy et al. 2020: CSP blocks, heads at strides 32 and 16, boxes learnt by CIoU.
-
-    None of its heads answers with the first anchor (10x14): objects that fit it best are not learnt, unless `masks` or
-    `anchors` say otherwise.
-    """
-
-    name = "yolov4-tiny"
-    default_fit = "squash"
-    recipe_defaults: Mapping[str, Any] = {"weights": None, "validation.iou": 0.45}
-
-
-class YOLOv2Tiny(Named):
-    """YOLOv2-tiny of Redmon and Farhadi 2017: one head at stride 32 with five anchors, classes by softmax."""
-
-    name = "yolov2-tiny"
-
-
-def _drawn(cfg: Cfg, options: Mapping[str, Any]) -> Architecture:
+def drawn_with(cfg: Cfg, options: Mapping[str, Any]) -> Architecture:
     """The network of a cfg with the anchors and masks among the options."""
     return architecture(changed(cfg, None, None, options.get("anchors"), options.get("masks")))
 
