@@ -52,8 +52,8 @@ def found(dataset: Dataset, size: int = 416, **options: Any) -> dict[str, Findin
 def test_a_plan_has_the_anchors_as_numbers(how: str, tmp_path: Path) -> None:
     rows = [f"0 0.5 0.5 {0.1 * i:.2f} {0.08 * i + 0.1:.2f}" for i in range(1, 8)]
     data = twelve(tmp_path, rows, "square")
-    keys = {"data": str(data), "model": "yolov3-tiny", "weights": "none", "size": 96, "precision": "fp32", "device": "cpu",
-            "epochs": 1, "batch": 2, "options.anchors": how}  # fmt: skip
+    keys = {"data": str(data), "model": "yolov3-tiny", "weights": "none", "size": 96, "precision": "fp32",
+            "device": "cpu", "epochs": 1, "batch": 2, "options.anchors": how}  # fmt: skip
     plan = make_plan(ask(keys))
     heads = plan.detector.anchor_heads()
     assert heads is not None
