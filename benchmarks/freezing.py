@@ -8,7 +8,8 @@ The runs are those of the study's base recipe, but YOLOv3-tiny from COCO's weigh
 that for all of them. Each variant has the same images, epochs and seeds. What is done already in --runs is taken up or
 left as it is, so that the command may be interrupted and repeated, and seeds added. Every variant is compared with the
 study's reference by `onestage compare`; the table is that of the study's diary: best mAP in per cent and the epoch it
-came from, its 95 % interval over the validation images (means over the seeds), the difference with its interval.
+came from, its 95 % interval over the validation images (means over the seeds), the difference with its interval, and
+what the diary had, on other data.
 """
 
 from __future__ import annotations
@@ -192,7 +193,7 @@ def as_markdown(study: Mapping[str, Any], variants: Sequence[Variant], compared:
     pairs = {pair.b: pair for pair in compared.pairs} if compared is not None else {}
     rows = [_cells(study, one, pairs.get(one.name)) for one in sorted(variants, key=lambda one: one.id)]
     head = ("ID", "Name", "Epochs", "Learns", "Minutes", "Loss", "Best mAP/epoch", "95 %", "Difference", "Purpose",
-            "Analysis")  # fmt: skip
+            "Analysis", "Diary")  # fmt: skip
     lines = ["| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows)]
     if compared is not None:
         seeds = len(variants[0].runs)
@@ -210,11 +211,12 @@ def as_markdown(study: Mapping[str, Any], variants: Sequence[Variant], compared:
 
 def _cells(study: Mapping[str, Any], one: Variant, pair: Pair | None) -> tuple[str, ...]:
     value, low, high = one.score(study["score"]["protocol"], study["score"]["name"])
-    epochs = one.best_epochs()
+    epochs, said = one.best_epochs(), study["variants"][one.name].get("said")
     return (
         one.id, one.name, str(one.epochs()), f"{one.learning():,}", f"{one.minutes():.1f}",
         f"{one.loss():.3g}", f"{value:.1f}/{median(epochs):g}", f"{low:.1f} to {high:.1f}", _difference(pair),
         one.purpose, "the reference" if pair is None else pair.outcome,
+        f"{said['score']:g}/{said['at']}" if said else "–",
     )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     ("train data=trees", "train the default model on the sample data set, with defaults for all else"),
     ("train data=photos/ model=ssd300 epochs=40 optimiser.lr=5e-4", "your own folder: VOC, COCO or YOLO annotations"),
+    ("train data=obj.data model=yolov3-custom.cfg", "a cfg of darknet, as its [net] says"),
     ("train recipe.yaml seed=1 name=second-try", "a recipe file, with changes"),
     ("train data=photos/ --dry-run", "what it would do and take, and its first batch as a picture; trains nothing"),
     ("train --resume ssd-lite0-trees-001", "go on with a run that was stopped or killed, from its last saved state"),
@@ -141,10 +142,11 @@ def _tell_finished(terminal: Terminal, run: Run) -> None:
     """A run that is done: its scores, and how it can be made longer."""
     from onestage.cli.scores import show_scores
 
-    epochs = run.recipe.get("epochs")
+    unit = "steps" if run.recipe.get("steps") else "epochs"
+    length = run.recipe.get(unit)
     terminal.say(
         f"run {run.name} is finished: nothing to go on with. To make it longer: "
-        f"onestage train --resume {run.name} epochs={2 * epochs if isinstance(epochs, int) else 'MORE'}"
+        f"onestage train --resume {run.name} {unit}={2 * length if isinstance(length, int) else 'MORE'}"
     )
     terminal.say()
     show_scores(terminal, run.metrics)
