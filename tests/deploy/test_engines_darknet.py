@@ -239,6 +239,16 @@ def test_coarser_precisions_stay_near(yolo: Darknet, precision: str) -> None:
     assert np.isfinite(boxes).all()
 
 
+def test_heads_stay_exact_in_int8(yolo: Darknet) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    shown = [np.ascontiguousarray(image.transpose(1, 2, 0)) for image in pictures((96, 64))]
+    nodes = onnx.load(graph._kept_graph(yolo, "int8", shown).file).graph.node
+    made_by = {name: node.op_type for node in nodes for name in node.output}
+    plain = [node.input[1] for node in nodes if node.op_type == "Conv" and made_by.get(node.input[1]) is None]
+    assert sorted(plain) == ["network.layers.11.conv.weight", "network.layers.16.conv.weight"]
+
+
 def test_norms_are_folded_as_darknet_divides() -> None:
     """Where a variance is 0, darknet divides by 1e-6: an epsilon within the root would divide by another number."""
     detector = detector_of(REGION)

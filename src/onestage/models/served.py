@@ -26,10 +26,12 @@ class Served(nn.Module, ABC):
     row, which every engine does quickly. Decoding is left to `Detector.coding`: few boxes need it. Answers are the
     detector's to rounding. Where the network is in bfloat16, `kind` is that type; scores come in float32 always.
     `any_size` says that nothing in it computes with H and W, so that one graph serves all sizes, multiples of `step`.
+    `exact` names the weights of convolutions that stay in float32 where all others are in integers.
     """
 
     any_size = False
     step = 1
+    exact: tuple[str, ...] = ()
 
     def __init__(self, detector: Detector) -> None:
         super().__init__()

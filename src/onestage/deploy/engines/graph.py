@@ -27,7 +27,7 @@ from onestage.models.detector import Detector
 
 OPSET = 17
 # Raised whenever graphs of the same detector come out differently, so that older ones are made anew.
-FORM = 2
+FORM = 3
 # Input sizes of the example that a graph is traced with, and of the picture it is checked on, where a model takes any:
 # no side is a multiple of the other's, none of the coarsest map's is 1, the second size is odd.
 TRACED, CHECKED = (352, 288), (299, 413)
@@ -73,7 +73,7 @@ def _kept_graph(detector: Detector, precision: str, calibration: Sequence[Pixels
     images = some_of(calibration)
     version = package("onnxruntime", "precision=int8").__version__
     kept = Kept(_hash(graph.key, version, fingerprint(images)))
-    kept.get(lambda target: quantised(graph.file, images, target))
+    kept.get(lambda target: quantised(graph.file, images, target, served(detector).exact))
     return kept
 
 

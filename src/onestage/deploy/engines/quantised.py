@@ -20,12 +20,13 @@ from onestage.errors import DataError, UsageError
 MOST_IMAGES = 64
 
 
-def quantised(graph: Path, images: Sequence[Pixels], target: Path) -> None:
+def quantised(graph: Path, images: Sequence[Pixels], target: Path, exact: Sequence[str] = ()) -> None:
     """Write `graph` to `target` with its convolutions in int8: weights per channel, activations by their range.
 
     The range of each layer is the widest seen on `images`, RGB uint8 (H, W, 3). All else stays in float32. The form
     (QuantizeLinear and DequantizeLinear around each convolution) is one that onnxruntime and OpenVINO both run in
-    integers; more of it, around pools and concatenations, gained nothing and made OpenVINO 2026.4 crash.
+    integers; more of it, around pools and concatenations, gained nothing and made OpenVINO 2026.4 crash. Convolutions
+    whose weights are called as in `exact` stay in float32 too.
     """
     if not images:
         raise UsageError("precision=int8 needs images to learn the range of each layer from", hint="calibration=IMAGES")
@@ -40,6 +41,8 @@ def quantised(graph: Path, images: Sequence[Pixels], target: Path) -> None:
             image = next(self.left, None)
             return None if image is None else {"images": np.ascontiguousarray(image[None])}
 
+    nodes = package("onnx", "precision=int8").load(graph).graph.node
+    left = [node.name for node in nodes if node.op_type == "Conv" and node.input[1] in exact]
     silent = logging.getLogger().level
     logging.getLogger().setLevel(logging.ERROR)  # it advises what was done
     try:
@@ -49,7 +52,7 @@ def quantised(graph: Path, images: Sequence[Pixels], target: Path) -> None:
             quantization.quantize_static(
                 str(prepared), str(target), Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
                 op_types_to_quantize=["Conv"], activation_type=quantization.QuantType.QUInt8,
-                weight_type=quantization.QuantType.QInt8,
+                weight_type=quantization.QuantType.QInt8, nodes_to_exclude=left,
             )  # fmt: skip
     finally:
         logging.getLogger().setLevel(silent)

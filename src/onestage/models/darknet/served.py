@@ -24,7 +24,8 @@ class ServedDarknet(Served):
     """`Served` for a darknet network.
 
     Pixels are divided in the graph: with the division in the first convolution's weights, OpenVINO ran that one in
-    float32 where all others were in integers.
+    float32 where all others were in integers. The heads' own convolutions stay exact in int8: they cost little and
+    lose most.
     """
 
     any_size = True
@@ -32,6 +33,7 @@ class ServedDarknet(Served):
     def __init__(self, detector: Darknet) -> None:
         super().__init__(detector)
         self.step = int(max(layer.shape.stride for layer in detector.architecture.layers))
+        self.exact = tuple(f"network.layers.{head.index - 1}.conv.weight" for head in detector.architecture.heads)
         self.softmax = detector.architecture.heads[0].softmax
 
     def planes(self, images: Tensor) -> Tensor:
