@@ -6,7 +6,8 @@
 
 The peer is a checkout of eriklindernoren/PyTorch-YOLOv3, in eager float32; without one the same network is built of
 plain torch modules as that program does, and told so. Each BINARY is a darknet, whose own timer is taken: wall time of
-its network alone. All forms have equal weights and take turns picture by picture.
+its network alone; under CPU stands what its process took, pictures read and written included. All forms have equal
+weights and take turns.
 
 network: from pixels to all boxes and scores. Ours begins with bytes, the peer with floats that are there already.
 jpeg: from the bytes of a JPEG file to the boxes kept, scores from 0.25, overlap 0.45.
@@ -49,7 +50,8 @@ from onestage.models.darknet.detector import Darknet
 from onestage.models.published import PUBLISHED
 from onestage.models.weights import load_detector
 from peak import peaks
-from yolo_peers import OVERLAP, SCORE, DarknetBinary, Peer, mapping_of
+from yolo_darknet import SCORE, DarknetBinary, darknet_rows, mapping_of
+from yolo_peers import OVERLAP, Peer
 from yolo_train import cuda_rows, train_rows
 
 FORMS = [f"{engine}/{precision}" for engine, (_, precisions) in ENGINES.items() for precision in precisions]
@@ -185,30 +187,6 @@ def _whole(engine: Engine, images: NDArray[np.uint8]) -> Callable[[], Any]:
 def _in_turn(path: Callable[[bytes], Any], jpegs: Sequence[bytes]) -> Callable[[], Any]:
     state = iter(range(10**9))
     return lambda: path(jpegs[next(state) % len(jpegs)])
-
-
-def darknet_rows(
-    name: str, threads: int, binaries: dict[str, DarknetBinary], before: list[Row], turns: int
-) -> list[Row]:
-    """What each binary says of itself, and how many times slower than the quickest of ours in each precision."""
-    seconds = {word: [] for word in binaries}  # type: dict[str, list[float]]
-    for _ in range(turns + 1):
-        for word, binary in binaries.items():
-            seconds[word].append(binary.seconds())
-    made = []
-    for word, taken in seconds.items():
-        binaries[word].close()
-        wall = 1e3 * statistics.median(taken[1:])
-        best: dict[str, float] = {}
-        for row in before:
-            precision = row["form"].partition("/")[2]
-            if row["part"] == "network" and precision:
-                best[precision] = max(best.get(precision, 0.0), wall / row["milliseconds"]["wall"])
-        made.append({
-            "part": "darknet", "model": name, "form": word, "threads": threads, "turns": turns,
-            "milliseconds": {"wall": wall}, "ours_times_quicker": best,
-        })  # fmt: skip
-    return made
 
 
 def table(result: Row) -> str:

@@ -1,16 +1,12 @@
-"""What YOLO's speed is compared with: eriklindernoren/PyTorch-YOLOv3, or its like, and binaries of darknet."""
+"""eriklindernoren/PyTorch-YOLOv3 from a checkout, or its like of plain modules, for benchmarks/yolo.py."""
 
 from __future__ import annotations
 
 import importlib
-import math
-import os
-import re
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,11 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from onestage.boxes.geometry import nms_per_class
-from onestage.models.darknet.binary import weights_bytes
 from onestage.models.darknet.detector import Darknet
 from onestage.models.darknet.layers import Convolution, Head, Layer, MaxPool, Route, Shortcut, Upsample
+from yolo_darknet import SCORE, darknet_cfg
 
-SCORE, OVERLAP, MOST = 0.25, 0.45, 300
+OVERLAP, MOST = 0.45, 300
 # Imported by the checkout, used by none of what runs here: augmentations, progress bars, tables.
 UNUSED = ("imgaug", "imgaug.augmenters", "imgaug.augmentables", "imgaug.augmentables.bbs", "tqdm", "terminaltables",
           "torchvision", "torchvision.transforms", "torchsummary", "matplotlib", "matplotlib.pyplot")  # fmt: skip
@@ -175,116 +171,3 @@ def _imported(checkout: Path, name: str) -> ModuleType:
         return importlib.import_module(f"pytorchyolo.{name}")
     finally:
         sys.path.remove(str(checkout))
-
-
-def darknet_cfg(detector: Darknet, **net: object) -> str:
-    """The network's cfg with a [net] that every program takes, `net` in it."""
-    width, height = detector.size
-    first = {
-        "batch": 1, "subdivisions": 1, "width": width, "height": height, "channels": 3, "momentum": 0.9,
-        "decay": 0.0005, "learning_rate": 0.0001, "burn_in": 0, "max_batches": 1000, "policy": "steps",
-        "steps": "800,900", "scales": ".1,.1",
-    } | net  # fmt: skip
-    rest = detector.architecture.cfg.text().partition("\n[")[2]
-    return "[net]\n" + "".join(f"{key}={value}\n" for key, value in first.items()) + "\n[" + rest
-
-
-class DarknetBinary:
-    """A darknet that waits for pictures; the seconds of each are those it prints, wall time of its network alone."""
-
-    def __init__(self, binary: Path, detector: Darknet, jpegs: list[bytes], threads: int) -> None:
-        self.folder = tempfile.TemporaryDirectory()
-        at = Path(self.folder.name)
-        (at / "network.cfg").write_text(darknet_cfg(detector))
-        state = {name: tensor.numpy() for name, tensor in detector.state_dict().items()}
-        (at / "network.weights").write_bytes(weights_bytes(detector.architecture, state))
-        (at / "names").write_text("".join(f"class{i}\n" for i in range(detector.classes)))
-        (at / "set.data").write_text(f"classes={detector.classes}\nnames=names\n")
-        letters = at / "data" / "labels"
-        letters.mkdir(parents=True)
-        for letter in range(32, 127):  # it draws with pictures of letters, and ends without them
-            for size in range(8):
-                cv2.imwrite(str(letters / f"{letter}_{size}.png"), np.zeros((4, 4, 3), np.uint8))
-        for i, jpeg in enumerate(jpegs):
-            (at / f"{i}.jpg").write_bytes(jpeg)
-        self.count, self.next = len(jpegs), 0
-        words = [str(binary.resolve()), "detector", "test", "set.data", "network.cfg", "network.weights"]
-        words += ["-thresh", str(SCORE), "-out", "found", *_quiet(binary)]  # no window
-        self.process = subprocess.Popen(
-            words, cwd=at, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"},
-        )  # fmt: skip
-        self._read()
-
-    def seconds(self) -> float:
-        """For the next picture."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{self.next % self.count}.jpg\n".encode())
-        self.process.stdin.flush()
-        self.next += 1
-        told = self._read()
-        found = re.search(r"Predicted in ([\d.]+) (milli-)?seconds", told)
-        if found is None:
-            raise RuntimeError(f"{self.process.args}: no time in {told[-300:]!r}")
-        return float(found[1]) / (1000 if found[2] else 1)
-
-    def _read(self) -> str:
-        assert self.process.stdout is not None
-        text = b""
-        while not text.endswith(b"Image Path: "):
-            more = os.read(self.process.stdout.fileno(), 65536)
-            if not more:
-                raise RuntimeError(f"{self.process.args} ended: {text[-300:].decode(errors='replace')!r}")
-            text += more
-        return text.decode(errors="replace")
-
-    def close(self) -> None:
-        """End it."""
-        self.process.kill()
-        self.process.wait()
-        self.folder.cleanup()
-
-
-def _quiet(binary: Path) -> list[str]:
-    """The option against windows where the binary knows it; others take it for the name of a picture."""
-    return ["-dont_show"] if b"-dont_show" in binary.read_bytes() else []
-
-
-def darknet_step(binary: Path, detector: Darknet, jpegs: list[bytes], threads: int, steps: int = 3) -> list[float]:
-    """Seconds of training steps as the binary prints them, after the first one; [] where it does not train here."""
-    with tempfile.TemporaryDirectory() as folder:
-        at = Path(folder)
-        (at / "backup").mkdir()
-        net = {"batch": len(jpegs), "max_batches": steps + 1}
-        (at / "network.cfg").write_text(darknet_cfg(detector, **net).replace("random=1", "random=0"))
-        for i, jpeg in enumerate(jpegs):
-            (at / f"{i}.jpg").write_bytes(jpeg)
-            (at / f"{i}.txt").write_text(f"{i % detector.classes} 0.5 0.5 0.3 0.4\n")
-        (at / "train.txt").write_text("".join(f"{at}/{i}.jpg\n" for i in range(len(jpegs))))
-        (at / "names").write_text("".join(f"class{i}\n" for i in range(detector.classes)))
-        (at / "set.data").write_text(
-            f"classes={detector.classes}\nnames=names\ntrain=train.txt\nvalid=train.txt\nbackup=backup\n"
-        )
-        words = [str(binary.resolve()), "detector", "train", "set.data", "network.cfg", "-clear", *_quiet(binary)]
-        env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-        try:
-            done = subprocess.run(words, cwd=at, env=env, capture_output=True, check=False, timeout=600)
-        except subprocess.TimeoutExpired:
-            return []
-        told = re.findall(r"rate, ([\d.]+) seconds, \d+ images", done.stdout.decode(errors="replace"))
-        return [float(value) for value in told][1:]
-
-
-def mapping_of(words: list[str]) -> Mapping[str, Path]:
-    """NAME=PATH pairs; the name is by default the folder's that the binary lies in."""
-    pairs = {}
-    for word in words:
-        name, equals, path = word.partition("=")
-        path = path if equals else word
-        pairs[name if equals else Path(word).resolve().parent.name] = Path(path)
-    return pairs
-
-
-def finite(values: list[float]) -> bool:
-    """Whether there are values, and all are numbers."""
-    return bool(values) and all(math.isfinite(value) for value in values)

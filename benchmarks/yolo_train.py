@@ -18,7 +18,8 @@ from onestage.deploy.engines import start_engine
 from onestage.models.darknet.detector import Darknet
 from onestage.models.detector import Truth
 from ssd_step import synthetic, use_allocator
-from yolo_peers import Peer, darknet_step, mapping_of
+from yolo_darknet import darknet_step, mapping_of
+from yolo_peers import Peer
 
 BATCH = 8
 OURS, SAME = "bf16 channels_last", "same model, eager fp32"
