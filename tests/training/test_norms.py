@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from two_processes import Pair
 
 from onestage import models
+from onestage.models.darknet.network import DarknetNorm
 from onestage.training.devices.ranks import Ranks
 from onestage.training.loop.norms import SynchronisedNorm, batch_norms, synchronise
 
@@ -149,3 +151,32 @@ def test_conversion_keeps_parameters_names_and_answers() -> None:
     synchronise(other, "cuda")
     assert {type(norm) for norm in batch_norms(other)} == {nn.SyncBatchNorm}
     assert list(other.state_dict()) == names
+
+
+def _darknets_norm(ranks: Ranks) -> dict[str, Tensor]:
+    net = nn.Sequential(DarknetNorm(3, inside=1e-5), nn.Conv2d(3, 3, 1), DarknetNorm(3))
+    for parameter in net.parameters():
+        nn.init.constant_(parameter, 0.5)
+    if not ranks.alone:
+        synchronise(net)
+        assert all(isinstance(norm, SynchronisedNorm) for norm in batch_norms(net))
+    passes = _passes(net.double(), _images(torch.float64)[ranks.rank :: ranks.count], ranks.sum_in_place)
+    return passes | {"judged": net.eval()(_images(torch.float64)).detach()}
+
+
+def test_darknets_norm_is_synchronised_in_training_and_its_own_in_evaluation(pair: Pair) -> None:
+    whole = _darknets_norm(Ranks())
+    for rank, found in enumerate(pair(_darknets_norm)):
+        for name, expected in whole.items():
+            part = expected[rank::2] if name in ("answer", "for images") else expected
+            torch.testing.assert_close(found[name], part, rtol=1e-11, atol=1e-11, msg=lambda m, n=name: n + m)
+    norm = DarknetNorm(2)
+    norm.get_buffer("running_var").fill_(1e-9)  # sqrt(variance) + 1e-6 is far from sqrt(variance + 1e-12) here
+    plain, x = copy.deepcopy(norm).eval(), torch.rand(1, 2, 3, 3)
+    for device in ("cpu", "cuda"):
+        box = nn.Sequential(copy.deepcopy(norm)).eval()
+        synchronise(box, device)
+        assert isinstance(box[0], SynchronisedNorm)
+        assert isinstance(box[0], DarknetNorm)
+        assert torch.equal(copy.deepcopy(box)(x), plain(x))
+        assert torch.equal(box[0].settled()(x), norm.settled()(x))

@@ -50,9 +50,19 @@ def batch_norms(module: nn.Module) -> list[_BatchNorm]:
 def synchronise(module: nn.Module, device: str = "cpu") -> None:
     """Have every nn.BatchNorm2d within `module` use the statistics of all processes; parameters stay the same objects.
 
-    On CUDA by torch.nn.SyncBatchNorm, elsewhere by `SynchronisedNorm`. State dicts keep their names.
+    On CUDA by torch.nn.SyncBatchNorm, elsewhere by `SynchronisedNorm`. A norm of a kind of its own (darknet's) takes
+    statistics as `SynchronisedNorm` on any device, and keeps its kind in evaluation. State dicts keep their names.
     """
     _replace(module, nn.BatchNorm2d, nn.SyncBatchNorm if device.startswith("cuda") else SynchronisedNorm)
+    kinds: dict[type, type] = {}
+    for norm in batch_norms(module):
+        if isinstance(norm, nn.BatchNorm2d) and not isinstance(norm, SynchronisedNorm):
+            norm.__class__ = kinds.setdefault(type(norm), _also_synchronised(type(norm)))
+
+
+def _also_synchronised(kind: type[nn.BatchNorm2d]) -> type[nn.BatchNorm2d]:
+    """`kind`, which computes in evaluation as before, with SynchronisedNorm's forward in training."""
+    return type(f"Synchronised{kind.__name__}", (SynchronisedNorm, kind), {"__doc__": kind.__doc__})
 
 
 def _replace(module: nn.Module, old: type[_BatchNorm], new: type[_BatchNorm]) -> None:
