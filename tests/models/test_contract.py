@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from functools import cache
 
@@ -12,17 +13,34 @@ from torch import Tensor, nn
 from onestage.errors import ModelError
 from onestage.models import MODELS, build, model_class
 from onestage.models.darknet.detector import Darknet
+from onestage.models.darknet.plans import Plan
 from onestage.models.detector import Detector, Raw, Truth
 from toy_cfg import TOY
 
 SMALL = (160, 128)  # width, height: not square, so that the two cannot be confused
-SLOW = {"ssd512", "yolov3", "yolov3-spp"}
+SLOW = {"ssd512"}
+# Tracing 75 layers takes long, and `darknet`, yolov4-tiny and yolov2-tiny have a layer of every kind.
+TRACED_AS_OTHERS = {"yolov3", "yolov3-spp", "yolov3-tiny"}
+NARROW = 8  # the YOLO networks have all their layers here, and an eighth of their filters
 OPTIONS: dict[str, dict[str, str]] = {"darknet": {"cfg": TOY}}
 CLASSES = 3
 
-every_model = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in MODELS]
-)
+
+def models_but(*others: str) -> pytest.MarkDecorator:
+    """A test of all other models by name."""
+    names = [name for name in MODELS if name not in others]
+    return pytest.mark.parametrize(
+        "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in names]
+    )
+
+
+every_model = models_but()
+
+
+@pytest.fixture(autouse=True)
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    conv = Plan.conv
+    monkeypatch.setattr(Plan, "conv", lambda plan, filters, *rest: conv(plan, filters // NARROW, *rest))
 
 
 @cache
@@ -110,8 +128,8 @@ def test_no_images(name):
 def test_uint8_and_float_images_give_the_same(name):
     with torch.no_grad():
         result = model(name)(images(name)[:1].float())
-    torch.testing.assert_close(result.logits, answer(name).logits[:1], rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(result.offsets, answer(name).offsets[:1], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(result.logits, answer(name).logits[:1], rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(result.offsets, answer(name).offsets[:1], rtol=1e-4, atol=1e-3)
 
 
 @every_model
@@ -254,8 +272,8 @@ def test_another_input_size_is_taken_or_refused_in_words(name):
         assert detector.size == first
         return
     options = OPTIONS.get(name, {})
-    detector, before = build(name, CLASSES, size=first, **options).eval(), dict(model(name).state_dict())
-    detector.load_state_dict(before)
+    detector = copy.deepcopy(model(name))
+    before = {key: value.clone() for key, value in detector.state_dict().items()}
     if is_yolo(name):
         with pytest.raises(ModelError, match="multiples of"):
             detector.resized((100, 68))
@@ -290,7 +308,7 @@ class Whole(nn.Module):
         return self.detector.decode(self.detector(images))
 
 
-@every_model
+@models_but(*TRACED_AS_OTHERS)
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_forward_and_decode_can_be_exported(name):
     batch = images(name)[:1].float().contiguous()

@@ -165,6 +165,18 @@ def test_first_weights_are_darknets():
     assert float(weight.detach().std()) == pytest.approx(math.sqrt(2 / (512 * 9)), rel=0.01)  # type: ignore[operator]
 
 
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("yolov3", 61_949_149), ("yolov3-spp", 62_998_749), ("yolov3-tiny", 8_852_366), ("yolov4-tiny", 6_056_606),
+     ("yolov2-tiny", 11_232_057)],
+)  # fmt: skip
+def test_the_named_networks_have_as_many_parameters_as_the_released_ones(name, parameters):
+    with torch.device("meta"):
+        detector = build(name, 80)
+    assert sum(p.numel() for p in detector.parameters()) == parameters
+    assert detector.classes == 80
+
+
 def toy(**options: object) -> Darknet:
     torch.manual_seed(0)
     return Darknet(3, cfg=TOY, **options).eval()  # type: ignore[arg-type]

@@ -117,6 +117,7 @@ def test_sizes_of_released_files() -> None:
     """yolov3, yolov3-tiny and darknet53.conv.74 as pjreddie.com serves them; yolov4-tiny as AlexeyAB does."""
     assert 20 + 4 * floats(architecture(plan("yolov3", 80))) == 248_007_048
     assert 20 + 4 * floats(architecture(plan("yolov3-tiny", 80))) == 35_434_956
+    assert floats(architecture(plan("yolov2-tiny", 80))) == 11_237_145
     assert 20 + 4 * floats(architecture(plan("yolov4-tiny", 80))) == 24_251_276
     assert 20 + 4 * floats(architecture(plan("yolov3", 80)), layers=74) == 162_482_580
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 import torch
-from toy_cfg import TOY
 
 from onestage.models import build
 from onestage.models.detector import Detector, Loss
 from onestage.training.loop.optimiser import build_optimiser, set_learning_rates
 from onestage.training.recipe.schedule import Optimiser
+from toy_cfg import TOY
 
 Arrays = dict[str, np.ndarray]
 
