@@ -29,6 +29,9 @@ _CONV_OFF = {
     "antialiasing": "0", "share_index": "-1000000000", "assisted_excitation": "0", "coordconv": "0", "stretch": "0",
 }  # fmt: skip
 
+LARGEST = 4096  # pixels of a side of the input, as of a recipe's size
+MOST = 1_000_000_000  # numbers in a network: 4 GB, sixteen times yolov3's
+
 
 def architecture(cfg: Cfg) -> Architecture:
     """The network of a cfg. Raises ModelError that lists every layer it cannot build, with line and reason."""
@@ -36,6 +39,10 @@ def architecture(cfg: Cfg) -> Architecture:
     size = cfg.net.number("width", 416), cfg.net.number("height", 416)
     layers: list[Layer] = []
     problems = []
+    problems += [
+        f"{cfg.net.at(key)}: expected 32 to {LARGEST} pixels, got {side}"
+        for key, side in zip(("width", "height"), size, strict=True) if not 32 <= side <= LARGEST
+    ]  # fmt: skip
     if channels != 3:
         problems.append(f"{cfg.net.at('channels')}: expected 3, RGB, got {channels}")
     for section in cfg.layers:
@@ -59,11 +66,24 @@ def architecture(cfg: Cfg) -> Architecture:
         problems.append("the heads list different anchors: each [yolo] must list all, and choose by mask")
     if len({head.classes for head in heads}) > 1:
         problems.append(f"the heads have different classes: {', '.join(str(head.classes) for head in heads)}")
+    problems += _too_large(layers)
     if problems:
         raise ModelError(f"{cfg.source} cannot be built", problems=problems)
     asked = {at for layer in layers if isinstance(layer, Route) for at in layer.layers}
     asked |= {layer.source for layer in layers if isinstance(layer, Shortcut)}
     return Architecture(cfg, size, tuple(layers), frozenset(asked))
+
+
+def _too_large(layers: list[Layer]) -> list[str]:
+    """The convolution by which a network has more numbers than any machine trains, in words; nothing where none has."""
+    total = 0
+    for layer in layers:
+        total += layer.floats if isinstance(layer, Convolution) else 0
+        if total > MOST:
+            return [
+                f"{layer.section.title}: expected a network of {MOST:,} numbers at most, got {total:,} up to this layer"
+            ]
+    return []
 
 
 def _convolution(section: Section, index: int, before: Shape, layers: list[Layer]) -> Layer:
@@ -75,8 +95,11 @@ def _convolution(section: Section, index: int, before: Shape, layers: list[Layer
     filters, size = section.number("filters", 1), section.number("size", 1)
     stride, groups = section.number("stride", 1), section.number("groups", 1)
     pad = size // 2 if section.number("pad", 0) else section.number("padding", 0)
-    if min(filters, size, stride, groups) < 1 or pad < 0:
-        raise ModelError(f"{section.title}: filters, size, stride and groups must be at least 1")
+    if min(filters, size, stride, groups) < 1 or not 0 <= pad <= size:
+        raise ModelError(
+            f"{section.title}: filters, size, stride and groups must be at least 1, padding from 0 to size; got "
+            f"filters={filters} size={size} stride={stride} groups={groups} padding={pad}"
+        )
     if before.channels % groups or filters % groups:
         raise ModelError(f"{section.at('groups')}: {before.channels} channels and {filters} filters in {groups} groups")
     return Convolution(
@@ -152,7 +175,14 @@ def _yolo(section: Section, index: int, before: Shape, layers: list[Layer]) -> L
     mask = section.numbers("mask") or tuple(range(count))
     if wrong := [at for at in mask if not 0 <= at < count]:
         raise ModelError(f"{section.at('mask')}: {', '.join(map(str, wrong))} is none of the {count} anchors")
-    return _head(section, index, before, layers, anchors, mask, section.real("scale_x_y", 1.0), False)
+    return _head(section, index, before, layers, anchors, mask, _scale_xy(section), False)
+
+
+def _scale_xy(section: Section) -> float:
+    scale = section.real("scale_x_y", 1.0)
+    if not 1 <= scale <= 10:
+        raise ModelError(f"{section.at('scale_x_y')}: expected a number from 1 to 10, got {scale:g}")
+    return scale
 
 
 def _region(section: Section, index: int, before: Shape, layers: list[Layer]) -> Layer:
@@ -176,6 +206,11 @@ def _head(
     mask: tuple[int, ...], scale_xy: float, softmax: bool,
 ) -> Head:  # fmt: skip
     classes = section.number("classes", 20)
+    if classes < 1 or not mask or len(set(mask)) < len(mask):
+        raise ModelError(
+            f"{section.title}: expected classes from 1 on and anchors, each once, got classes={classes} and anchors "
+            f"{', '.join(map(str, mask)) or 'none'}"
+        )
     wanted = len(mask) * (5 + classes)
     last = layers[-1] if layers else None
     if not isinstance(last, Convolution):

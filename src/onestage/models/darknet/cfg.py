@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,27 @@ from typing import TypeVar
 from onestage.errors import ModelError, did_you_mean
 
 T = TypeVar("T")
+
+
+def _whole(text: str) -> int:
+    """The whole number that a text is to darknet too, which knows no 1_000, no digits but 0 to 9, and 32 bits."""
+    found = int(_plain(text))
+    if not -(2**31) <= found < 2**31:
+        raise ValueError(text)
+    return found
+
+
+def _finite(text: str) -> float:
+    found = float(_plain(text))
+    if not math.isfinite(found):
+        raise ValueError(text)
+    return found
+
+
+def _plain(text: str) -> str:
+    if "_" in text or not text.isascii():
+        raise ValueError(text)
+    return text
 
 
 @dataclass(frozen=True)
@@ -38,11 +60,14 @@ class Section:
 
     def number(self, key: str, default: int) -> int:
         """A whole number; ModelError where something else is written."""
-        return self._as(key, default, int, "a whole number")
+        return self._as(key, default, _whole, "a whole number of 32 bits")
 
-    def real(self, key: str, default: float) -> float:
-        """A number; ModelError where something else is written."""
-        return self._as(key, default, float, "a number")
+    def real(self, key: str, default: float, least: float | None = None) -> float:
+        """A finite number, `least` or above; ModelError where something else is written."""
+        found = self._as(key, default, _finite, "a number")
+        if least is not None and found < least:
+            raise ModelError(f"{self.at(key)}: expected a number from {least:g} on, got {found:g}")
+        return found
 
     def word(self, key: str, default: str, allowed: Iterable[str] | None = None) -> str:
         """A word, one of those allowed; ModelError where another is written."""
@@ -56,14 +81,14 @@ class Section:
 
     def numbers(self, key: str) -> tuple[int, ...]:
         """Whole numbers between commas, () where the option is absent."""
-        return tuple(self._list(key, int, "whole numbers"))
+        return tuple(self._list(key, _whole, "whole numbers"))
 
     def reals(self, key: str) -> tuple[float, ...]:
         """Numbers between commas, () where the option is absent.
 
         A comma that is missing between two numbers is an error: darknet takes the first of them and shifts all others.
         """
-        return tuple(self._list(key, float, "numbers"))
+        return tuple(self._list(key, _finite, "numbers"))
 
     def _as(self, key: str, default: T, kind: Callable[[str], T], what: str) -> T:
         text = self.options.get(key)

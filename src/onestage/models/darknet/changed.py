@@ -45,31 +45,36 @@ def changed(
     return replace(cfg, net=net, layers=tuple(layers))
 
 
-def _checked(anchors: Pairs, heads: Sequence[Head]) -> Pairs:
-    wrong = [pair for pair in anchors if not _is_pair(pair)]
-    if wrong or len(anchors) < len(heads):
+def _checked(anchors: object, heads: Sequence[Head]) -> Pairs:
+    listed = anchors if isinstance(anchors, list | tuple) else [anchors]
+    wrong = [pair for pair in listed if not _is_pair(pair)]
+    if wrong or len(listed) < len(heads):
         raise ModelError(
             f"anchors: expected at least {len(heads)} pairs [width, height] above 0 in pixels, got "
-            + (repr(wrong[0]) if wrong else f"{len(anchors)}"),
+            + (repr(wrong[0]) if wrong else f"{len(listed)}"),
             hint="[[10, 13], [16, 30], …], the smallest first",
         )
-    return anchors
+    return listed
 
 
 def _is_pair(pair: object) -> bool:
     if not isinstance(pair, list | tuple) or len(pair) != 2:
         return False
-    return all(isinstance(side, int | float) and not isinstance(side, bool) and side > 0 for side in pair)
+    return all(isinstance(side, int | float) and not isinstance(side, bool) and 0 < side < 1e6 for side in pair)
 
 
 def _masks(
-    heads: Sequence[Head], pairs: Pairs | None, asked: Sequence[Sequence[int]] | None
+    heads: Sequence[Head], pairs: Pairs | None, asked: object
 ) -> Sequence[Sequence[int]]:  # fmt: skip
     count = len(heads[0].anchors) if pairs is None else len(pairs)
     if asked is not None:
-        if len(asked) != len(heads) or any(not 0 <= at < count for mask in asked for at in mask) or not all(asked):
-            raise ModelError(f"masks: expected {len(heads)} lists of anchors 0 to {count - 1}, got {asked!r}")
-        return asked
+        lists = asked if isinstance(asked, list | tuple) else ()
+        if len(lists) != len(heads) or not all(_is_mask(mask, count) for mask in lists):
+            raise ModelError(
+                f"masks: expected {len(heads)} lists of anchors 0 to {count - 1}, one for each head, got {asked!r}",
+                hint=f"{[list(head.mask) for head in heads]}, the cfg's own",
+            )
+        return lists
     own = [head.mask for head in heads]
     if pairs is None or sorted(at for mask in own for at in mask) == list(range(count)):
         return own
@@ -77,6 +82,12 @@ def _masks(
     shares = [tuple(range(a, b)) for a, b in pairwise(ends)]
     rank = sorted(range(len(heads)), key=lambda i: heads[i].shape.stride)
     return [shares[rank.index(i)] for i in range(len(heads))]
+
+
+def _is_mask(mask: object, count: int) -> bool:
+    if not isinstance(mask, list | tuple) or not mask:
+        return False
+    return all(isinstance(at, int) and not isinstance(at, bool) and 0 <= at < count for at in mask)
 
 
 def _with(section: Section, options: dict[str, object]) -> Section:

@@ -166,7 +166,10 @@ def _schedule(cfg: Cfg, made: Settings) -> None:
 
 
 def _length(cfg: Cfg, made: Settings) -> None:
-    if (steps := cfg.net.number("max_batches", 0)) > 0:
+    steps = cfg.net.number("max_batches", 0)
+    if steps < 0 or (steps == 0 and "max_batches" in cfg.net.options):
+        raise ModelError(f"{cfg.net.at('max_batches')}: expected 1 or more, got {steps}")
+    if steps:
         made.keys["steps"] = steps
 
 

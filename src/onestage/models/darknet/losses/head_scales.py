@@ -35,12 +35,12 @@ class HeadScale:
         where a [yolo] has no iou_normalizer, and heeds cls_normalizer only beside counters_per_class.
         """
         said = head.section
-        obj = said.real("obj_normalizer", 1.0)
+        obj = said.real("obj_normalizer", 1.0, 0.0)
         return cls(
-            said.real("iou_normalizer", 1.0) * said.real("coord_scale", 1.0),
-            obj * said.real("object_scale", 1.0),
-            obj * said.real("noobject_scale", 1.0),
-            said.real("cls_normalizer", 1.0) * said.real("class_scale", 1.0),
+            said.real("iou_normalizer", 1.0, 0.0) * said.real("coord_scale", 1.0, 0.0),
+            obj * said.real("object_scale", 1.0, 0.0),
+            obj * said.real("noobject_scale", 1.0, 0.0),
+            said.real("cls_normalizer", 1.0, 0.0) * said.real("class_scale", 1.0, 0.0),
             said.number("rescore", 0) != 0,
         )
 
