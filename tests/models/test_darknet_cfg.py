@@ -125,7 +125,7 @@ YOLO = layer_of("yolo", mask="0", anchors="4,4", num=1, classes=3)
         ((CONV, layer_of("dropout")), "layer 1 [dropout], line 10: layers of this kind are not supported; there are"),
         ((CONV, layer_of("upsampel")), "did you mean 'upsample'"),
         ((layer_of("convolutional", xnor=1),), "layer 0 [convolutional], line 5, xnor: xnor=1 is not supported"),
-        ((layer_of("convolutional", filters="four"),), "line 5, filters: expected a whole number of 32 bits, got 'four'"),
+        ((layer_of("convolutional", filters="four"),), "line 5, filters: expected a whole number of 32 bits"),
         ((layer_of("convolutional", activation="lekay"),), "did you mean 'leaky'"),
         ((CONV, layer_of("shortcut", **{"from": -5})), "-5 names no layer before this one"),
         ((CONV, layer_of("route", layers="-1,7")), "7 names no layer before this one"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 from onestage.errors import ModelError
 from onestage.models.darknet.building import architecture
@@ -46,7 +47,7 @@ def changed(
 
 
 def _checked(anchors: object, heads: Sequence[Head]) -> Pairs:
-    listed = anchors if isinstance(anchors, list | tuple) else [anchors]
+    listed: list[Any] = list(anchors) if isinstance(anchors, list | tuple) else [anchors]
     wrong = [pair for pair in listed if not _is_pair(pair)]
     if wrong or len(listed) < len(heads):
         raise ModelError(
