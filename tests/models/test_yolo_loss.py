@@ -13,11 +13,11 @@ from yolo_toys import CLASSES, built, region_cfg, said, yolo_cfg
 from onestage.boxes.matching import BACKGROUND, IGNORED, pairwise_iou
 from onestage.errors import ModelError
 from onestage.models.darknet.losses import overlaps
-from onestage.models.darknet.losses.head_scales import HeadScale, HeadScales
+from onestage.models.darknet.losses.head_weights import HeadWeights
 from onestage.models.darknet.losses.overlaps import agreement, best_overlap, covered, paired_iou
 from onestage.models.darknet.losses.parts import smoothed
 from onestage.models.darknet.losses.yolo_loss import (
-    scales_of,
+    head_weights,
     yolo_counts,
     yolo_loss,
     yolo_match,
@@ -29,7 +29,7 @@ from onestage.models.detector import Raw, Truth
 
 NETWORK, AT = built(yolo_cfg(((3, 4, 5), (1, 2, 3)), more="scale_x_y=1.1\n"))
 REGION, FLAT = built(region_cfg(1, 1))
-SCALES = HeadScales((HeadScale(0.5, 2.0, 0.25, 1.5), HeadScale(1.0, 1.0, 3.0, 0.5, True)))
+WEIGHTS = (HeadWeights(0.5, 2.0, 0.25, 1.5), HeadWeights(1.0, 1.0, 3.0, 0.5, True))
 EVERY = {
     "darknet": YoloOptions(ignore=0.3),
     "darknet truth": YoloOptions(ignore=0.2, truth=0.3, also=0.4),
@@ -73,8 +73,8 @@ def sums(loss):
 @given(counts, seeds)
 def test_losses_of_boxes_add_up_to_those_of_images_and_are_none_but_of_claimed_boxes(options, amounts, seed):
     raw, truths = scene(amounts, seed)
-    loss = yolo_loss(raw, truths, AT, options, SCALES)
-    boxes = yolo_prior_losses(raw, truths, AT, options, SCALES)
+    loss = yolo_loss(raw, truths, AT, options, WEIGHTS)
+    boxes = yolo_prior_losses(raw, truths, AT, options, WEIGHTS)
     match = yolo_match(truths, AT, options)
     assert set(boxes) == set(loss.parts)
     for name, part in boxes.items():
@@ -102,9 +102,9 @@ def test_micro_batches_however_cut_add_up_to_the_whole_batch(options, amounts, s
     whole = yolo_counts(truths, AT, options)
     pieces = [slice(first, last) for first, last in ((0, cut), (cut, None)) if len(amounts[first:last])]
     parts = [
-        yolo_loss(Raw(raw.offsets[one], raw.logits[one]), truths[one], AT, options, SCALES, whole) for one in pieces
+        yolo_loss(Raw(raw.offsets[one], raw.logits[one]), truths[one], AT, options, WEIGHTS, whole) for one in pieces
     ]
-    together = sums(yolo_loss(raw, truths, AT, options, SCALES))
+    together = sums(yolo_loss(raw, truths, AT, options, WEIGHTS))
     added = {name: sum(sums(part)[name] for part in parts) for name in together}
     assert added == pytest.approx(together, rel=1e-4, abs=1e-4)
     if whole is not None:
@@ -124,7 +124,7 @@ def test_the_order_of_truths_matters_only_where_two_share_a_box(options, count, 
     for i in range(count):  # in the order of the list, one truth at a time
         shared += yolo_match([Truth(*(column[i : i + 1] for column in truths[0]))], AT, options) >= 0
     alone = shared < 2
-    before, after = (yolo_prior_losses(raw, one, AT, options, SCALES) for one in (truths, turned))
+    before, after = (yolo_prior_losses(raw, one, AT, options, WEIGHTS) for one in (truths, turned))
     for name in before:
         a, b = before[name], after[name]
         if options.loss == "darknet":
@@ -139,9 +139,9 @@ def test_the_order_of_truths_matters_only_where_two_share_a_box(options, count, 
 def test_the_gradient_of_darknet_is_the_derivative_of_its_loss(box, at):
     raw, truths = said(at, (3, 1), 4)
     options = YoloOptions(ignore=0.99, box=box, label_smoothing=0.05)
-    scales = SCALES if at is AT else scales_of(REGION)
-    scales = HeadScales(tuple(HeadScale(one.box, one.obj, one.noobj, one.cls) for one in scales.heads))
-    check_derivative(raw, truths, lambda r: sum(yolo_loss(r, truths, at, options, scales).parts.values()).sum())
+    heads = WEIGHTS if at is AT else head_weights(REGION)
+    heads = tuple(HeadWeights(one.box, one.obj, one.noobj, one.cls) for one in heads)
+    check_derivative(raw, truths, lambda r: sum(yolo_loss(r, truths, at, options, heads).parts.values()).sum())
 
 
 @pytest.mark.parametrize(("loss", "names"), [("per-scale", ("box", "obj", "noobj", "cls")), ("ratio", ("cls",))])
@@ -216,11 +216,11 @@ def test_extreme_predictions_and_odd_truths_give_finite_losses_and_gradients(opt
         (300, 300, 400, 400), (30, 10, 20, 5),
     )  # fmt: skip
     for sign in (1, -1):
-        for at, scales in ((AT, SCALES), (FLAT, scales_of(REGION))):
+        for at, heads in ((AT, WEIGHTS), (FLAT, head_weights(REGION))):
             offsets = torch.full((2, at.count, 4), size)
             offsets[..., 1::2] *= sign
             leaves = Raw(offsets.requires_grad_(), torch.full((2, at.count, 1 + CLASSES), size).requires_grad_())
-            loss = yolo_loss(leaves, [odd, truth()], at, options, scales)
+            loss = yolo_loss(leaves, [odd, truth()], at, options, heads)
             sum(part.sum() for part in loss.parts.values()).backward()
             assert all(math.isfinite(value) for value in sums(loss).values())
             assert all(bool((part >= 0).all()) for part in loss.parts.values())
@@ -234,8 +234,8 @@ def test_extreme_predictions_and_odd_truths_give_finite_losses_and_gradients(opt
 def test_half_precision_of_the_network_is_no_matter(options):
     raw, truths = scene((3, 2), 8)
     coarse = Raw(raw.offsets.bfloat16(), raw.logits.bfloat16())
-    fine = yolo_loss(Raw(coarse.offsets.float(), coarse.logits.float()), truths, AT, options, SCALES)
-    assert sums(yolo_loss(coarse, truths, AT, options, SCALES)) == sums(fine)
+    fine = yolo_loss(Raw(coarse.offsets.float(), coarse.logits.float()), truths, AT, options, WEIGHTS)
+    assert sums(yolo_loss(coarse, truths, AT, options, WEIGHTS)) == sums(fine)
 
 
 @every
@@ -437,13 +437,13 @@ def test_overlaps_in_pieces_are_those_at_once_and_of_equal_ones_the_first_counts
 
 def test_the_weights_of_heads_are_read_from_the_cfg_and_weigh():
     network, at = built(yolo_cfg(more="iou_normalizer=0.07\nobj_normalizer=0.4\ncls_normalizer=2\n"))
-    assert scales_of(network).heads == (HeadScale(0.07, 0.4, 0.4, 2.0),) * 2
+    assert head_weights(network) == (HeadWeights(0.07, 0.4, 0.4, 2.0),) * 2
     raw, truths = said(at, (4, 3), 2)
-    plain, weighed = (sums(yolo_loss(raw, truths, at, EVERY["darknet"], one)) for one in (None, scales_of(network)))
+    plain, weighed = (sums(yolo_loss(raw, truths, at, EVERY["darknet"], one)) for one in (None, head_weights(network)))
     assert weighed == pytest.approx({"box": 0.07 * plain["box"], "obj": 0.4 * plain["obj"], "cls": 2 * plain["cls"]})
-    assert scales_of(REGION).heads == (HeadScale(2.0, 5.0, 1.0, 1.5, True),)
+    assert head_weights(REGION) == (HeadWeights(2.0, 5.0, 1.0, 1.5, True),)
     with pytest.raises(ModelError, match="iou_normalizer: expected a number, got 'much'"):
-        scales_of(built(yolo_cfg(more="iou_normalizer=much\n"))[0])
+        head_weights(built(yolo_cfg(more="iou_normalizer=much\n"))[0])
 
 
 @every
@@ -451,11 +451,11 @@ def test_the_weights_of_heads_are_read_from_the_cfg_and_weigh():
 @given(seeds)
 def test_terms_end_with_the_parts_of_the_box(options, seed):
     raw, truths = scene((4, 3), seed)
-    boxes = yolo_prior_losses(raw, truths, AT, options, SCALES)
+    boxes = yolo_prior_losses(raw, truths, AT, options, WEIGHTS)
     match = yolo_match(truths, AT, options)
     places = torch.nonzero(match >= 0)[:2].tolist() + torch.nonzero(match < 0)[:2].tolist()
     for image, prior in places:
-        terms = yolo_terms(raw, truths, image, prior, AT, options, SCALES)
+        terms = yolo_terms(raw, truths, image, prior, AT, options, WEIGHTS)
         assert all(isinstance(value, float) for value in terms.values())
         found = {name: terms[name] for name in boxes}
         assert found == pytest.approx({name: float(part[image, prior]) for name, part in boxes.items()}, rel=1e-4)
@@ -465,7 +465,7 @@ def test_terms_end_with_the_parts_of_the_box(options, seed):
 def test_terms_of_exclusive_classes_are_those_of_softmax():
     raw, thing = said(FLAT, (1,), 6)
     prior = int(torch.nonzero(yolo_match(thing, FLAT, YoloOptions())[0] == 0)[0])
-    terms, label = yolo_terms(raw, thing, 0, prior, FLAT, YoloOptions(), scales_of(REGION)), int(thing[0].labels[0])
+    terms, label = yolo_terms(raw, thing, 0, prior, FLAT, YoloOptions(), head_weights(REGION)), int(thing[0].labels[0])
     expected = -float(torch.log_softmax(raw.logits[0, prior, 1:], 0)[label])
     assert terms[f"-ln p(class {label})"] == pytest.approx(expected, rel=1e-5)
     assert terms["cls"] == pytest.approx(1.5 * expected, rel=1e-5)
@@ -475,7 +475,7 @@ def test_terms_are_the_formulas_of_the_loss():
     raw, thing = quiet(), (20.0, 20, 80, 50)
     raw.offsets[0] = torch.tensor([0.3, -0.4, 0.2, 0.1])
     prior = int(torch.nonzero(yolo_match([truth(thing)], AT, YoloOptions())[0] == 0)[0])
-    terms = yolo_terms(raw, [truth(thing)], 0, prior, AT, YoloOptions(), SCALES)
+    terms = yolo_terms(raw, [truth(thing)], 0, prior, AT, YoloOptions(), WEIGHTS)
     assert terms["(cx - cell x) / cell side"] == pytest.approx((50 - 32) / 32)
     assert terms["2 - w h / input"] == pytest.approx(2 - 60 * 30 / (96 * 64))
     squares = terms["(tw - ln(w / anchor w))^2 / 2"] + terms["(th - ln(h / anchor h))^2 / 2"]

@@ -8,7 +8,7 @@ from torch import Tensor
 from yolo_toys import built, checksums, region_cfg, said, yolo_cfg
 
 from onestage.models.darknet.losses.overlaps import paired_iou
-from onestage.models.darknet.losses.yolo_loss import scales_of, yolo_loss, yolo_match
+from onestage.models.darknet.losses.yolo_loss import head_weights, yolo_loss, yolo_match
 from onestage.models.darknet.options import YoloOptions
 from onestage.models.detector import SCALE, Loss, Raw
 
@@ -85,10 +85,10 @@ RATIO = {
 }  # fmt: skip
 
 
-def gradients(raw, truths, at, options, scales=None, weights=None, mean=False) -> tuple[Tensor, Loss]:
+def gradients(raw, truths, at, options, heads=None, weights=None, mean=False) -> tuple[Tensor, Loss]:
     """The derivative of the loss (B, P, 5 + C), summed over images or their mean."""
     leaves = Raw(raw.offsets.clone().requires_grad_(), raw.logits.clone().requires_grad_())
-    loss = yolo_loss(leaves, truths, at, options, scales)
+    loss = yolo_loss(leaves, truths, at, options, heads)
     loss.total(weights or {}, None if mean else 1).backward()
     return torch.cat([leaves.offsets.grad, leaves.logits.grad], 2), loss
 
@@ -143,7 +143,7 @@ def test_levels_tell_what_darknet_prints():
 def test_region_gives_the_deltas_and_cost_of_yolo_v2(softmax, rescore):
     network, at = built(region_cfg(softmax, rescore))
     raw, truths = said(at, (7, 0, 20), 5)
-    gradient, loss = gradients(raw, truths, at, YoloOptions(ignore=0.3), scales_of(network))
+    gradient, loss = gradients(raw, truths, at, YoloOptions(ignore=0.3), head_weights(network))
     cost, *deltas = REGION[softmax, rescore]
     assert float(loss.sums["cost"].sum()) == close(cost)
     assert checksums(-gradient) == close(deltas)
@@ -161,7 +161,7 @@ def test_scaled_centres_weights_of_the_cfg_and_further_anchors_are_alexeyabs(als
     raw, truths = said(at, (4, 0, 3), 52)
     raw = Raw(raw.offsets, raw.logits + torch.tensor([0] + [3.0] * 5))
     options = YoloOptions(ignore=0.4, also=also, label_smoothing=smoothing)
-    gradient, loss = gradients(raw, truths, at, options, scales_of(network))
+    gradient, loss = gradients(raw, truths, at, options, head_weights(network))
     cost, *deltas = ALEXEYAB[also, smoothing]
     assert float(loss.sums["cost"].sum()) == close(cost)
     assert checksums(-gradient) == close(deltas)
@@ -172,7 +172,7 @@ def test_gradients_of_overlaps_are_alexeyabs_deltas_times_the_slopes_that_these_
     network, at = built(yolo_cfg(more="scale_x_y=1.05\niou_normalizer=0.07\n"))
     raw, truths = said(at, (4, 0, 3), 52)
     options = YoloOptions(ignore=0.4, box=box)
-    gradient, _ = gradients(raw, truths, at, options, scales_of(network))
+    gradient, _ = gradients(raw, truths, at, options, head_weights(network))
     match, decoded, size = yolo_match(truths, at, options), at.decode(raw.offsets), torch.tensor(at.size)
     overlap = torch.zeros_like(match, dtype=torch.float64)
     for image, prior in torch.nonzero(match >= 0).tolist():

@@ -11,6 +11,13 @@ from typing import TypeVar
 from onestage.errors import ModelError, did_you_mean
 
 T = TypeVar("T")
+# What only AlexeyAB's darknet knows: options of a section, and activations.
+_ALEXEYS = {
+    "beta_nms", "cls_normalizer", "cutmix", "dynamic_minibatch", "ema_alpha", "group_id", "iou_loss", "iou_normalizer",
+    "iou_thresh", "label_smooth_eps", "letter_box", "max_delta", "mixup", "mosaic", "new_coords", "nms_kind",
+    "obj_normalizer", "objectness_smooth", "resize", "scale_x_y",
+}  # fmt: skip
+_HIS_ACTIVATIONS = {"mish", "swish"}
 
 
 def _whole(text: str) -> int:
@@ -126,6 +133,17 @@ class Cfg:
     layers: tuple[Section, ...]
     source: str = "cfg"
     notes: tuple[str, ...] = ()
+
+    @property
+    def is_alexeys(self) -> bool:
+        """Whether it is for AlexeyAB's darknet alone, by what pjreddie's does not know, such as scale_x_y and mish.
+
+        His norms divide otherwise, which makes up to 0.002 of yolov4-tiny's raw outputs, and his jitter is another.
+        """
+        return any(
+            not _ALEXEYS.isdisjoint(section.options) or section.options.get("activation") in _HIS_ACTIVATIONS
+            for section in (self.net, *self.layers)
+        )
 
     def text(self) -> str:
         """The cfg as text that `parse` reads to an equal one, options in the order they had; comments are not kept."""

@@ -22,7 +22,7 @@ from onestage.models.darknet.geometry import Geometry, geometry
 from onestage.models.darknet.header import is_weights
 from onestage.models.darknet.layers import Architecture
 from onestage.models.darknet.losses.yolo_loss import (
-    scales_of,
+    head_weights,
     yolo_counts,
     yolo_loss,
     yolo_match,
@@ -87,7 +87,7 @@ class Darknet(Detector):
         Detector.__init__(self, classes, built.size, (0.0, 0.0, 0.0), (255.0, 255.0, 255.0))
         self.options = options_of(built, loss)
         self.default_weights = WEIGHTS[self.options.loss]
-        self.scales = scales_of(built)
+        self.head_weights = head_weights(built)
         self.architecture, self.layers = built, units(built)
         self.begin_at(start)
         self._known: dict[tuple[tuple[int, int], torch.device], Geometry] = {}
@@ -158,7 +158,7 @@ class Darknet(Detector):
 
     def loss(self, raw: Raw, truths: Sequence[Truth], whole: Tensor | None = None) -> Loss:
         """The parts of the loss that `options.loss` names; see `losses.yolo_loss`."""
-        return yolo_loss(raw, truths, self.boxes, self.options, self.scales, whole)
+        return yolo_loss(raw, truths, self.boxes, self.options, self.head_weights, whole)
 
     def counts(self, truths: Sequence[Truth]) -> Tensor | None:
         """What the means of the losses "ratio" and "per-scale" are taken over."""
@@ -187,11 +187,11 @@ class Darknet(Detector):
 
     def prior_losses(self, raw: Raw, truths: Sequence[Truth], whole: Tensor | None = None) -> dict[str, Tensor]:
         """The parts of the loss of every box (B, P)."""
-        return yolo_prior_losses(raw, truths, self.boxes, self.options, self.scales, whole)
+        return yolo_prior_losses(raw, truths, self.boxes, self.options, self.head_weights, whole)
 
     def terms(self, raw: Raw, truths: Sequence[Truth], image: int, prior: int) -> dict[str, float]:
         """What the loss of one box is made of."""
-        return yolo_terms(raw, truths, image, prior, self.boxes, self.options, self.scales)
+        return yolo_terms(raw, truths, image, prior, self.boxes, self.options, self.head_weights)
 
     def parts(self) -> dict[str, nn.Module]:
         """`backbone` up to `Architecture.trunk`, `heads` the linear convolutions, `neck` what lies between."""

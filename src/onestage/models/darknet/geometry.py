@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from onestage.boxes.cells import MAX_GROWTH
 from onestage.models.darknet.layers import Head
 
 
@@ -16,8 +18,8 @@ from onestage.models.darknet.layers import Head
 class Level:
     """One head at an input size: its cells, and its boxes among those of the network.
 
-    Box `first + (row * columns + column) * len(mask) + a` is that of anchor `mask[a]` in that cell. `stride` is a
-    cell's (width, height) in pixels; `anchors` (A, 2) are those of `mask`, in pixels.
+    Box `first + (row * columns + column) * len(mask) + a` is that of anchor `mask[a]` in that cell. `stride` is the
+    side of a cell in pixels; `anchors` (A, 2) are those of `mask`, in pixels.
     """
 
     columns: int
@@ -109,17 +111,14 @@ class Geometry:
     def decode(self, offsets: Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
         """Boxes (..., P, 4) xyxy in pixels of `offsets` (..., P, 4) tx, ty, tw, th; `rows` (P,) are those they are of.
 
-        Source: Redmon and Farhadi 2018, section 2.1; scale_x_y as AlexeyAB's darknet. exp is bounded at 1e4, so that
-        finite offsets give finite boxes; darknet does not bound it.
+        Source: Redmon and Farhadi 2018, section 2.1; scale_x_y as AlexeyAB's darknet. Sides are cut at MAX_GROWTH
+        times the anchor's, so that finite offsets give finite boxes; darknet does not cut them.
         """
         stride, scale = self.stride[rows][:, None], self.scale_xy[rows][:, None]
         centre = torch.sigmoid(offsets[..., :2]) * scale - (scale - 1) / 2
         centre = self.cells[rows] + centre * stride
-        half = offsets[..., 2:].clamp(max=MAX_EXP).exp() * self.sides[rows] / 2
+        half = offsets[..., 2:].clamp(max=math.log(MAX_GROWTH)).exp() * self.sides[rows] / 2
         return torch.cat([centre - half, centre + half], -1)
-
-
-MAX_EXP = 9.21034  # ln 10,000
 
 
 def geometry(

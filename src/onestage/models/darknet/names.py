@@ -11,7 +11,7 @@ from torch import Tensor
 
 from onestage.errors import ModelError
 from onestage.models.darknet.layers import Architecture
-from onestage.models.darknet.network import INSIDE, TINY, is_alexeys
+from onestage.models.darknet.network import INSIDE, TINY
 
 _LEAVES = "(weight|bias|running_mean|running_var|num_batches_tracked)"
 # Whose names they are: how a tensor is called, and what its norms add to the variance.
@@ -56,7 +56,7 @@ def ours(state: Mapping[str, Tensor], network: Architecture) -> dict[str, Tensor
             strange.append(name)
             continue
         kind, leaf = "conv" if "conv" in found.groups() else "bn", found[found.lastindex or 0]
-        moved = _moved(tensor, eps, is_alexeys(network)) if leaf == "running_var" else tensor
+        moved = _moved(tensor, eps, network.cfg.is_alexeys) if leaf == "running_var" else tensor
         result[f"layers.{found[1]}.{kind}.{leaf}"] = moved
     if strange:
         raise ModelError(

@@ -24,13 +24,6 @@ from onestage.models.darknet.layers import (
 # What pjreddie's darknet adds to the square root of a norm's variance, and AlexeyAB's to the variance itself.
 TINY, INSIDE = 1e-6, 1e-5
 LEAK = 0.1
-# What only AlexeyAB's darknet knows: options of a section, and activations.
-_ALEXEYS = {
-    "scale_x_y", "iou_loss", "iou_normalizer", "cls_normalizer", "obj_normalizer", "iou_thresh", "nms_kind", "beta_nms",
-    "max_delta", "new_coords", "group_id", "mosaic", "letter_box", "cutmix", "mixup", "label_smooth_eps",
-    "objectness_smooth", "ema_alpha",
-}  # fmt: skip
-_HIS_ACTIVATIONS = {"mish", "swish"}
 
 ACTIVATE: Mapping[str, Callable[[Tensor], Tensor]] = {
     "leaky": lambda x: F.leaky_relu(x, LEAK, inplace=True),
@@ -113,20 +106,8 @@ class Unit(nn.Module):
 
 def units(architecture: Architecture) -> nn.ModuleDict:
     """The convolutions of a network by their index as darknet counts; nothing else has tensors."""
-    inside = INSIDE if is_alexeys(architecture) else 0.0
+    inside = INSIDE if architecture.cfg.is_alexeys else 0.0
     return nn.ModuleDict({str(one.index): Unit(one, inside) for one in architecture.convolutions})
-
-
-def is_alexeys(architecture: Architecture) -> bool:
-    """Whether a cfg is for AlexeyAB's darknet alone, by options that pjreddie's does not know, such as scale_x_y.
-
-    His norms divide otherwise: read as pjreddie's, yolov4-tiny's raw outputs differ by up to 0.002.
-    """
-    sections = (architecture.cfg.net, *architecture.cfg.layers)
-    return any(
-        not _ALEXEYS.isdisjoint(section.options) or section.options.get("activation") in _HIS_ACTIVATIONS
-        for section in sections
-    )
 
 
 def answers(architecture: Architecture, layers: nn.ModuleDict, x: Tensor) -> list[Tensor]:

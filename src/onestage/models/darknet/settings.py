@@ -11,7 +11,6 @@ from onestage.errors import ModelError, did_you_mean
 from onestage.models.darknet.cfg import Cfg, Section
 from onestage.models.darknet.policies import LR, POLICIES, POWER, positive
 from onestage.models.darknet.unfollowed import (
-    ALEXEYS,
     HARMLESS,
     HEAD_KNOWN,
     HEAD_TOLD,
@@ -176,7 +175,7 @@ def _length(cfg: Cfg, made: Settings) -> None:
 def _augmentation(cfg: Cfg, made: Settings) -> None:
     """Hue, saturation, exposure and flip of [net], the jitter of the last head, which is the one darknet reads.
 
-    The jitter is AlexeyAB's crop where the cfg has keys that only his darknet knows, else pjreddie's.
+    The jitter is AlexeyAB's crop where the cfg is for his darknet alone, else pjreddie's.
     """
     net, heads = cfg.net, _heads(cfg)
     if not _trains(cfg) or not heads:
@@ -186,7 +185,7 @@ def _augmentation(cfg: Cfg, made: Settings) -> None:
         "saturation": _factor(net, "saturation"), "exposure": _factor(net, "exposure"),
         "flip": 0.5 if net.number("flip", 1) else 0.0,
     }  # fmt: skip
-    if any(key in ALEXEYS for section in (net, heads[-1]) for key in section.options):
+    if cfg.is_alexeys:
         options |= {"crop": True, "resize": max(heads[-1].real("resize", 1.0), 1.0)}
     policy = "darknet"
     if net.number("mosaic", 0):

@@ -91,12 +91,6 @@ HEAD_KNOWN = (
     "object_scale", "noobject_scale", "rescore", *HEAD_TOLD,
 )  # fmt: skip
 
-# Keys that pjreddie's darknet does not read: a cfg that has one is meant for AlexeyAB's.
-ALEXEYS = (
-    "iou_loss", "iou_normalizer", "cls_normalizer", "obj_normalizer", "iou_thresh", "scale_x_y", "resize", "nms_kind",
-    "beta_nms", "max_delta", "label_smooth_eps", "mosaic", "letter_box", "ema_alpha", "dynamic_minibatch",
-)  # fmt: skip
-
 # Of any layer.
 LAYER_TOLD: Mapping[str, tuple[float, str]] = {
     "dontload": (0, "weights= says what is loaded; the report of the run lists every tensor"),

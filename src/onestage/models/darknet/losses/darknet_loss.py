@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from onestage.models.darknet.geometry import Geometry
-from onestage.models.darknet.losses.head_scales import HeadScales, ScaleRows
+from onestage.models.darknet.losses.head_weights import BoxWeights, HeadWeights
 from onestage.models.darknet.losses.overlaps import agreement, best_overlap, paired_iou
 from onestage.models.darknet.losses.parts import (
     centre_of,
@@ -26,7 +28,7 @@ from onestage.models.detector import Raw
 
 
 def darknet_parts(
-    raw: Raw, given: Assigned, at: Geometry, options: YoloOptions, scales: HeadScales | None
+    raw: Raw, given: Assigned, at: Geometry, options: YoloOptions, heads: Sequence[HeadWeights] | None
 ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
     """The parts "box", "obj" and "cls" of every box (B, P), darknet's cost (B,), and who owns each box (B, P).
 
@@ -50,7 +52,7 @@ def darknet_parts(
     image, prior = torch.nonzero(owner >= 0, as_tuple=True)
     offsets, logits = wide(raw.offsets[image, prior]), wide(raw.logits[image, prior])
     truth = given.truths.boxes[claims.truth[owner[image, prior]]].to(offsets.dtype)
-    rows = ScaleRows(scales, at)
+    rows = BoxWeights(heads, at)
     box, box_cost = _box(offsets, truth, prior, at, options, rows.box(prior))
     wanted = _classes(claims, given, owner, (image, prior), logits[:, 1:], at)
     cls, cls_cost = _cls(logits[:, 1:], wanted, prior, at, options, rows.cls(prior))

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from onestage.models.darknet.geometry import Geometry
 from onestage.models.darknet.losses.darknet_loss import with_predictions
-from onestage.models.darknet.losses.head_scales import HeadScale, HeadScales
+from onestage.models.darknet.losses.head_weights import HeadWeights
 from onestage.models.darknet.losses.means import Counts
 from onestage.models.darknet.losses.overlaps import agreement, aspect_term, paired_iou
 from onestage.models.darknet.losses.parts import centre_of
@@ -53,8 +53,8 @@ class _Box(NamedTuple):
 
 
 def box_terms(
-    raw: Raw, truth: Sequence[Truth], prior: int, at: Geometry, options: YoloOptions, scales: HeadScales | None,
-    counts: Counts | None,
+    raw: Raw, truth: Sequence[Truth], prior: int, at: Geometry, options: YoloOptions,
+    heads: Sequence[HeadWeights] | None, counts: Counts | None,
 ) -> dict[str, float]:  # fmt: skip
     """The terms of the loss of box `prior` of one image, in the order they are computed.
 
@@ -66,7 +66,7 @@ def box_terms(
     if options.loss == "darknet":
         given = Assigned(given.truths, *with_predictions(raw, given, at, options))
     box, level = _box(raw, given, prior, at), int(at.level[prior])
-    head = scales.heads[level] if scales is not None else HeadScale()
+    head = HeadWeights() if heads is None else heads[level]
     x, y, stride = box.cell
     terms = {"cell x": x, "cell y": y, "cell side": stride, "anchor w": box.anchor[0], "anchor h": box.anchor[1]}
     terms |= dict(zip(("tx", "ty", "tw", "th"), box.offsets.tolist(), strict=True))
@@ -87,7 +87,7 @@ def _box(said: Raw, given: Assigned, prior: int, at: Geometry) -> _Box:
     return _Box(said.offsets[0, prior], said.logits[0, prior], rows, boxes, labels, at)
 
 
-def _box_terms(box: _Box, options: YoloOptions, head: HeadScale) -> dict[str, float]:
+def _box_terms(box: _Box, options: YoloOptions, head: HeadWeights) -> dict[str, float]:
     """The last truth that claims the box, and how the box is compared with it."""
     x1, y1, x2, y2 = box.truths[-1].tolist()
     terms = {"cx": (x1 + x2) / 2, "cy": (y1 + y2) / 2, "w": x2 - x1, "h": y2 - y1}
@@ -100,7 +100,7 @@ def _box_terms(box: _Box, options: YoloOptions, head: HeadScale) -> dict[str, fl
     return terms | _differences(box, terms, options, head)
 
 
-def _differences(box: _Box, truth: dict[str, float], options: YoloOptions, head: HeadScale) -> dict[str, float]:
+def _differences(box: _Box, truth: dict[str, float], options: YoloOptions, head: HeadWeights) -> dict[str, float]:
     x, y, stride = box.cell
     share = {"x": (truth["cx"] - x) / stride, "y": (truth["cy"] - y) / stride}
     centre = centre_of(box.offsets[None], box.prior, box.at)[0].tolist()
@@ -141,7 +141,7 @@ def _overlap(box: _Box, kind: BoxLoss) -> dict[str, float]:
     return terms | {f"1 - {_NAMES[kind]}": 1 - float(agreement(found, truth, kind))}
 
 
-def _objectness(box: _Box, options: YoloOptions, head: HeadScale) -> dict[str, float]:
+def _objectness(box: _Box, options: YoloOptions, head: HeadWeights) -> dict[str, float]:
     terms, wanted = {}, float(len(box.truths) > 0)
     if len(box.truths) and options.loss == "ratio":
         wanted = max(float(agreement(box.decoded, box.truths[-1:], "ciou")), 0.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,7 @@ from onestage.models.darknet.layers import Head
 
 
 @dataclass(frozen=True)
-class HeadScale:
+class HeadWeights:
     """The weights of one head's parts in the "darknet" loss; 1 changes nothing.
 
     `box` multiplies the boxes, `obj` the objectness of boxes that answer for a truth, `noobj` that of background,
@@ -27,7 +27,7 @@ class HeadScale:
     rescore: bool = False
 
     @classmethod
-    def of(cls, head: Head) -> HeadScale:
+    def of(cls, head: Head) -> HeadWeights:
         """Those that a [yolo] or [region] writes down, 1 where it says nothing.
 
         [yolo]: iou_normalizer, obj_normalizer, cls_normalizer; [region]: coord_scale, object_scale, noobject_scale,
@@ -45,22 +45,17 @@ class HeadScale:
         )
 
 
-@dataclass(frozen=True)
-class HeadScales:
-    """The weights of every head, in the cfg's order."""
+class BoxWeights:
+    """The weights of any boxes: `BoxWeights(heads, at).box(rows)` are those of boxes `rows` of the network.
 
-    heads: tuple[HeadScale, ...]
+    `heads` are the weights of every head, in the cfg's order; None: 1 throughout.
+    """
 
-
-class ScaleRows:
-    """The weights of any boxes: `ScaleRows(scales, at).box(rows)` are those of boxes `rows` of the network."""
-
-    def __init__(self, scales: HeadScales | None, at: Geometry) -> None:
-        heads = scales.heads if scales is not None else (HeadScale(),) * len(at.levels)
+    def __init__(self, heads: Sequence[HeadWeights] | None, at: Geometry) -> None:
         self._level = at.level
-        self._heads = heads
+        self._heads = (HeadWeights(),) * len(at.levels) if heads is None else heads
 
-    def _picked(self, get: Callable[[HeadScale], float], rows: Tensor | slice) -> Tensor:
+    def _picked(self, get: Callable[[HeadWeights], float], rows: Tensor | slice) -> Tensor:
         values = torch.tensor([get(head) for head in self._heads], dtype=torch.float32, device=self._level.device)
         return values[self._level[rows]]
 
