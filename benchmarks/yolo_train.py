@@ -78,13 +78,22 @@ def stepper(
     optimiser = torch.optim.SGD(model.parameters(), 1e-6, momentum=0.9, weight_decay=5e-4, **fused)
     kind = images.device.type
 
+    def forward() -> Any:
+        with torch.autocast(kind, torch.bfloat16) if bf16 else nullcontext():
+            return model(images)
+
+    return _stepped(kind, optimiser, forward, lambda raw: model.loss(raw, truths).total(model.default_weights))
+
+
+def _stepped(
+    kind: str, optimiser: torch.optim.Optimizer, forward: Callable[[], Any], loss_of: Callable[[Any], Tensor]
+) -> Callable[[], dict[str, float]]:
     def step() -> dict[str, float]:
         watch = Watch(kind)
         optimiser.zero_grad()
-        with torch.autocast(kind, torch.bfloat16) if bf16 else nullcontext():
-            raw = model(images)
+        said = forward()
         watch.note("forward")
-        loss = model.loss(raw, truths).total(model.default_weights)
+        loss = loss_of(said)
         watch.note("loss")
         loss.backward()
         watch.note("backward")
@@ -107,22 +116,9 @@ def _theirs(peer: Peer, images: Tensor, truths: list[Truth]) -> Callable[[], dic
         rows.append(torch.cat([first, centre, sides], 1))
     targets = torch.cat(rows)
     optimiser = torch.optim.SGD(network.parameters(), 1e-6, momentum=0.9, weight_decay=5e-4)
-
-    def step() -> dict[str, float]:
-        watch = Watch("cpu")
-        optimiser.zero_grad()
-        said = network(floats)
-        watch.note("forward")
-        assert peer.loss is not None
-        loss, _ = peer.loss(said, targets, network)
-        watch.note("loss")
-        loss.backward()
-        watch.note("backward")
-        optimiser.step()
-        watch.note("optimiser")
-        return watch.whole()
-
-    return step
+    loss = peer.loss
+    assert loss is not None
+    return _stepped("cpu", optimiser, lambda: network(floats), lambda said: loss(said, targets, network)[0])
 
 
 class Watch:
