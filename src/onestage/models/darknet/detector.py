@@ -38,7 +38,7 @@ from onestage.models.weights_files import read_state
 
 # Input sizes whose boxes are kept: multi-scale training returns to ten or so.
 SIZES_KEPT = 12
-# The weights of the parts of each loss: darknet's own; those that diary 002 found best; diary 004's.
+# The weights of the parts of each loss: darknet's own; those of recipes/yolov3-tiny-signs.yaml; PyTorch-YOLOv3's.
 WEIGHTS: Mapping[str, Mapping[str, float]] = {
     "darknet": {"box": 1.0, "obj": 1.0, "cls": 1.0},
     "ratio": {"box": 0.5, "obj": 1.0, "cls": 0.05},
