@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,9 @@ from onestage.boxes.anchor_fit import Heads
 from onestage.boxes.offsets import Coding
 from onestage.errors import ModelError
 from onestage.records import Annotations
+
+if TYPE_CHECKING:
+    from onestage.models.served import Served
 
 
 class Raw(NamedTuple):
@@ -177,12 +180,12 @@ class Detector(nn.Module, ABC):
         """Take images of another `size` (width, height) from now on, weights unchanged; ModelError where it cannot."""
         raise ModelError(f"{self.name}: has one input size, got {size[0]}x{size[1]}")
 
-    def served(self) -> nn.Module:
+    def served(self) -> Served:
         """A copy for inference in any engine: RGB uint8 (B, H, W, 3) → offsets (B, P, 4), scores (B, P, C).
 
-        Raises ModelError for a model that has none.
+        It is in evaluation mode. Raises ModelError for a model that has none.
         """
-        raise ModelError(f"{self.name}: runs in training's own form alone", hint="engine=torch")
+        raise ModelError(f"{self.name}: runs in training's own form alone", hint="leave engine= out")
 
     def coding(self) -> Coding:
         """How its offsets become boxes in numpy, as `decode` does in torch; engines decode with it.
@@ -190,7 +193,7 @@ class Detector(nn.Module, ABC):
         It keeps the present input size as it is at this moment; its `priors` raise ModelError for a size that the
         detector does not take. Raises ModelError for a model that has none.
         """
-        raise ModelError(f"{self.name}: runs in training's own form alone", hint="engine=torch")
+        raise ModelError(f"{self.name}: runs in training's own form alone", hint="leave engine= out")
 
     @classmethod
     def options_of(cls, state: Mapping[str, Tensor]) -> dict[str, Any]:

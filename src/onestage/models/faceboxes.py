@@ -14,6 +14,7 @@ from onestage.errors import ModelError, did_you_mean
 from onestage.models.detector import Raw
 from onestage.models.faceboxes_files import adapted, options_of
 from onestage.models.multibox import MultiboxOptions, said_of
+from onestage.models.served import Served
 from onestage.models.ssd import Multibox
 
 Variant = Literal["zisianw", "lxg2015"]
@@ -112,11 +113,11 @@ class FaceBoxes(Multibox):
             "stem": nn.ModuleList(stem),
         }  # fmt: skip
 
-    def served(self) -> nn.Module:
+    def served(self) -> Served:
         """The network for inference; see `faceboxes_served`."""
         from onestage.models.faceboxes_served import ServedFaceBoxes
 
-        return ServedFaceBoxes(self)
+        return ServedFaceBoxes(self).eval()
 
     @classmethod
     def options_of(cls, state: Mapping[str, Tensor]) -> dict[str, Any]:

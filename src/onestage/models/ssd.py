@@ -24,7 +24,7 @@ from onestage.models.multibox import (
 )
 from onestage.models.multibox_terms import multibox_terms
 from onestage.models.prior_plans import PLANS, PriorGrid
-from onestage.models.served import ServedMultibox
+from onestage.models.served import Served, ServedMultibox
 from onestage.models.vgg import EXTRAS_300, EXTRAS_512, ReducedVGG
 
 MEAN_RGB = (123.0, 117.0, 104.0)
@@ -98,9 +98,9 @@ class Multibox(Detector):
             hint="a model of free input size, such as ssd-lite0",
         )
 
-    def served(self) -> nn.Module:
+    def served(self) -> Served:
         """The network for inference; see `ServedMultibox`."""
-        return ServedMultibox(self)
+        return ServedMultibox(self).eval()
 
     def coding(self) -> Coding:
         """Offsets from priors cx, cy, w, h; see `boxes.offsets`."""

@@ -20,7 +20,6 @@ from onestage.deploy.engines.onnx_runtime import OnnxRuntimeEngine
 from onestage.deploy.engines.open_vino import OpenVinoEngine
 from onestage.deploy.engines.packages import package
 from onestage.deploy.engines.parity import Difference, difference, refuse_apart
-from onestage.deploy.engines.parts import served
 from onestage.deploy.engines.quantised import fingerprint, quantised, some_of
 from onestage.errors import ExportError
 from onestage.models.detector import Detector
@@ -73,13 +72,13 @@ def _kept_graph(detector: Detector, precision: str, calibration: Sequence[Pixels
     images = some_of(calibration)
     version = package("onnxruntime", "precision=int8").__version__
     kept = Kept(_hash(graph.key, version, fingerprint(images)))
-    kept.get(lambda target: quantised(graph.file, images, target, served(detector).exact))
+    kept.get(lambda target: quantised(graph.file, images, target, detector.served().exact))
     return kept
 
 
 def _checked(engine: Engine, detector: Detector, precision: str, kept: Kept) -> Engine:
     """The engine, once it was compared with the detector: now, or by this version of the runtime before."""
-    network = served(detector)
+    network = detector.served()
     engine.size = None if network.any_size else detector.size
     what = f"{engine.name} {package(engine.name, 'the engine').__version__} {precision}"
     known = kept.facts().get("differences", {})
@@ -99,7 +98,7 @@ def export(detector: Detector, target: Path) -> None:
     Of torch's two exporters this takes the older: a second against ten, and no further package. It would silently keep
     a size that the code computes with, hence `Served.any_size` and the check at another size than the traced one.
     """
-    network = served(detector).cpu()
+    network = detector.served().cpu()
     width, height = _near(TRACED, network.step) if network.any_size else detector.size
     images = torch.zeros((2, height, width, 3), dtype=torch.uint8)
     said = {0: "batch", 1: "priors"}

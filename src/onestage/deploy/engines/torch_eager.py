@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from onestage.boxes.offsets import Coding
 from onestage.deploy.engines.engine import Engine, Floats
-from onestage.deploy.engines.parts import served
 from onestage.models.detector import Detector
 from onestage.models.inference import HALVES, shortage_told
 from onestage.models.served import Served
@@ -44,7 +43,7 @@ def torch_engine(
     """The detector in torch; `threads` counts for all of torch in this process."""
     if threads is not None:
         torch.set_num_threads(threads)
-    engine = TorchEngine(served(detector), detector.coding(), precision, device or "cpu")
+    engine = TorchEngine(detector.served(), detector.coding(), precision, device or "cpu")
     if engine.device.type == "cpu":
         engine.network.quickened(detector.size)
     return engine

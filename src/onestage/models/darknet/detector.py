@@ -34,6 +34,7 @@ from onestage.models.darknet.network import DarknetNorm, answers, units
 from onestage.models.darknet.options import YoloOptions, options_of
 from onestage.models.darknet.served import ServedDarknet, cells_of
 from onestage.models.detector import Assignment, Detector, Held, Loss, Raw, Truth
+from onestage.models.served import Served
 from onestage.models.weights_files import read_state
 
 # Input sizes whose boxes are kept: multi-scale training returns to ten or so.
@@ -171,9 +172,9 @@ class Darknet(Detector):
         classes = torch.softmax(logits[..., 1:], -1) if softmax else torch.sigmoid(logits[..., 1:])
         return self.boxes.decode(raw.offsets.float()), torch.sigmoid(logits[..., :1]) * classes
 
-    def served(self) -> nn.Module:
+    def served(self) -> Served:
         """The network for inference; see `ServedDarknet`."""
-        return ServedDarknet(self)
+        return ServedDarknet(self).eval()
 
     def coding(self) -> Coding:
         """Offsets from cells; see `boxes.cells`."""
