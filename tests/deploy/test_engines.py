@@ -61,14 +61,6 @@ def needs(*names: str) -> None:
             pytest.skip(f"{name} is not installed")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("cache")
-        patch.setenv("ONESTAGE_CACHE", str(folder))
-        yield folder
-
-
 @pytest.fixture(scope="module")
 def faceboxes() -> Detector:
     return detector_of()

@@ -155,14 +155,6 @@ def answers(detector: Darknet, images: NDArray[np.uint8]) -> tuple[Any, Any]:
         return TorchPredictor(detector)(images)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("cache")
-        patch.setenv("ONESTAGE_CACHE", str(folder))
-        yield folder
-
-
 @pytest.fixture(scope="module")
 def yolo() -> Darknet:
     return detector_of()

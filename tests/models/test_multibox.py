@@ -10,11 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from truths import truth
 
 from onestage.boxes.coding import encode, to_corners
 from onestage.boxes.matching import BACKGROUND, IGNORED, match_ssd
 from onestage.errors import ModelError
-from onestage.models.detector import Raw, Truth
+from onestage.models.detector import Raw
 from onestage.models.multibox import (
     MultiboxHead,
     MultiboxOptions,
@@ -36,15 +37,6 @@ EVERY = [
     MultiboxOptions(class_loss="focal", box_loss="giou"),
     MultiboxOptions(box_loss="diou", bipartite="last"),
 ]
-
-
-def truth(*boxes, labels=None, ignore=None):
-    n = len(boxes)
-    return Truth(
-        torch.tensor(boxes, dtype=torch.float32).reshape(n, 4),
-        torch.tensor(labels if labels is not None else [i % CLASSES for i in range(n)], dtype=torch.int64),
-        torch.tensor(ignore if ignore is not None else [False] * n, dtype=torch.bool),
-    )
 
 
 def raw_of(batch, options=SOFTMAX, seed=0, scale=1.0):

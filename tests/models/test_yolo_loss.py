@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from truths import truth
 from yolo_toys import CLASSES, built, region_cfg, said, yolo_cfg
 
 from onestage.boxes.matching import BACKGROUND, IGNORED, pairwise_iou
@@ -49,15 +50,6 @@ def scene(amounts, seed, regions=True):
     if regions:
         truths = [one._replace(ignore=torch.arange(len(one.boxes)) % 4 == 3) for one in truths]
     return raw, truths
-
-
-def truth(*boxes, labels=None, ignore=None):
-    n = len(boxes)
-    return Truth(
-        torch.tensor(boxes, dtype=torch.float32).reshape(n, 4),
-        torch.tensor(labels if labels is not None else [i % CLASSES for i in range(n)], dtype=torch.int64),
-        torch.tensor(ignore if ignore is not None else [False] * n, dtype=torch.bool),
-    )
 
 
 def quiet(at=AT, images=1, logit=-2.0):
