@@ -55,7 +55,7 @@ def cfg_lines(found: Remade) -> dict[str, Any]:
 
 
 def recipe_line(heads: Heads) -> str:
-    """The lines of a recipe's `options`: YAML, every pair and every list with its commas."""
+    """A recipe's `options` in a line: YAML, every pair and every list with its commas."""
     return f"anchors: {_lists(heads.anchors)}, masks: {_lists(heads.masks)}"
 
 
