@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -60,7 +61,27 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "accumulate": 2,
     },
     "sparse states": {"saving.seconds": 1.0, "cache": False, "augmentation.policy": "mosaic"},
-}
+    "yolo": {
+        "model": "two-heads.cfg", "augmentation.policy": "mosaic", "augmentation.options.zoom": "{policy: darknet}",
+        "accumulate": 2, "ema": 0.9, "log": "darknet", "workers": 1,
+        "stages": "[{epochs: 1, freeze: [backbone]}, {epochs: 1, freeze: [all-but-heads]}, {epochs: 2}]",
+        "multiscale.low": 0.5, "multiscale.high": 1.5, "multiscale.step": 32, "multiscale.every": 2,
+    },
+}  # fmt: skip
+# A network of darknet with heads at strides 32 and 16.
+TWO_HEADS = """[net]
+width=64
+height=64
+channels=3
+""" + "".join(
+    f"[convolutional]\nbatch_normalize=1\nfilters={filters}\nsize=3\nstride=2\npad=1\nactivation=leaky\n"
+    for filters in (8, 8, 16, 16, 24)
+) + "".join(
+    f"{route}[convolutional]\nbatch_normalize=1\nfilters=16\nsize=1\nactivation=leaky\n"
+    f"[convolutional]\nsize=1\nfilters=12\nactivation=linear\n"
+    f"[yolo]\nmask={mask}\nanchors=8,10, 14,14, 24,20, 40,40\nclasses=1\nnum=4\nignore_thresh=.6\n"
+    for route, mask in (("", "2,3"), ("[route]\nlayers=3\n", "0,1"))
+)  # fmt: skip
 
 
 @dataclass
@@ -101,6 +122,7 @@ def main() -> None:
 def killed_run(folder: Path, name: str, kills: int, chance: random.Random) -> Killed:
     """Train the variant once in peace and once under `kills` kills; what differs."""
     data = squares(folder / "data")
+    (folder / "two-heads.cfg").write_text(TWO_HEADS)
     words = [f"data={data}", *(f"{key}={value}" for key, value in {**BASE, **VARIANTS[name]}.items())]
     train(folder, *words, "saving.seconds=60", "name=peace")
     peace = Run.open("peace", folder)
@@ -138,10 +160,15 @@ def differences(a: Run, b: Run) -> list[str]:
     for name in ("weights/last.safetensors", "weights/best.safetensors", "predictions.json"):
         hashes = [hashlib.sha256((run.folder / name).read_bytes()).hexdigest() for run in (a, b)]
         found += [f"{name}: {hashes[0][:12]} and {hashes[1][:12]}"] if hashes[0] != hashes[1] else []
-    logs = [path.read_text() if (path := run.folder / "train.log").exists() else "" for run in (a, b)]
-    found += ["train.log"] if logs[0] != logs[1] else []
+    found += ["train.log"] if train_log(a) != train_log(b) else []
     found += [f"status {b.info['status']}"] if b.info["status"] != "finished" else []
     return found
+
+
+def train_log(run: Run) -> str:
+    """A run's train.log without the seconds that darknet's lines tell; empty where there is none."""
+    path = run.folder / "train.log"
+    return re.sub(r"[0-9.]+ seconds", "… seconds", path.read_text()) if path.exists() else ""
 
 
 def kill_after(folder: Path, words: Sequence[str], step: int, wait: float) -> int | None:

@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 
-from kills import differences, squares
+from kills import TWO_HEADS, differences, squares
 from onestage.errors import RecipeError
 from onestage.experiments.run import Run
 from onestage.training import session
@@ -149,12 +149,21 @@ def drawn(number: int, chance: random.Random) -> dict[str, Any]:
         "norms": chance.choice(["own", "own", "frozen"]), "seed": chance.randrange(100),
         "options.label_smoothing": chance.choice([0.0, 0.1]),
     }  # fmt: skip
+    if number % 3 == 2:
+        keys |= {
+            "model": "darknet", "options.cfg": TWO_HEADS, "log": "darknet",
+            "options.loss": chance.choice(["darknet", "ratio", "per-scale"]),
+            "augmentation.policy": chance.choice(["darknet", "mosaic"]),
+        }  # fmt: skip
+        if keys["augmentation.policy"] == "mosaic":
+            keys["augmentation.options.zoom"] = {"policy": "darknet", "crop": chance.choice([True, False])}
     if chance.random() < 0.4:
         keys |= {"multiscale.low": 0.5, "multiscale.high": 1.5, "multiscale.every": chance.choice([1, 3])}
     if chance.random() < 0.4:
         keys["stages"] = STAGES
     elif chance.random() < 0.5:
-        keys["freeze"] = chance.choice([["backbone"], ["backbone.*.0*"], ["all-but-heads"]])
+        layers = "layers.0*" if keys["model"] == "darknet" else "backbone.*.0*"
+        keys["freeze"] = chance.choice([["backbone"], [layers], ["all-but-heads"]])
     try:
         ask({**keys, "data": "."})
     except RecipeError as error:
