@@ -252,6 +252,8 @@ def _class_names(path: Path, kind: Any, count: int | None, named: Sequence[str])
     if not names:
         hint = "classes=[a,b,…] in the order of training, or classes=my.names"
         raise ModelError(f"{path.name}: the class names are needed{many}", hint=hint)
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ModelError(f"{path.name}: class names must differ, got {', '.join(twice)} more than once")
     if count not in (None, len(names)):
         raise ModelError(f"{path.name}: {len(names)} class names are given{many}", hint="all of them, in order")
     return names

@@ -74,7 +74,10 @@ def finite_state(path: Path) -> dict[str, Tensor]:
 
 
 def read_card(path: Path) -> dict[str, Any]:
-    """What weights of ours say of themselves: model, classes, size, options, fit; ModelError where they do not."""
+    """What weights of ours say of themselves: model, classes, size, options, fit.
+
+    ModelError where they say nothing, or what no program of ours has written.
+    """
     try:
         with safe_open(path, "pt") as file:
             text = (file.metadata() or {}).get("onestage")
@@ -82,8 +85,38 @@ def read_card(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path} is no readable safetensors file: {error}") from error
     if text is None:
         raise ModelError(f"{path} does not say what model it belongs to", hint="model=NAME classes=[…]")
-    card: dict[str, Any] = json.loads(text)
-    return card
+    try:
+        card = json.loads(text)
+    except ValueError:
+        card = text
+    if problems := _wrong_card(card):
+        raise ModelError(
+            f"{path} does not say rightly what model it belongs to", problems=problems,
+            hint="the file as it was saved: its metadata were changed since, or its program is newer than this one",
+        )  # fmt: skip
+    return dict(card)
+
+
+def _wrong_card(card: Any) -> list[str]:
+    """What a card says that cannot be, a sentence each."""
+    if not isinstance(card, dict):
+        return [f"expected names and values, got {str(card)[:60]!r}"]
+    size, classes = card.get("size"), card.get("classes")
+    sides = isinstance(size, list) and len(size) == 2 and all(_whole(side) for side in size)
+    named = isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)
+    scale = card.get("scale", 1)
+    right = {
+        "model": (isinstance(card.get("model"), str), "a name"), "classes": (named, "a list of names"),
+        "size": (sides, "[width, height] in pixels"), "options": (isinstance(card.get("options"), dict), "a mapping"),
+        "fit": (card.get("fit", "squash") in ("squash", "letterbox", "native"), "squash, letterbox or native"),
+        "scale": (isinstance(scale, int | float) and 0 < scale < 1e6, "a number above 0"),
+        "step": (card.get("step") is None or _whole(card["step"]), "a number of steps"),
+    }  # fmt: skip
+    return [f"{key}: expected {what}, got {card.get(key)!r}"[:200] for key, (fine, what) in right.items() if not fine]
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def card_of(path: Path) -> dict[str, Any] | None:

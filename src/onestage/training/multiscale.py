@@ -11,8 +11,8 @@ from onestage.models.detector import Detector
 from onestage.training.recipe import MultiScale, Recipe
 
 Size = tuple[int, int]
-SMALLEST = 32
-"""Pixels a side of an input must have: below, a light model's maps are single cells."""
+SMALLEST, LARGEST = 32, 4096
+"""Pixels a side of an input must have: below, a light model's maps are single cells; above, no recipe's size is."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,11 @@ def problems(multiscale: MultiScale, detector: Detector, base: Size | None = Non
     sizes = Sizes(base, multiscale.low, multiscale.high, multiscale.step, multiscale.every)
     if not sizes.changing:
         return []
+    if max(base) * multiscale.high > LARGEST:
+        return [
+            f"multiscale.high: {multiscale.high:g} of {max(base)} gives sides above {LARGEST} pixels; "
+            f"expected {LARGEST / max(base):.4g} or less"
+        ]
     around, asked = f"{base[0]}x{base[1]}", f"low={multiscale.low:g}, high={multiscale.high:g}"
     refused = _refused(detector, base)
     if refused:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from onestage.errors import ModelError, did_you_mean
 from onestage.models.darknet.cfg import Cfg, Section
+from onestage.models.darknet.layer_keys import CONV_OFF, POOL_OFF, SHORTCUT_OFF, unknown
 from onestage.models.darknet.layers import (
     Architecture,
     Convolution,
@@ -23,12 +24,6 @@ ACTIVATIONS = ("leaky", "linear", "relu", "mish", "swish", "logistic")
 _OTHERS = ("activation", "avgpool", "connected", "cost", "crnn", "crop", "deconvolutional", "detection", "dropout",
            "gru", "iseg", "l2norm", "local", "local_avgpool", "logistic", "lstm", "normalization", "reorg", "reorg3d",
            "rnn", "sam", "scale_channels", "softmax")  # fmt: skip
-# Options of a convolution that would change what it computes, with the value that changes nothing.
-_CONV_OFF = {
-    "xnor": "0", "binary": "0", "dilation": "1", "flipped": "0", "dot": "0", "deform": "0", "rotate": "0", "sway": "0",
-    "antialiasing": "0", "share_index": "-1000000000", "assisted_excitation": "0", "coordconv": "0", "stretch": "0",
-}  # fmt: skip
-
 LARGEST = 4096  # pixels of a side of the input, as of a recipe's size
 MOST = 1_000_000_000  # numbers in a network: 4 GB, sixteen times yolov3's
 
@@ -47,6 +42,7 @@ def architecture(cfg: Cfg) -> Architecture:
         problems.append(f"{cfg.net.at('channels')}: expected 3, RGB, got {channels}")
     for section in cfg.layers:
         index = len(layers)
+        problems += unknown(section)
         try:
             if section.kind not in _BUILDERS:
                 near = "" if section.kind in _OTHERS else did_you_mean(section.kind, _BUILDERS)
@@ -87,11 +83,8 @@ def _too_large(layers: list[Layer]) -> list[str]:
 
 
 def _convolution(section: Section, index: int, before: Shape, layers: list[Layer]) -> Layer:
-    for key, off in _CONV_OFF.items():
-        if section.options.get(key, off) != off:
-            raise ModelError(f"{section.at(key)}: {key}={section.options[key]} is not supported")
-    if section.options.get("stride_x") or section.options.get("stride_y"):
-        raise ModelError(f"{section.title}: one stride for both sides is supported, no stride_x or stride_y")
+    _refuse(section, CONV_OFF)
+    _one_stride(section)
     filters, size = section.number("filters", 1), section.number("size", 1)
     stride, groups = section.number("stride", 1), section.number("groups", 1)
     pad = size // 2 if section.number("pad", 0) else section.number("padding", 0)
@@ -108,13 +101,24 @@ def _convolution(section: Section, index: int, before: Shape, layers: list[Layer
     )  # fmt: skip
 
 
+def _refuse(section: Section, off: Mapping[str, str]) -> None:
+    """ModelError for a key that would change what the layer computes."""
+    for key, value in off.items():
+        if section.options.get(key, value) != value:
+            raise ModelError(f"{section.at(key)}: {key}={section.options[key]} is not supported")
+
+
+def _one_stride(section: Section) -> None:
+    if section.options.get("stride_x") or section.options.get("stride_y"):
+        raise ModelError(f"{section.title}: one stride for both sides is supported, no stride_x or stride_y")
+
+
 def _maxpool(section: Section, index: int, before: Shape, layers: list[Layer]) -> Layer:
     stride = section.number("stride", 1)
     size = section.number("size", stride)
     padding = section.number("padding", size - 1)
-    for key in ("maxpool_depth", "antialiasing"):
-        if section.number(key, 0):
-            raise ModelError(f"{section.at(key)}: {key} is not supported")
+    _refuse(section, POOL_OFF)
+    _one_stride(section)
     if min(stride, size) < 1 or padding < 0 or padding >= 2 * size:
         raise ModelError(f"{section.title}: expected a size and stride of at least 1 and a padding below two sizes")
     return MaxPool(index, section, Shape(before.channels, before.stride * stride), size, stride, padding)
@@ -146,6 +150,7 @@ def _route(section: Section, index: int, before: Shape, layers: list[Layer]) -> 
 
 
 def _shortcut(section: Section, index: int, before: Shape, layers: list[Layer]) -> Layer:
+    _refuse(section, SHORTCUT_OFF)
     named = section.numbers("from")
     if len(named) != 1 or section.options.get("weights_type", "none") != "none":
         raise ModelError(f"{section.title}: a shortcut from one layer without weights is supported")

@@ -41,13 +41,21 @@ def problems_with(detector: Detector, words: Iterable[str], key: str = "freeze")
     choices = [*parts, *(ALL_BUT + part for part in parts), NONE]
     problems = []
     for word in words:
-        if word != NONE and not parameters_of(detector, word):
+        if word in parts and not parameters_of(detector, word):
+            problems.append(
+                f"{key}: {word} has nothing to learn in this network; its parts that do: {_learning(detector)}"
+            )
+        elif word != NONE and not parameters_of(detector, word):
             near = did_you_mean(word, names) if "." in word else did_you_mean(word, choices)
             problems.append(
                 f"{key}: no part {word!r}{near}; there are: {', '.join(parts)}, all-but-PART, and the names of modules "
                 "and parameters, also with *"
             )
     return problems
+
+
+def _learning(detector: Detector) -> str:
+    return ", ".join(name for name, part in detector.parts().items() if any(True for _ in part.parameters()))
 
 
 def frozen_ids(detector: Detector, words: Iterable[str]) -> set[int]:
