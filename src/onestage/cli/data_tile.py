@@ -87,15 +87,20 @@ def _sets(terminal: Terminal, path: str, keys: Mapping[str, Any]) -> tuple[dict[
     from onestage.data import samples
     from onestage.data.one_set import open_set
     from onestage.data.opening import open_dataset
+    from onestage.data.split import UndividedError
+    from onestage.errors import DataError
 
     place: str | Path = samples.get(path) if path in samples.SAMPLES else path
     classes, loss = listed(keys.get("classes")), keys.get("allow_loss", False)
     split = keys.get("split")
     if split is not None:
         one = open_set(place, split, classes=classes, allow_loss=loss)
-        terminal.say(f"{one.split}: {len(one)} images with {one.boxes} boxes")
+        terminal.say(f"{one.split}: {len(one)} image{'s' * (len(one) != 1)} with {one.boxes} boxes")
         return {one.split: one}, None
-    opened = open_dataset(place, classes=classes, seed=keys.get("seed", 0), allow_loss=loss)
+    try:
+        opened = open_dataset(place, classes=classes, seed=keys.get("seed", 0), allow_loss=loss)
+    except UndividedError as error:
+        raise DataError(error.message, problems=error.problems, hint="split=all cuts the set as a whole") from error
     terminal.say(opened.described)
     sets = {"train": opened.train, "val": opened.val, "test": opened.test}
     return {name: one for name, one in sets.items() if one is not None}, opened.split_made

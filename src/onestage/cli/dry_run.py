@@ -27,8 +27,6 @@ def show_plan(terminal: Terminal, keys: Mapping[str, Any], picture: str | None) 
     `picture` is a path, PICTURE where None, no picture where NO_PICTURE. Raises UsageError, before anything is done,
     where a file is there that no dry run wrote.
     """
-    import yaml
-
     from onestage.cli.findings import explain_findings
     from onestage.cli.groups import how_many, show_groups
     from onestage.training.recipe import build
@@ -43,7 +41,7 @@ def show_plan(terminal: Terminal, keys: Mapping[str, Any], picture: str | None) 
         found = dry_run(keys, tell)
     plan = found.plan
     _introduce(terminal, plan)
-    terminal.say(yaml.safe_dump(plan.recipe.as_dict(), sort_keys=False, allow_unicode=True).rstrip())
+    terminal.say(_recipe_text(plan).rstrip())
     terminal.say()
     terminal.say(
         f"{how_many(plan.steps, 'step')}, {plan.steps_per_epoch} in each of "
@@ -73,13 +71,21 @@ def _refuse_many_processes() -> None:
         )
 
 
+def _recipe_text(plan: Plan) -> str:
+    """The recipe that would run as YAML; a cfg goes by its name there, though the run keeps its text."""
+    from onestage.experiments.storage import as_yaml
+
+    recipe = plan.recipe.as_dict()
+    return as_yaml({**recipe, "options": {**recipe["options"], "cfg": plan.cfg}} if plan.cfg else recipe)
+
+
 def _introduce(terminal: Terminal, plan: Plan) -> None:
     from onestage.cli.findings import counted
     from onestage.cli.watcher import choices
 
     width, height = plan.detector.size
     parameters = sum(p.numel() for p in plan.detector.parameters()) / 1e6
-    model = f"{plan.recipe.model}, {parameters:.1f} M parameters, input {width}x{height}; {plan.report}"
+    model = f"{plan.cfg or plan.recipe.model}, {parameters:.1f} M parameters, input {width}x{height}; {plan.report}"
     facts = [("data", plan.opened.described)]
     if plan.opened.findings:
         facts.append(("findings", counted(plan.opened.findings)))

@@ -80,9 +80,11 @@ class Pace:
 
 
 def clock(seconds: float | None) -> str:
-    """Seconds as people read them: 0:42, 12:05, 3:10:00; a dash where unknown."""
+    """Seconds as people read them: 0:42, 12:05, 3:10:00, from two days on "75 days 11 h"; a dash where unknown."""
     if seconds is None:
         return "–"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
+    if hours >= 48:
+        return f"{hours // 24} days {hours % 24} h"
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

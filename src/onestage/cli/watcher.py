@@ -21,6 +21,7 @@ from onestage.evaluation import Evaluation
 from onestage.experiments.curves import line
 from onestage.experiments.filtered import Filtered
 from onestage.experiments.levels import levels_in
+from onestage.experiments.naming import model_called
 from onestage.experiments.run import Run
 from onestage.records import Finding
 from onestage.training.loop.step_record import StepRecord
@@ -140,7 +141,9 @@ class TerminalWatcher(Watcher):
             facts.append(("findings", f"{counted(findings)}; the list is in {run.folder / 'findings.json'}"))
         width, height = plan.detector.size
         parameters = sum(p.numel() for p in plan.detector.parameters()) / 1e6
-        facts.append(("model", f"{recipe.model}, {parameters:.1f} M parameters, input {width}x{height}; {plan.report}"))
+        called = model_called(run.info) or recipe.model
+        start = f"weights of the state after step {resumed_at}" if resumed_at else f"{plan.report}"
+        facts.append(("model", f"{called}, {parameters:.1f} M parameters, input {width}x{height}; {start}"))
         facts += [("weights", note) for note in plan.report.notes]
         if any(level.layer is not None for level in self.levels.levels):
             facts += [("level", level.words) for level in self.levels.levels]
@@ -186,10 +189,13 @@ def choices(plan: Plan) -> list[str]:
     """What the recipe left open and was chosen, in words."""
     recipe = plan.recipe
     seen = plan.steps * min(recipe.batch, len(plan.opened.train))
+    few = len(plan.opened.train) < recipe.batch
     words = [
         f"{how_many(recipe.epochs or 0, 'epoch')} of {how_many(plan.steps_per_epoch, 'step')}, {seen:,} images in all; "
         f"judged every {how_many(recipe.validation.every or 1, 'epoch')}"
     ]
+    if few:
+        words.append(f"batch={recipe.batch} is more than there are images: a step has {len(plan.opened.train)}")
     if plan.steps % plan.steps_per_epoch:
         words.append(f"the last epoch ends after {plan.steps} steps in all")
     measured = {name.removeprefix("step_"): seconds for name, seconds in plan.measured.items()}

@@ -47,22 +47,26 @@ def stratified(present: BoolArray, fraction: float, seed: int = 0) -> BoolArray:
     return result
 
 
+class UndividedError(DataError):
+    """A set that is one image, or one video, where two sets were to be made of it."""
+
+
 def divided(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
     """A dataset as (train, val); frames of one video, and images equal byte for byte, stay on one side.
 
-    `fraction` counts videos, not frames, where there are any. Raises DataError where there are fewer than two different
-    images, or nothing but one video.
+    `fraction` counts videos, not frames, where there are any. Raises UndividedError where there are fewer than two
+    different images, or nothing but one video.
     """
     images = dataset.images
     first = _together(dataset)
     heads = sorted(set(first))
     if len(heads) < 2 and len(images) > 1 and videos_of(dataset) == 1:
-        raise DataError(
+        raise UndividedError(
             f"{len(images)} frames of one video cannot be divided into training and validation: neighbours look alike",
             hint="add videos, or name a validation set",
         )
     if len(heads) < 2:
-        raise DataError(
+        raise UndividedError(
             f"{len(images)} image{'s' * (len(images) != 1)} cannot be divided into training and validation",
             hint="add images, or name a validation set",
         )

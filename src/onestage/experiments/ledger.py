@@ -7,7 +7,7 @@ from typing import Any
 
 from onestage.errors import OnestageError
 from onestage.experiments.lock import abandoned
-from onestage.experiments.naming import runs_root
+from onestage.experiments.naming import model_called, runs_root
 from onestage.experiments.run import Run
 
 COLUMNS = (
@@ -54,7 +54,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "status": "killed"
         if info["status"] == "running" and abandoned(run.state_dir / "lock")
         else str(info["status"]),
-        "model": info.get("model", {}).get("name"),
+        "model": model_called(info),
         "data": info.get("data", {}).get("name") or _last_part(info.get("data", {}).get("root")),
         "mAP50": best.get("metrics/mAP50"),
         "mAP50-95": best.get("metrics/mAP50-95"),

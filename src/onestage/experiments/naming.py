@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from onestage.errors import UsageError
 
 _NAME = re.compile(r"\w[\w.+-]{0,99}")
 _REGISTER = ".ids"
+# Endings of files that name a set, and such names that do not tell one set from another.
+_LISTS = frozenset({".data", ".yaml", ".yml", ".json", ".txt"})
+_SAYS_NOTHING = frozenset({"data", "dataset"})
 
 
 def runs_root() -> Path:
@@ -24,6 +29,25 @@ def run_names(root: Path | None = None) -> list[str]:
         return sorted(entry.name for entry in root.iterdir() if (entry / "run.json").is_file())
     except OSError:
         return []
+
+
+def usual_prefix(model: str, data: str) -> str:
+    """What a run without a name of its own is called before its number: the model's name and that of its data.
+
+    A cfg, and a file that lists or describes a set, go by their names without the ending; a data.yaml
+    goes by its folder's.
+    """
+    place = Path(data).expanduser().resolve()
+    told = place.stem if place.suffix.lower() in _LISTS else place.name
+    if told.lower() in _SAYS_NOTHING and place.suffix:
+        told = place.parent.name
+    return f"{model.removesuffix('.cfg')}-{told or 'data'}"
+
+
+def model_called(info: Mapping[str, Any]) -> str | None:
+    """What a run's model is called by what run.json says: its cfg's name where it was built by one."""
+    model = info.get("model")
+    return (model.get("cfg") or model.get("name")) if isinstance(model, Mapping) else None
 
 
 def named_folder(root: Path, name: str) -> Path:

@@ -279,7 +279,7 @@ class Run:
     def _write_yaml(self, stem: str, content: str | Mapping[str, Any]) -> None:
         path = self.folder / f"{stem}.yaml"
         if not isinstance(content, str):
-            content = yaml.safe_dump(storage.plain(content), sort_keys=False, allow_unicode=True)
+            content = storage.as_yaml(content)
         if path.exists():
             earlier = path.read_bytes()
             if earlier == content.encode():

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from onestage.errors import OnestageError, StorageError, UsageError
 
@@ -50,6 +51,22 @@ def as_json(value: Any) -> str:
         rows = (json.dumps(item, ensure_ascii=False, allow_nan=False) for item in value)
         return "[\n" + ",\n".join(rows) + "\n]\n"
     return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+
+
+def as_yaml(value: Any) -> str:
+    """YAML text of `value`, mappings in their order; a text of several lines, such as a cfg, line by line."""
+    return yaml.dump(plain(value), Dumper=_Lines, sort_keys=False, allow_unicode=True)
+
+
+class _Lines(yaml.SafeDumper):
+    """Texts of several lines as literal blocks, where YAML can hold them so."""
+
+
+def _block_or_line(dumper: _Lines, text: str) -> yaml.Node:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Lines.add_representer(str, _block_or_line)
 
 
 def read_json(path: Path) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onestage.errors import ModelError, did_you_mean
@@ -56,6 +57,12 @@ def named(keys: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(name, str) or not is_cfg(name):
         return dict(keys)
     return {**keys, "model": "darknet", "options.cfg": name}
+
+
+def cfg_name(options: Mapping[str, Any]) -> str | None:
+    """The name of the cfg file that is among a model's options; None without one, or for its text."""
+    cfg = options.get("cfg")
+    return Path(cfg).name if isinstance(cfg, str) and "\n" not in cfg else None
 
 
 def defaults(name: str, weights: object = None, cfg: object = None) -> Mapping[str, Any]:

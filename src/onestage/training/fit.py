@@ -10,6 +10,7 @@ from typing import Any
 from onestage.data.dataset import Dataset
 from onestage.data.order import shares
 from onestage.errors import DataError, UsageError
+from onestage.experiments.naming import usual_prefix
 from onestage.experiments.onlooker import Onlooker
 from onestage.experiments.run import Run
 from onestage.experiments.segments import done_by, facts, inexact
@@ -55,7 +56,7 @@ def fit(
             watcher.told([f"this command began run {begun.name} before: going on with it"])
             return _resume(begun, {}, watcher, ranks)
         plan = plan_together(recipe, ranks)
-        named = prefix or f"{recipe.model}-{Path(recipe.data).expanduser().resolve().name or 'data'}"
+        named = prefix or usual_prefix(plan.cfg or recipe.model, recipe.data)
         with _alone_in(ranks, lambda: Run.create(root, recipe.name, named)) as run:
             run.write_asked(dict(keys))
             run.update(jobs=list(dict.fromkeys(known)))
@@ -142,8 +143,7 @@ def _rewrite(run: Run, plan: Plan, saved: Saved | None, told: Changes) -> None:
         foreseen = [finding.as_dict() for finding in plan.foresight]
         run.write_findings([*known, *(finding for finding in foreseen if finding not in known)])
         run.update(
-            data={"root": str(plan.opened.train.root)}, protocol=list(plan.recipe.validation.judged_by),
-            groups=_groups(plan),
+            data={"root": _root(plan)}, protocol=list(plan.recipe.validation.judged_by), groups=_groups(plan),
         )  # fmt: skip
 
 
@@ -246,15 +246,21 @@ def _facts(plan: Plan) -> dict[str, Any]:
         for name, part in (("train", opened.train), ("val", opened.val))
     }
     return {
-        "data": {"root": str(opened.train.root), "format": opened.format, "described": opened.described,
-                 "classes": list(opened.classes), **sets},
+        "data": {"root": _root(plan), "name": Path(recipe.data).name, "format": opened.format,
+                 "described": opened.described, "classes": list(opened.classes), **sets},
         "environment": environment(plan.device, str(recipe.precision), plan.measured),
         "groups": _groups(plan),
         "seed": recipe.seed, "protocol": list(recipe.validation.judged_by),
-        "model": {"name": recipe.model, "parameters": sum(p.numel() for p in plan.detector.parameters()),
+        "model": {"name": recipe.model, **({"cfg": plan.cfg} if plan.cfg else {}),
+                  "parameters": sum(p.numel() for p in plan.detector.parameters()),
                   "weights": plan.report.as_dict(),
                   "levels": [level.as_dict() for level in levels_of(plan.detector)]},
     }  # fmt: skip
+
+
+def _root(plan: Plan) -> str:
+    """The training set's folder, whole, for the run may be looked at from another."""
+    return str(Path(plan.opened.train.root).absolute())
 
 
 def _groups(plan: Plan) -> list[dict[str, Any]]:

@@ -53,6 +53,7 @@ class Plan:
     measured: dict[str, float]
     foresight: list[Finding] = field(default_factory=list)
     filtered: Filtered | None = None  # truths that augmentation will leave out in the first epoch
+    cfg: str | None = None  # name of the darknet file that the model was built by
 
     @property
     def legs(self) -> tuple[Leg, ...]:
@@ -134,7 +135,9 @@ def make_plan(recipe: Recipe, weights: bool = True, ranks: int = 1) -> Plan:
         *models.unfollowed(recipe.options), *odd, *foresee(completed, per_epoch),
         *filtered_findings(filtered, detector.size), *fit_findings(detector, completed, opened.train, made),
     ]  # fmt: skip
-    return Plan(completed, opened, detector, report, device, measured, foresight, filtered)
+    return Plan(
+        completed, opened, detector, report, device, measured, foresight, filtered, models.cfg_name(recipe.options)
+    )
 
 
 def _epochs(recipe: Recipe, per_epoch: int) -> int | None:
