@@ -15,7 +15,7 @@ from safetensors.torch import save
 from onestage import models
 from onestage.errors import ModelError, OnestageError
 from onestage.models.darknet.building import MOST, architecture
-from onestage.models.darknet.cfg import parse
+from onestage.models.darknet.cfg import Cfg, parse
 from onestage.models.darknet.settings import settings as settings_of
 from onestage.models.weights import as_safetensors, load_detector
 from toy_cfg import TOY
@@ -32,10 +32,12 @@ WORDS = (
 
 
 def said(text: str) -> str:
-    with pytest.raises(ModelError) as told:
-        cfg = parse(text)
+    def all_of(cfg: Cfg) -> None:
         architecture(cfg)
         settings_of(cfg)
+
+    with pytest.raises(ModelError) as told:
+        all_of(parse(text))
     return "\n".join([told.value.message, *told.value.problems])
 
 
