@@ -114,8 +114,8 @@ def test_each_layer_of_the_toy_network():
 
 def test_groups_of_a_route_and_unequal_shortcuts():
     text = """[net]
-width=8
-height=8
+width=32
+height=32
 [convolutional]
 filters=6
 size=1

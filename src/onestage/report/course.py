@@ -7,8 +7,8 @@ from typing import Any
 
 # Codes of findings that follow from the recipe alone; a test holds them to docs/findings.md.
 FORESEEN = frozenset({
-    "lr-at-nothing", "counted-from-the-run", "milestone-beyond-end", "milestone-in-warmup", "warmup-too-long",
-    "lr-too-high", "decay-too-strong", "ema-too-long", "fp16-on-cpu",
+    "cfg-not-followed", "lr-at-nothing", "counted-from-the-run", "milestone-beyond-end", "milestone-in-warmup",
+    "warmup-too-long", "lr-too-high", "decay-too-strong", "ema-too-long", "fp16-on-cpu",
 })  # fmt: skip
 # So many incidents are told at length; the others are counted.
 MOST_INCIDENTS = 12
