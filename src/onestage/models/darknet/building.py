@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 
 from onestage.errors import ModelError, did_you_mean
 from onestage.models.darknet.cfg import Cfg, Section
-from onestage.models.darknet.layer_keys import CONV_OFF, POOL_OFF, SHORTCUT_OFF, unknown
 from onestage.models.darknet.layers import (
     Architecture,
     Convolution,
@@ -18,6 +17,7 @@ from onestage.models.darknet.layers import (
     Shortcut,
     Upsample,
 )
+from onestage.models.darknet.section_keys import CONV_OFF, POOL_OFF, SHORTCUT_OFF, unknown
 
 ACTIVATIONS = ("leaky", "linear", "relu", "mish", "swish", "logistic")
 # Layers that darknet has besides: none of them is a misspelt one of ours.

@@ -7,15 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from onestage.errors import ModelError, did_you_mean
+from onestage.errors import ModelError
 from onestage.models.darknet.cfg import Cfg, Section
 from onestage.models.darknet.policies import LR, POLICIES, POWER, positive
+from onestage.models.darknet.section_keys import unknown
 from onestage.models.darknet.unfollowed import (
     HARMLESS,
-    HEAD_KNOWN,
     HEAD_TOLD,
     LAYER_TOLD,
-    NET_KNOWN,
     NET_TOLD,
     Note,
 )
@@ -47,7 +46,7 @@ def settings(cfg: Cfg) -> Settings:
     every value that cannot be read.
     """
     made = Settings()
-    problems = [*_unknown(cfg.net, NET_KNOWN), *(p for head in _heads(cfg) for p in _unknown(head, HEAD_KNOWN))]
+    problems = [told for section in (cfg.net, *cfg.layers) for told in unknown(section)]
     for take in (_fit, _batch, _optimiser, _schedule, _length, _augmentation, _multiscale, _heads_say, _layers):
         try:
             take(cfg, made)
@@ -87,12 +86,6 @@ def _heads(cfg: Cfg) -> list[Section]:
 
 def _trains(cfg: Cfg) -> bool:
     return any(key in cfg.net.options for key in TRAINS)
-
-
-def _unknown(section: Section, known: tuple[str, ...]) -> Iterator[str]:
-    for key in section.options:
-        if key not in known:
-            yield f"{section.at(key)}: unknown key{did_you_mean(key, known)}"
 
 
 def _told(section: Section, why: Mapping[str, tuple[float, str]]) -> Iterator[Note]:

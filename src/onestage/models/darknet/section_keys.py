@@ -1,4 +1,4 @@
-"""The keys of a layer that darknet knows; a misspelt one would leave its layer at a default without a word."""
+"""The keys of a section that darknet knows; a misspelt one would leave it at a default without a word."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from onestage.errors import did_you_mean
 from onestage.models.darknet.cfg import Section
-from onestage.models.darknet.unfollowed import HEAD_KNOWN, LAYER_TOLD
+from onestage.models.darknet.unfollowed import HEAD_KNOWN, LAYER_TOLD, NET_KNOWN
 
 # What parse_network_cfg of pjreddie's and AlexeyAB's darknet reads of any layer.
 _ANY = (
@@ -30,14 +30,16 @@ _KNOWN: Mapping[str, tuple[str, ...]] = {
     "upsample": ("stride", "scale"),
     "route": ("layers", "groups", "group_id", "stream", "wait_stream"),
     "shortcut": ("from", "activation", "weights_type", "weights_normalization", *SHORTCUT_OFF),
-    "yolo": HEAD_KNOWN, "region": HEAD_KNOWN,
+    "yolo": HEAD_KNOWN, "region": HEAD_KNOWN, "net": NET_KNOWN,
 }  # fmt: skip
-_SHORT = {"conv": "convolutional", "max": "maxpool"}
+_SHORT = {"conv": "convolutional", "max": "maxpool", "network": "net"}
 
 
 def unknown(section: Section) -> Iterator[str]:
-    """A sentence for each key of a layer that darknet does not know; none for a kind of layer that we do not."""
+    """A sentence for each key of a section that darknet does not know; none for a kind of layer that we do not."""
     known = _KNOWN.get(_SHORT.get(section.kind, section.kind))
-    for key in section.options if known is not None else ():
-        if known is not None and key not in known and key not in _ANY:
+    if known is None:
+        return
+    for key in section.options:
+        if key not in known and (section.index is None or key not in _ANY):
             yield f"{section.at(key)}: unknown key{did_you_mean(key, known)}"
