@@ -30,6 +30,7 @@ from onestage.training.devices.ranks import Ranks
 from onestage.training.filtered import LOOKED_AT, findings, foreseen, left_out
 from onestage.training.first_batch import first_batch
 from onestage.training.fit import fit
+from onestage.training.levels import levels_of
 from onestage.training.loop.evidence import Pass
 from onestage.training.loop.step import Differentiator
 from onestage.training.plan import ask, make_plan
@@ -106,7 +107,7 @@ def test_a_dry_run_tells_the_first_epoch_and_what_the_first_batch_ignores(data: 
     plan = make_plan(ask({**FACES, "data": str(data), "augmentation.options": {"tries": 0}}))  # the whole image, always
     said: list[tuple[str, str]] = []
     terminal: Any = SimpleNamespace(facts=said.extend)
-    _show_batch(terminal, first_batch(plan), None, plan.filtered)
+    _show_batch(terminal, first_batch(plan), None, plan.filtered, levels_of(plan.detector))
     told = dict(said)
     assert "4 images, 4 truths after augmentation (faceboxes), 8 to ignore" in told["first batch"]
     assert told["first epoch"].startswith("67 % of 30 truths under 16 px: ignored")
@@ -188,4 +189,4 @@ def test_counts_are_summed_over_processes() -> None:
     differentiator.ranks = Doubled()
     totals = differentiator.totals([one, one])
     assert totals.filtered == {"small": 4, "cut": 0, "of": 8}
-    assert (totals.images, totals.truths, totals.positives) == (4, 12, [4, 4])
+    assert (totals.images, totals.truths, totals.positives) == (4, 4, [4, 4])
