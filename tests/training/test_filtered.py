@@ -189,4 +189,4 @@ def test_counts_are_summed_over_processes() -> None:
     differentiator.ranks = Doubled()
     totals = differentiator.totals([one, one])
     assert totals.filtered == {"small": 4, "cut": 0, "of": 8}
-    assert (totals.images, totals.truths, totals.positives) == (4, 12, [4, 4])
+    assert (totals.images, totals.truths, totals.positives) == (4, 4, [4, 4])

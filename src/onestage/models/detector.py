@@ -169,7 +169,9 @@ class Detector(nn.Module, ABC):
         """The parts of the loss before they are summed over priors: {part: (B, P)}; their sums are `Loss.parts`."""
 
     @abstractmethod
-    def terms(self, raw: Raw, truths: Sequence[Truth], image: int, prior: int) -> dict[str, float]:
+    def terms(
+        self, raw: Raw, truths: Sequence[Truth], image: int, prior: int, whole: Tensor | None = None
+    ) -> dict[str, float]:  # fmt: skip
         """The terms of one prior's loss by formula: {"ln(w / prior w) / 0.2": -inf, …}; what is not finite blew up."""
 
     def anchor_heads(self) -> Heads | None:

@@ -130,7 +130,9 @@ class Multibox(Detector):
         """The parts "cls" and "box" of every prior (B, P)."""
         return prior_losses(raw, truths, self.priors, self.options)[0]
 
-    def terms(self, raw: Raw, truths: Sequence[Truth], image: int, prior: int) -> dict[str, float]:
+    def terms(
+        self, raw: Raw, truths: Sequence[Truth], image: int, prior: int, whole: Tensor | None = None
+    ) -> dict[str, float]:  # fmt: skip
         """What the loss of one prior is made of; see `multibox_terms`."""
         priors = self.priors
         row = int(match_batch(truths[image : image + 1], priors, self.options)[0, prior])

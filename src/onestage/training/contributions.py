@@ -158,7 +158,7 @@ def _priors(
         found.append(PriorShare(
             place + image, prior, tuple(round(float(v), 2) for v in assigned.boxes[prior]), int(assigned.level[prior]),
             truth if truth >= 0 else None, {name: float(values[image, prior]) for name, values in parts.items()},
-            float(total[image, prior]), detector.terms(one.raw, one.truths, image, prior),
+            float(total[image, prior]), one.terms(detector, image, prior),
         ))  # fmt: skip
     return found
 

@@ -190,9 +190,11 @@ class Darknet(Detector):
         """The parts of the loss of every box (B, P)."""
         return yolo_prior_losses(raw, truths, self.boxes, self.options, self.head_weights, whole)
 
-    def terms(self, raw: Raw, truths: Sequence[Truth], image: int, prior: int) -> dict[str, float]:
+    def terms(
+        self, raw: Raw, truths: Sequence[Truth], image: int, prior: int, whole: Tensor | None = None
+    ) -> dict[str, float]:  # fmt: skip
         """What the loss of one box is made of."""
-        return yolo_terms(raw, truths, image, prior, self.boxes, self.options, self.head_weights)
+        return yolo_terms(raw, truths, image, prior, self.boxes, self.options, self.head_weights, whole)
 
     def parts(self) -> dict[str, nn.Module]:
         """`backbone` up to `Architecture.trunk`, `heads` the linear convolutions, `neck` what lies between."""

@@ -40,6 +40,12 @@ class Pass:
             return detector.prior_losses(self.raw, self.truths)
         return detector.prior_losses(self.raw, self.truths, self.whole)
 
+    def terms(self, detector: Detector, image: int, prior: int) -> dict[str, float]:
+        """What the loss of one prior is made of; see `Detector.terms`."""
+        if self.whole is None:
+            return detector.terms(self.raw, self.truths, image, prior)
+        return detector.terms(self.raw, self.truths, image, prior, self.whole)
+
 
 def loss_of(detector: Detector, raw: Raw, truths: list[Truth], whole: Tensor | None) -> Loss:
     """The loss of some images of a batch whose counts are `whole`; models without counts are not told of them."""

@@ -26,10 +26,11 @@ COUNTS = ("images", "truths", "small", "cut", "of", "negatives")
 class Totals:
     """A whole batch over all micro-batches and processes: sums of the parts of the loss, and what they are divided by.
 
-    `parts` are sums over images, `normaliser` is at least 1, `positives` per level. `finite` is False where any part
-    of the loss is not a finite number; then no gradient was taken. `filtered` counts the truths that augmentation
-    left out as too "small" or "cut", "of" how many; None where it does not say. `negatives` counts those that were
-    picked for the class part; None where none are picked. `scales` and `sums` are those of `Loss`, summed.
+    `parts` are sums over images, `normaliser` is at least 1, `positives` per level; `truths` are those that count.
+    `finite` is False where any part of the loss is not a finite number; then no gradient was taken. `filtered` counts
+    the truths that augmentation left out as too "small" or "cut", "of" how many; None where it does not say.
+    `negatives` counts those that were picked for the class part; None where none are picked. `scales` and `sums` are
+    those of `Loss`, summed.
     """
 
     parts: dict[str, float]
@@ -179,7 +180,8 @@ class Differentiator:
 
 def _counted(one: Pass) -> Tensor:
     """COUNTS of a micro-batch: of what its augmentation left out too, and of the negatives that were picked."""
-    truths, filtered = sum(len(truth) for truth in one.batch.annotations), left_out(one.batch.annotations) or (0, 0, 0)
+    truths = sum(int((~(truth.ignore | truth.crowd)).sum()) for truth in one.batch.annotations)
+    filtered = left_out(one.batch.annotations) or (0, 0, 0)
     negatives = 0 if one.loss.negatives is None else int(one.loss.negatives.sum())
     counts = [len(one.batch), truths, *filtered, negatives]
     return torch.tensor(counts, dtype=torch.float64, device=one.loss.normaliser.device)

@@ -152,4 +152,4 @@ def prior_place(scene: Scene, part: int, prior: int) -> PriorPlace | None:
 
 def _terms(scene: Scene, part: int, image: int, prior: int) -> dict[str, float]:
     one = scene.evidence.passes[part]
-    return asked(lambda: dict(scene.detector.terms(one.raw, one.truths, image, prior))) or {}
+    return asked(lambda: dict(one.terms(scene.detector, image, prior))) or {}
