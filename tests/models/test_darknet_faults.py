@@ -184,3 +184,21 @@ def test_a_part_without_layers_is_told_as_such() -> None:
     assert problems_with(detector, ["neck"]) == [
         "freeze: neck has nothing to learn in this network; its parts that do: heads"
     ]
+
+
+@pytest.mark.parametrize(
+    ("loss", "idle"),
+    [
+        ("darknet", ["ratio"]),
+        ("ratio", ["ignore", "truth", "also", "box"]),
+        ("per-scale", ["truth", "also", "box", "ratio"]),
+    ],
+)
+def test_options_of_another_loss_are_told_to_have_no_effect(loss: str, idle: list[str]) -> None:
+    asked = {"ignore": 0.5, "truth": 0.9, "also": 0.5, "box": "mse", "ratio": 3.0, "near": 0.4, "most": 5}
+    detector = models.build("darknet", 3, cfg=TOY, loss=loss, **asked)
+    assert [problem.split(":")[0] for problem in detector.idle({"loss": loss, **asked})] == [
+        f"options.{n}" for n in idle
+    ]
+    assert detector.idle(dict.fromkeys(asked)) == []
+    assert models.build("darknet", 3, cfg=TOY, ratio=None).options.ratio == 4.0

@@ -144,6 +144,10 @@ class Detector(nn.Module, ABC):
         `whole` are the `counts` of the whole batch where these images are only some of it.
         """
 
+    def idle(self, options: Mapping[str, Any]) -> list[str]:
+        """A sentence for each of the `options` it was built with that changes nothing beside the others."""
+        return []
+
     def counts(self, truths: Sequence[Truth]) -> Tensor | None:
         """Numbers (N,) of these images that a loss of several means is divided by; they add up over a whole batch.
 
