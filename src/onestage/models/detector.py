@@ -208,6 +208,11 @@ class Detector(nn.Module, ABC):
         """Let what has a pace of its own, such as norms' statistics, keep up with a run of so many steps."""
 
     @classmethod
+    def fit_for(cls, options: Mapping[str, Any]) -> str:
+        """How images come to a network of these options whose weights do not say."""
+        return cls.default_fit
+
+    @classmethod
     def resolved(cls, options: Mapping[str, Any]) -> dict[str, Any]:
         """The options as a run and its weights keep them: whole, so that no other file is needed; as they are here."""
         return dict(options)

@@ -33,6 +33,7 @@ from onestage.models.darknet.names import ours
 from onestage.models.darknet.network import DarknetNorm, answers, units
 from onestage.models.darknet.options import options_of, refuse_unknown
 from onestage.models.darknet.served import ServedDarknet, cells_of
+from onestage.models.darknet.settings import fit_of
 from onestage.models.detector import Assignment, Detector, Held, Loss, Raw, Truth
 from onestage.models.served import Served
 from onestage.models.weights_files import read_state
@@ -207,6 +208,11 @@ class Darknet(Detector):
             "neck": nn.ModuleList(unit for index, unit in of.items() if index >= trunk and index not in heads),
             "heads": nn.ModuleList(unit for index, unit in of.items() if index in heads),
         }
+
+    @classmethod
+    def fit_for(cls, options: Mapping[str, Any]) -> str:
+        """As the cfg among the options has it; see `settings.fit_of`."""
+        return fit_of(read(options["cfg"])) if isinstance(options.get("cfg"), str) else cls.default_fit
 
     @classmethod
     def resolved(cls, options: Mapping[str, Any]) -> dict[str, Any]:
