@@ -11,6 +11,7 @@ from onestage.data.formats import recognise
 from onestage.data.formats import yolo as module
 from onestage.data.formats.yolo_labels import label_path
 from onestage.data.opening import open_dataset
+from onestage.errors import DataError
 
 ROW = "1 0.5 0.5 0.25 0.5\n"
 
@@ -86,3 +87,19 @@ def test_without_names_the_count_of_classes_holds(tmp_path: Path) -> None:
     dataset = module.read(darknet(tmp_path, names=""), "train")
     assert dataset.classes == ("0", "1")
     assert codes(dataset) == []
+
+
+def test_a_data_file_with_keys_that_cannot_be_meant_is_refused_whole(tmp_path: Path) -> None:
+    root = darknet(tmp_path).parent.parent
+    write(
+        root / "b.data",
+        "clases=2\ntrain=data/train.txt\ntrain=data/valid.txt\nvaild=data/valid.txt\nclasses=x\ntop=5\n",
+    )
+    with pytest.raises(DataError, match=r"b\.data cannot be followed") as told:
+        module.read_splits(root / "b.data", ["train"])
+    assert told.value.problems == (
+        "line 1: clases: unknown key (did you mean 'classes'?)",
+        "line 3: train=data/valid.txt, and before it train=data/train.txt: one of the two",
+        "line 4: vaild: unknown key (did you mean 'valid'?)",
+        "classes: expected a whole number from 1 on, got 'x'",
+    )

@@ -112,7 +112,7 @@ def test_anchors_of_any_kind_are_refused_in_words(anchors: object) -> None:
 
 def test_an_odd_count_of_images_is_told_beside_the_version(tmp_path: Path) -> None:
     (tmp_path / "a.weights").write_bytes(struct.pack("<iiiq", 0, 2, 5, -1) + bytes(400))
-    with pytest.raises(ModelError, match=r"the number of images seen, got 0\.2\.5 and -1"):
+    with pytest.raises(ModelError, match=r"got 0\.2\.5 and -1 images seen"):
         models.build("darknet", 3, cfg=TOY).read(tmp_path / "a.weights")
 
 
@@ -184,3 +184,57 @@ def test_a_part_without_layers_is_told_as_such() -> None:
     assert problems_with(detector, ["neck"]) == [
         "freeze: neck has nothing to learn in this network; its parts that do: heads"
     ]
+
+
+@pytest.mark.parametrize(
+    ("loss", "idle"),
+    [
+        ("darknet", ["ratio"]),
+        ("ratio", ["ignore", "truth", "also", "box"]),
+        ("per-scale", ["truth", "also", "box", "ratio"]),
+    ],
+)
+def test_options_of_another_loss_are_told_to_have_no_effect(loss: str, idle: list[str]) -> None:
+    asked = {"ignore": 0.5, "truth": 0.9, "also": 0.5, "box": "mse", "ratio": 3.0, "near": 0.4, "most": 5}
+    detector = models.build("darknet", 3, cfg=TOY, loss=loss, **asked)
+    assert [problem.split(":")[0] for problem in detector.idle({"loss": loss, **asked})] == [
+        f"options.{n}" for n in idle
+    ]
+    assert detector.idle(dict.fromkeys(asked)) == []
+    assert models.build("darknet", 3, cfg=TOY, ratio=None).options.ratio == 4.0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("learning_rate=0.001", "learning_rate=0", "line 3, learning_rate: expected a number above 0, got 0"),
+        ("momentum=.9", "momentum=2", "momentum: expected a number from 0 to 0.999999, got 2"),
+        ("decay=.0005", "decay=-1", "decay: expected a number from 0 on, got -1"),
+        ("hue=.1", "hue=3", "hue: expected a number from 0 to 0.5, got 3"),
+        ("hue=.1", "power=-3", "power: expected a number above 0, got -3"),
+        ("hue=.1", "adam=1\nB1=5", "B1: expected a number from 0 to 0.999999, got 5"),
+        ("jitter=.3", "jitter=3", "jitter: expected a number from 0 to 0.999999, got 3"),
+        ("hue=.1", "resize_step=0", "resize_step: expected 1 or more, got 0"),
+        ("random=1", "random=1e30", "random: expected a number from 0 to 10, got 1e+30"),
+        ("label_smooth_eps=0.1", "label_smooth_eps=1", "label_smooth_eps: expected a number from 0 to 0.999, got 1"),
+    ],
+)  # fmt: skip
+def test_what_a_recipe_would_refuse_of_a_cfg_is_refused_by_its_line(old: str, new: str, words: str) -> None:
+    assert old in TRAINED
+    assert words in said(TRAINED.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("more", "fit"),
+    [("", "letterbox"), ("letter_box=0", "squash"), ("letter_box=1\nmosaic=1", "letterbox"), ("mosaic=1", "squash")],
+)  # fmt: skip
+def test_images_come_as_the_darknet_of_the_cfg_brings_them(more: str, fit: str) -> None:
+    text = (
+        TOY.replace("scale_x_y=1.1\n", "")
+        .replace("mish", "leaky")
+        .replace("groups=2\n", "")
+        .replace("[net]", f"[net]\n{more}")
+    )
+    assert settings_of(parse(text)).keys.get("fit", "letterbox") == fit
+    assert models.model_class("darknet").fit_for({"cfg": text}) == fit
+    assert models.model_class("yolov4-tiny").fit_for({}) == "squash"

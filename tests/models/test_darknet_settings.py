@@ -49,17 +49,19 @@ def test_the_cfg_of_diary_001_is_its_schedule() -> None:
             "jitter": 0.3, "hue": 0.1, "saturation": 1.5, "exposure": 1.5, "flip": 0.5, "crop": True, "resize": 1.0,
         },
         "multiscale.low": 0.7692, "multiscale.high": 1.4616, "multiscale.step": 32, "multiscale.every": 10,
+        "fit": "squash",
     }  # fmt: skip
 
 
-def test_a_cfg_without_keys_of_alexeys_has_pjreddies_jitter() -> None:
+def test_a_cfg_without_keys_of_alexeys_has_pjreddies_jitter_and_letterbox() -> None:
     plain = cfg(VISDRONE, text=TOY.replace("scale_x_y=1.1\n", "").replace("mish", "leaky"))
     assert "crop" not in settings(plain).keys["augmentation.options"]
+    assert "fit" not in settings(plain).keys
 
 
 def test_a_network_alone_says_nothing_of_training() -> None:
     found = settings(cfg("\nbatch=1\nsubdivisions=1", "random=1\njitter=.3\n"))
-    assert (found.keys, found.notes) == ({}, [])
+    assert (found.keys, found.notes) == ({"fit": "squash"}, [])
 
 
 def test_what_a_training_cfg_leaves_out_has_darknets_value() -> None:
@@ -198,7 +200,7 @@ def test_the_door_gives_them_below_what_the_user_says(tmp_path: Any) -> None:
     path.write_text(cfg(VISDRONE, "random=0\n").text())
     recipe = ask({"data": "x", "model": str(path)})
     assert (recipe.model, recipe.steps, recipe.batch, recipe.accumulate) == ("darknet", 50_200, 128, 16)
-    assert (recipe.weights, recipe.fit, recipe.validation.iou) == (None, "letterbox", 0.45)
+    assert (recipe.weights, recipe.fit, recipe.validation.iou) == (None, "squash", 0.45)
     assert recipe.options == {"cfg": str(path)}
     own = ask({"data": "x", "model": str(path), "epochs": 3, "optimiser.name": "adamw", "schedule.name": "cosine",
                "augmentation.policy": "none", "batch": 8})  # fmt: skip

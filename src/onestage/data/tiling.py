@@ -161,7 +161,7 @@ def tile_dataset(
     tiling = tiling or Tiling()
     if form in FLAGLESS and tiling.cut == "ignore":
         raise ValueError(f"{form} has no regions to ignore")
-    if out.is_file() or (out.exists() and any(out.iterdir())):
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} holds something already", hint="name a new folder")
     found: list[Finding] = []
     counts: dict[str, Counts] = {}

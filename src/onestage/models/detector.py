@@ -144,6 +144,10 @@ class Detector(nn.Module, ABC):
         `whole` are the `counts` of the whole batch where these images are only some of it.
         """
 
+    def idle(self, options: Mapping[str, Any]) -> list[str]:
+        """A sentence for each of the `options` it was built with that changes nothing beside the others."""
+        return []
+
     def counts(self, truths: Sequence[Truth]) -> Tensor | None:
         """Numbers (N,) of these images that a loss of several means is divided by; they add up over a whole batch.
 
@@ -204,6 +208,11 @@ class Detector(nn.Module, ABC):
 
     def hasten(self, steps: int) -> None:
         """Let what has a pace of its own, such as norms' statistics, keep up with a run of so many steps."""
+
+    @classmethod
+    def fit_for(cls, options: Mapping[str, Any]) -> str:
+        """How images come to a network of these options whose weights do not say."""
+        return cls.default_fit
 
     @classmethod
     def resolved(cls, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -228,12 +228,12 @@ def _load_foreign(path: Path, model: str, classes: Sequence[str]) -> Loaded:
                 hint=f"the whole file; this one can start a training: weights={path}",
             )
         load_held(detector, held, path.name)
-        return Loaded(detector.eval(), names, options, kind.default_fit)
+        return Loaded(detector.eval(), names, options, kind.fit_for(options))
     state = finite_state(path)
     options |= kind.options_of(state)
     detector = models.build(kind.name, len(names), **options)
     load_fitting(detector, detector.adapt(state), path.name)
-    return Loaded(detector.eval(), names, options, kind.default_fit)
+    return Loaded(detector.eval(), names, options, kind.fit_for(options))
 
 
 def _class_names(path: Path, kind: Any, count: int | None, named: Sequence[str]) -> tuple[str, ...]:

@@ -68,6 +68,7 @@ def _loss(recipe: Recipe, detector: Detector) -> list[str]:
     known = detector.default_weights
     unknown = [f"loss.{name}: no such part{did_you_mean(name, known)}; there are: {', '.join(known)}"
                for name in recipe.loss if name not in known]  # fmt: skip
+    unknown += detector.idle(recipe.options)
     return unknown + [f"loss.{name}: expected 0 or more, got {value:g}" for name, value in recipe.loss.items()
                       if value < 0]  # fmt: skip
 

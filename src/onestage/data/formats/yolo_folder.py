@@ -13,7 +13,7 @@ import yaml
 from onestage.data.formats.files import IMAGE_SUFFIXES, files_under, is_file, safe_relative, shown, text_lines
 from onestage.data.formats.rows import number
 from onestage.data.formats.splits import in_order, role
-from onestage.errors import DataError
+from onestage.errors import DataError, did_you_mean
 
 NOT_LABELS = frozenset(
     {"classes.txt", "labels.txt", "predefined_classes.txt", "readme.txt", "readme.dataset.txt", "readme.roboflow.txt"}
@@ -21,6 +21,11 @@ NOT_LABELS = frozenset(
 )
 
 _MOST_CLASSES = 100_000
+# What darknet reads of a .data file; only the first five count here.
+_DATA_KEYS = (
+    "train", "valid", "test", "names", "classes", "difficult", "backup", "results", "eval", "labels", "map", "top",
+    "savelast", "saveweights",
+)  # fmt: skip
 
 
 @dataclass
@@ -144,11 +149,9 @@ def _names(value: Any, path: Path) -> tuple[str, ...] | None:
 
 def from_data(path: Path) -> YoloFolder:
     """The dataset of a darknet .data file: train=, valid= and test= name list files or folders, names= the classes."""
-    pairs = (line.split("=", 1) for line in text_lines(path) if "=" in line and not line.lstrip().startswith("#"))
-    keys = {key.strip(): value.strip() for key, value in pairs}
+    keys, problems = _data_keys(path)
     root = path.parent.parent if path.parent.name in ("cfg", "data") else path.parent
     sources: dict[str, tuple[Path, ...]] = {}
-    problems = []
     for key, split in (("train", "train"), ("valid", "val"), ("test", "test")):
         if keys.get(key):
             there = _beside(keys[key], path.parent, root)
@@ -156,8 +159,10 @@ def from_data(path: Path) -> YoloFolder:
                 problems.append(f"{key}={keys[key]} does not exist beside {path.name}")
             else:
                 sources[split] = (there,)
-    if problems or "train" not in sources:
-        raise DataError(f"{path.name} cannot be followed", problems=problems or ["train= is missing"])
+    if not keys.get("train"):
+        problems.append("train= is missing")
+    if problems:
+        raise DataError(f"{path.name} cannot be followed", problems=problems)
     names_file = _beside(keys["names"], path.parent, root) if keys.get("names") else None
     names = None if names_file is None else tuple(line.strip() for line in text_lines(names_file) if line.strip())
     folder = YoloFolder(root, f"darknet data file {path.name}", sources, names, stops=True)
@@ -171,6 +176,24 @@ def from_data(path: Path) -> YoloFolder:
     if keys.get("difficult"):
         folder.complaints.append(("unread-list", f"{path.name} names difficult={keys['difficult']}, which is not read"))
     return folder
+
+
+def _data_keys(path: Path) -> tuple[dict[str, str], list[str]]:
+    """The keys of a .data file, and what in them cannot be meant: misspelt ones, and two values of one."""
+    keys: dict[str, str] = {}
+    problems = []
+    for at, line in enumerate(text_lines(path), 1):
+        key, equals, value = (part.strip() for part in line.partition("="))
+        if not equals or key.startswith("#"):
+            continue
+        if key not in _DATA_KEYS and (near := did_you_mean(key, _DATA_KEYS[:5])):
+            problems.append(f"line {at}: {key}: unknown key{near}")
+        if keys.setdefault(key, value) != value:
+            problems.append(f"line {at}: {key}={value}, and before it {key}={keys[key]}: one of the two")
+    count = number(keys.get("classes"))
+    if keys.get("classes") and not (count >= 1 and count.is_integer()):
+        problems.append(f"classes: expected a whole number from 1 on, got {keys['classes']!r}")
+    return keys, problems
 
 
 def _beside(name: str, *bases: Path) -> Path | None:

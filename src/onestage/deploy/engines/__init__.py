@@ -23,12 +23,12 @@ ENGINES: dict[str, tuple[str, tuple[str, ...]]] = {
 
 def check_engine(name: str, precision: str = "fp32", threads: int | None = None, device: str | None = None) -> None:
     """UsageError for an unknown engine, and for a precision, number of threads or device that it does not take."""
-    if name not in ENGINES:
+    if not isinstance(name, str) or name not in ENGINES:
         raise UsageError(
             f"unknown engine {name!r}{did_you_mean(str(name), ENGINES)}", hint="one of: " + ", ".join(ENGINES)
         )
     able = ENGINES[name][1]
-    if precision not in able:
+    if not isinstance(precision, str) or precision not in able:
         others = [other for other, (_, precisions) in ENGINES.items() if precision in precisions]
         raise UsageError(
             f"engine={name} has precision {', '.join(able)}, not {precision!r}{did_you_mean(str(precision), able)}",

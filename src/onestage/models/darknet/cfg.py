@@ -69,11 +69,12 @@ class Section:
         """A whole number; ModelError where something else is written."""
         return self._as(key, default, _whole, "a whole number of 32 bits")
 
-    def real(self, key: str, default: float, least: float | None = None) -> float:
-        """A finite number, `least` or above; ModelError where something else is written."""
+    def real(self, key: str, default: float, least: float = -math.inf, most: float = math.inf) -> float:
+        """A finite number from `least` to `most`; ModelError where something else is written."""
         found = self._as(key, default, _finite, "a number")
-        if least is not None and found < least:
-            raise ModelError(f"{self.at(key)}: expected a number from {least:g} on, got {found:g}")
+        if not least <= found <= most:
+            to = "on" if most == math.inf else f"to {most:g}"
+            raise ModelError(f"{self.at(key)}: expected a number from {least:g} {to}, got {found:g}")
         return found
 
     def word(self, key: str, default: str, allowed: Iterable[str] | None = None) -> str:

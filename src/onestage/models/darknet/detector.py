@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from onestage.boxes.anchor_fit import Heads
 from onestage.boxes.cells import boxes_of_cells
 from onestage.boxes.offsets import Coding
-from onestage.errors import ModelError, did_you_mean
+from onestage.errors import ModelError
 from onestage.models.darknet.building import architecture
 from onestage.models.darknet.cfg import Cfg, read
 from onestage.models.darknet.changed import changed
@@ -31,8 +31,9 @@ from onestage.models.darknet.losses.yolo_loss import (
 )
 from onestage.models.darknet.names import ours
 from onestage.models.darknet.network import DarknetNorm, answers, units
-from onestage.models.darknet.options import YoloOptions, options_of
+from onestage.models.darknet.options import options_of, refuse_unknown
 from onestage.models.darknet.served import ServedDarknet, cells_of
+from onestage.models.darknet.settings import fit_of
 from onestage.models.detector import Assignment, Detector, Held, Loss, Raw, Truth
 from onestage.models.served import Served
 from onestage.models.weights_files import read_state
@@ -80,7 +81,7 @@ class Darknet(Detector):
         self, cfg: Cfg, classes: int, size: tuple[int, int] | None, anchors: Sequence[Sequence[float]] | None,
         masks: Sequence[Sequence[int]] | None, start: float, loss: Mapping[str, Any],
     ) -> None:  # fmt: skip
-        _refuse_unknown(loss)
+        refuse_unknown(loss)
         if isinstance(start, bool) or not isinstance(start, float | int) or not 0 < start < 1:
             raise ModelError(f"start: expected a number between 0 and 1, got {start!r}")
         built = architecture(changed(cfg, classes, size, anchors, masks))
@@ -161,6 +162,10 @@ class Darknet(Detector):
         """The parts of the loss that `options.loss` names; see `losses.yolo_loss`."""
         return yolo_loss(raw, truths, self.boxes, self.options, self.head_weights, whole)
 
+    def idle(self, options: Mapping[str, Any]) -> list[str]:
+        """Those of the loss's options that speak of another loss."""
+        return self.options.idle(options)
+
     def counts(self, truths: Sequence[Truth]) -> Tensor | None:
         """What the means of the losses "ratio" and "per-scale" are taken over."""
         return yolo_counts(truths, self.boxes, self.options)
@@ -207,6 +212,11 @@ class Darknet(Detector):
         }
 
     @classmethod
+    def fit_for(cls, options: Mapping[str, Any]) -> str:
+        """As the cfg among the options has it; see `settings.fit_of`."""
+        return fit_of(read(options["cfg"])) if isinstance(options.get("cfg"), str) else cls.default_fit
+
+    @classmethod
     def resolved(cls, options: Mapping[str, Any]) -> dict[str, Any]:
         """The options with the text of the cfg in place of its path."""
         kept = dict(options)
@@ -245,11 +255,3 @@ class Darknet(Detector):
 def drawn_with(cfg: Cfg, options: Mapping[str, Any]) -> Architecture:
     """The network of a cfg with the anchors and masks among the options."""
     return architecture(changed(cfg, None, None, options.get("anchors"), options.get("masks")))
-
-
-def _refuse_unknown(loss: Mapping[str, Any]) -> None:
-    """ModelError for options that no YOLO network has, each with the nearest right word."""
-    known = ["anchors", "masks", "start", *YoloOptions.known()]
-    unknown = [f"{key!r}{did_you_mean(key, known)}" for key in loss if key not in known]
-    if unknown:
-        raise ModelError("unknown model options", problems=unknown, hint=f"one of: {', '.join(known)}")

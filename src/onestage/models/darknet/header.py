@@ -100,8 +100,8 @@ def refuse_others(path: Path) -> Header:
     header = Header.of(start)
     if not header.plausible:
         raise ModelError(
-            f"{path} is no .weights file of darknet: expected it to begin with a version such as 0.2.0 and the number "
-            f"of images seen, got {header.version} and {header.seen:,}",
+            f"{path} is no .weights file of darknet: expected it to begin with a version such as 0.2.0, got "
+            f"{header.version}{f' and {header.seen:,} images seen' if header.seen < 0 else ''}",
             hint="the file's own program; onestage reads .weights, .safetensors, .pth",
         )  # fmt: skip
     return header

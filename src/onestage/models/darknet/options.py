@@ -16,6 +16,12 @@ _RANGES = {
     "near": (0.0, 1.0), "label_smoothing": (0.0, 0.999),
 }  # fmt: skip
 
+# The options that speak of some losses alone.
+_OF: Mapping[str, tuple[LossName, ...]] = {
+    "ignore": ("darknet", "per-scale"), "truth": ("darknet",), "also": ("darknet",), "box": ("darknet",),
+    "ratio": ("ratio",),
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class YoloOptions:
@@ -58,6 +64,14 @@ class YoloOptions:
         if problems:
             raise ModelError("the loss cannot be built", problems=problems)
 
+    def idle(self, asked: Mapping[str, Any]) -> list[str]:
+        """A sentence for each option that is asked for and speaks of other losses than this."""
+        return [
+            f"options.{name}: has no effect with loss={self.loss}, only with {' or '.join(_OF[name])}: leave it away, "
+            f"or set it to null" for name, value in asked.items()
+            if value is not None and self.loss not in _OF.get(name, (self.loss,))
+        ]  # fmt: skip
+
     @classmethod
     def known(cls) -> tuple[str, ...]:
         """The names of the options."""
@@ -65,7 +79,7 @@ class YoloOptions:
 
 
 def options_of(network: Architecture, asked: Mapping[str, Any]) -> YoloOptions:
-    """The options of a network: what is `asked` for, else what its first head says, else darknet's own defaults.
+    """The options of a network: what is `asked` for, if not None, else what its first head says, else darknet's own.
 
     Of the cfg count `ignore_thresh`, `truth_thresh`, `iou_thresh` and `iou_loss` of [yolo], `thresh` of [region].
     `max` does not: darknet's limit of truths is no part of the network, and off here unless `most` asks for one.
@@ -80,4 +94,12 @@ def options_of(network: Architecture, asked: Mapping[str, Any]) -> YoloOptions:
         }  # fmt: skip
     elif section.kind == "region":
         told = {"ignore": section.real("thresh", 0.5)}
-    return YoloOptions(**(told | dict(asked)))
+    return YoloOptions(**(told | {name: value for name, value in asked.items() if value is not None}))
+
+
+def refuse_unknown(asked: Mapping[str, Any]) -> None:
+    """ModelError for options that no YOLO network has, each with the nearest right word."""
+    known = ["anchors", "masks", "start", *YoloOptions.known()]
+    unknown = [f"{key!r}{did_you_mean(key, known)}" for key in asked if key not in known]
+    if unknown:
+        raise ModelError("unknown model options", problems=unknown, hint=f"one of: {', '.join(known)}")

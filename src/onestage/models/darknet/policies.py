@@ -42,11 +42,11 @@ def _sig(net: Section, notes: list[Note]) -> dict[str, Any]:
 
 
 def _poly(net: Section, notes: list[Note]) -> dict[str, Any]:
-    return {"name": "polynomial", "power": net.real("power", POWER), "final": 0.0}
+    return {"name": "polynomial", "power": positive(net, "power", POWER), "final": 0.0}
 
 
 def _random(net: Section, notes: list[Note]) -> dict[str, Any]:
-    return {"name": "random", "power": net.real("power", POWER)}
+    return {"name": "random", "power": positive(net, "power", POWER)}
 
 
 def _sgdr(net: Section, notes: list[Note]) -> dict[str, Any]:
@@ -57,7 +57,8 @@ def _sgdr(net: Section, notes: list[Note]) -> dict[str, Any]:
         notes.append(Note("sgdr_cycle", net.lines["sgdr_cycle"], net.options["sgdr_cycle"], (
             "warm restarts are not there: one cosine over the whole run. Stages, each with a cosine of its own, restart"
         )))  # fmt: skip
-    return {"name": "cosine", "final": min(net.real("learning_rate_min", 1e-5) / net.real("learning_rate", LR), 1.0)}
+    least = net.real("learning_rate_min", 1e-5, 0.0)
+    return {"name": "cosine", "final": min(least / positive(net, "learning_rate", LR), 1.0)}
 
 
 POLICIES: Mapping[str, Callable[[Section, list[Note]], dict[str, Any]]] = {
@@ -66,9 +67,9 @@ POLICIES: Mapping[str, Callable[[Section, list[Note]], dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def positive(net: Section, key: str) -> float:
-    """A number above 0, 1 where the cfg says none; ModelError for another."""
-    value = net.real(key, 1.0)
+def positive(net: Section, key: str, default: float = 1.0) -> float:
+    """A number above 0, `default` where the cfg says none; ModelError for another."""
+    value = net.real(key, default)
     if value <= 0:
         raise ModelError(f"{net.at(key)}: expected a number above 0, got {value:g}")
     return value

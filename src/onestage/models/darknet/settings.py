@@ -24,6 +24,7 @@ from onestage.records import Finding, Where
 TRAINS = ("learning_rate", "policy", "max_batches")
 # darknet's values where a cfg that trains says nothing.
 MOMENTUM, DECAY, JITTER = 0.9, 0.0001, 0.2
+UNDER = 0.999999  # the most of what a recipe takes below 1 alone
 EVERY = 10  # steps between changes of the input size
 LOW, HIGH, AROUND = 320, 608, 1.4  # of pjreddie's random=1, whatever the cfg's size; of AlexeyAB's, around it
 
@@ -101,9 +102,17 @@ def _is(text: str, neutral: float) -> bool:
         return False
 
 
+def fit_of(cfg: Cfg) -> str:
+    """How darknet brings an image to the network of this cfg: as letter_box says; else AlexeyAB's squashes it.
+
+    pjreddie's, for whom a cfg is that has no key of AlexeyAB's, knows the letterbox alone.
+    """
+    return "letterbox" if cfg.net.number("letter_box", int(not cfg.is_alexeys)) else "squash"
+
+
 def _fit(cfg: Cfg, made: Settings) -> None:
-    if "letter_box" in cfg.net.options:
-        made.keys["fit"] = "letterbox" if cfg.net.number("letter_box", 0) else "squash"
+    if "letter_box" in cfg.net.options or fit_of(cfg) == "squash":  # a letterbox is what all other cfgs have
+        made.keys["fit"] = fit_of(cfg)
 
 
 def _batch(cfg: Cfg, made: Settings) -> None:
@@ -131,15 +140,16 @@ def _optimiser(cfg: Cfg, made: Settings) -> None:
     if not _trains(cfg):
         return
     made.keys |= {
-        "optimiser.name": "sgd", "optimiser.lr": net.real("learning_rate", LR),
-        "optimiser.momentum": net.real("momentum", MOMENTUM), "optimiser.decay": net.real("decay", DECAY),
-        "clip": 0.0, "ema": net.real("ema_alpha", 0.0),
+        "optimiser.name": "sgd", "optimiser.lr": positive(net, "learning_rate", LR),
+        "optimiser.momentum": net.real("momentum", MOMENTUM, 0.0, UNDER),
+        "optimiser.decay": net.real("decay", DECAY, 0.0),
+        "clip": 0.0, "ema": net.real("ema_alpha", 0.0, 0.0, UNDER),
     }  # fmt: skip
     if net.number("adam", 0):
         made.keys |= {
-            "optimiser.name": "adam", "optimiser.momentum": net.real("B1", 0.9),
-            "optimiser.beta2": net.real("B2", 0.999),
-            "optimiser.eps": net.real("eps", 1e-6) / max(net.number("batch", 1), 1),
+            "optimiser.name": "adam", "optimiser.momentum": net.real("B1", 0.9, 0.0, UNDER),
+            "optimiser.beta2": net.real("B2", 0.999, 0.0, UNDER),
+            "optimiser.eps": positive(net, "eps", 1e-6) / max(net.number("batch", 1), 1),
         }  # fmt: skip
 
 
@@ -153,7 +163,7 @@ def _schedule(cfg: Cfg, made: Settings) -> None:
         raise ModelError(f"{net.at('burn_in')}: expected 0 or more, got {warmup}")
     keys = {"name": "constant", "warmup": warmup, **POLICIES[policy](net, made.notes)}
     if warmup:
-        keys |= {"start": 0.0, "rise": net.real("power", POWER)}
+        keys |= {"start": 0.0, "rise": positive(net, "power", POWER)}
     made.keys |= {f"schedule.{key}": value for key, value in keys.items()}
 
 
@@ -174,7 +184,7 @@ def _augmentation(cfg: Cfg, made: Settings) -> None:
     if not _trains(cfg) or not heads:
         return
     options: dict[str, Any] = {
-        "jitter": heads[-1].real("jitter", JITTER), "hue": net.real("hue", 0.0),
+        "jitter": heads[-1].real("jitter", JITTER, 0.0, UNDER), "hue": net.real("hue", 0.0, 0.0, 0.5),
         "saturation": _factor(net, "saturation"), "exposure": _factor(net, "exposure"),
         "flip": 0.5 if net.number("flip", 1) else 0.0,
     }  # fmt: skip
@@ -201,9 +211,11 @@ def _multiscale(cfg: Cfg, made: Settings) -> None:
     random= says) to a step above the size times it, which for 416 are the same.
     """
     heads = _heads(cfg)
-    around = heads[-1].real("random", 0.0) if heads else 0.0
+    around = heads[-1].real("random", 0.0, 0.0, 10.0) if heads else 0.0
     if not around or not _trains(cfg):
         return
+    if cfg.net.number("resize_step", 32) < 1:
+        raise ModelError(f"{cfg.net.at('resize_step')}: expected 1 or more, got {cfg.net.options['resize_step']}")
     sides, step = (cfg.net.number("width", 416), cfg.net.number("height", 416)), cfg.net.number("resize_step", 32)
     base = max(sides)
     low, high = LOW, HIGH
@@ -228,7 +240,9 @@ def _heads_say(cfg: Cfg, made: Settings) -> None:
     for key, option in (("max", "most"), ("label_smooth_eps", "label_smoothing")):
         said = [head for head in heads if key in head.options]
         if said:
-            made.keys[f"options.{option}"] = said[-1].number(key, 0) if key == "max" else said[-1].real(key, 0.0)
+            made.keys[f"options.{option}"] = (
+                said[-1].number(key, 0) if key == "max" else said[-1].real(key, 0.0, 0.0, 0.999)
+            )
     for key in ("ignore_thresh", "truth_thresh", "iou_thresh", "iou_loss"):
         first = heads[0].options.get(key) if heads else None
         made.notes += [
