@@ -65,11 +65,14 @@ def parse_assignments(words: Iterable[str]) -> dict[str, Any]:
 
 
 def flat(keys: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as dotted keys; the free mappings (`loss`, `options`) stay whole unless set by path."""
+    """Nested mappings as dotted keys; the free mappings (`loss`, `options`) and those in them stay whole.
+
+    So `augmentation.options.swap={}` takes the place of a recipe file's `swap`, and `….swap.left=right` is added to it.
+    """
     result: dict[str, Any] = {}
     for key, value in keys.items():
         path = f"{prefix}{key}"
-        if isinstance(value, Mapping) and path not in FREE:
+        if isinstance(value, Mapping) and path not in FREE and not inside_free(path):
             result |= flat(value, f"{path}.")
         else:
             result[path] = value
