@@ -34,6 +34,14 @@ def test_a_misspelt_key_gets_the_right_one(wrong: str, right: str) -> None:
     assert f"did you mean {right!r}" in text
 
 
+@pytest.mark.parametrize(
+    ("word", "key"),
+    [("max_batches", "steps"), ("subdivisions", "accumulate"), ("hue", "augmentation.options.hue")],
+)  # fmt: skip
+def test_darknets_words_get_ours(word: str, key: str) -> None:
+    assert f"{word}: a word of darknet's cfg files: {key} here" in problems({"data": "x", word: 3})
+
+
 def test_all_problems_come_at_once() -> None:
     text = problems({"epochs": 0, "batch": "many", "seeed": 1, "size": 7, "optimiser.lr": -1})
     for word in ("data: missing", "epochs", "batch", "seeed: unknown key", "size", "optimiser.lr"):

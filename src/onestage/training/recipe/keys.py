@@ -15,6 +15,25 @@ from onestage.errors import RecipeError, did_you_mean
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 # Mappings whose keys belong to the model or the policy, which check them when they are made.
 FREE = ("options", "loss", "augmentation.options", "optimiser.rates")
+# What users of darknet may say out of habit, and the key that means it.
+DARKNET = {
+    "max_batches": "steps",
+    "subdivisions": "accumulate",
+    "width": "size=[width, height]",
+    "height": "size=[width, height]",
+    "learning_rate": "optimiser.lr",
+    "decay": "optimiser.decay",
+    "momentum": "optimiser.momentum",
+    "burn_in": "schedule.warmup",
+    "policy": "schedule.name",
+    "random": "multiscale.low and multiscale.high",
+    "scales": "schedule.factor",
+    "letter_box": "fit=letterbox",
+    "cfg": "model=my.cfg",
+    "thresh": "score, of predict and val",
+    "ema_alpha": "ema",
+    **{word: f"augmentation.options.{word}" for word in ("hue", "saturation", "exposure", "flip", "jitter")},
+}
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -100,6 +119,8 @@ def unknown_key(key: str, known: Iterable[str], value: Any = None) -> str:
     """What is wrong with a key that is not `known`, and which was meant with its `value`."""
     inside = [path for path in known if path.startswith(f"{key}.")]
     if not inside:
+        if (here := DARKNET.get(key)) is not None:
+            return f"a word of darknet's cfg files: {here} here"
         return f"unknown key{_nearest(key, known)}"
     meant = f" (did you mean {key}.name={value}?)" if isinstance(value, str) and f"{key}.name" in inside else ""
     return f"a group of keys: {', '.join(inside)}{meant}"
