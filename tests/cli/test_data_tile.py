@@ -72,6 +72,18 @@ def test_what_cannot_be_done_is_said(photos: Path, tmp_path: Path, words: list[s
     assert not (tmp_path / "t").exists()
 
 
+def test_one_photograph_is_cut_whole(photos: Path, tmp_path: Path) -> None:
+    for number in range(1, 5):
+        (photos / "images" / f"{number}.jpg").unlink()
+        (photos / "annotations" / f"{number}.txt").unlink()
+    code, said = ask(str(photos), str(tmp_path / "tiles"), "size=64")
+    assert code == 3
+    assert "split=all" in said
+    code, said = ask(str(photos), str(tmp_path / "tiles"), "size=64", "split=all")
+    assert code == 0, said
+    assert "1 image with" in said
+
+
 def test_both_places_are_needed(photos: Path) -> None:
     code, told = ask(str(photos))
     assert code == 2

@@ -49,7 +49,8 @@ def test_losses_and_positives_are_means() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(None, "–"), (0.4, "0:00"), (59.6, "1:00"), (725, "12:05"), (11400, "3:10:00")]
+    ("seconds", "text"),
+    [(None, "–"), (0.4, "0:00"), (59.6, "1:00"), (725, "12:05"), (11400, "3:10:00"), (6_519_284, "75 days 10 h")],
 )
 def test_clock(seconds: float | None, text: str) -> None:
     assert clock(seconds) == text

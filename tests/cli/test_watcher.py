@@ -12,7 +12,7 @@ import pytest
 from test_pace import step
 
 from onestage.cli.terminal import Reader, Terminal
-from onestage.cli.watcher import TerminalWatcher
+from onestage.cli.watcher import TerminalWatcher, choices
 from onestage.experiments.run import Run
 from onestage.training.loop.step_record import StepRecord
 
@@ -38,7 +38,7 @@ def plan(steps: int = 100) -> Any:
     return SimpleNamespace(
         recipe=recipe, steps=steps, steps_per_epoch=20, opened=opened, detector=detector,
         report=Weights("weights report"), measured={"step_fp32": 0.4, "step_bf16": 0.2}, device="cpu", groups=[],
-        foresight=[],
+        foresight=[], cfg=None,
     )  # fmt: skip
 
 
@@ -79,6 +79,24 @@ def test_a_log_gets_plain_lines(watcher: TerminalWatcher, stream: io.StringIO) -
     assert (
         lines[-1] == "evaluation  epoch 2/5  mAP50 0.500  mAP50-95 –  widerface/APhard 0.250  after 1:01  best so far"
     )
+
+
+def test_a_resumed_run_starts_from_its_state_and_a_cfg_has_its_name(stream: io.StringIO, tmp_path: Path) -> None:
+    watcher = watcher_on(stream, live=False)
+    run = Run.create(tmp_path)
+    run.update(model={"name": "darknet", "cfg": "my.cfg"})
+    watcher.planned(run, plan(), 20)
+    watcher.close()
+    said = " ".join(stream.getvalue().split())
+    assert "my.cfg, 0.0 M parameters, input 320x320; weights of the state after step 20" in said
+    assert "weights report" not in said
+
+
+def test_a_batch_of_more_than_there_is_is_told() -> None:
+    few = plan()
+    few.recipe.batch = 161
+    assert "batch=161 is more than there are images: a step has 160" in choices(few)
+    assert not [words for words in choices(plan()) if "more than" in words]
 
 
 def test_a_slow_step_gets_its_line(watcher: TerminalWatcher, stream: io.StringIO) -> None:

@@ -11,14 +11,15 @@ import threading
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from onestage.errors import StorageError, UsageError
 from onestage.experiments import storage
-from onestage.experiments.naming import run_names, runs_root
+from onestage.experiments.naming import run_names, runs_root, usual_prefix
 from onestage.experiments.run import Run
-from onestage.experiments.storage import as_json, lively, plain
+from onestage.experiments.storage import as_json, as_yaml, lively, plain
 
 
 @pytest.fixture
@@ -32,6 +33,28 @@ def test_root_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setenv("ONESTAGE_RUNS", str(tmp_path / "deep" / "er"))
     assert Run.create(name="x").folder == tmp_path / "deep" / "er" / "x"
     assert run_names() == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "prefix"),
+    [
+        ("ssd-lite0", "photos", "ssd-lite0-photos"), ("yolov3-tiny-custom.cfg", "a/obj.data", "yolov3-tiny-custom-obj"),
+        ("yolov3", "signs/data.yaml", "yolov3-signs"), ("yolov3", "sets.yaml", "yolov3-sets"),
+        ("yolov3", "data", "yolov3-data"),
+        ("ssd-lite0", "photos.2024", "ssd-lite0-photos.2024"), ("ssd-lite0", "/", "ssd-lite0-data"),
+    ],
+)  # fmt: skip
+def test_a_run_is_named_after_model_and_data(model: str, data: str, prefix: str) -> None:
+    assert usual_prefix(model, data) == prefix
+
+
+@given(st.dictionaries(st.text(), st.text() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)))
+def test_yaml_comes_back(content: dict[str, object]) -> None:
+    assert yaml.safe_load(as_yaml(content)) == content
+
+
+def test_a_text_of_several_lines_is_a_block() -> None:
+    assert as_yaml({"cfg": "[net]\nwidth=64\n", "size": 3}) == "cfg: |\n  [net]\n  width=64\nsize: 3\n"
 
 
 def test_a_new_run_says_what_it_is(run: Run) -> None:

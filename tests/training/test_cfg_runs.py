@@ -56,6 +56,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_of_a_cfg_is_what_it_says_and_resumes_without_the_file(data: Path, tmp_path: Path) -> None:
     keys = {"data": str(data), "model": str(toy(tmp_path)), "precision": "fp32", "saving.seconds": 0}
     whole = fit(keys, root=tmp_path / "whole")
+    assert whole.name == f"toy-{data.name}-001"
+    assert (whole.info["model"]["name"], whole.info["model"]["cfg"]) == ("darknet", "toy.cfg")
+    assert (whole.info["data"]["root"], whole.info["data"]["name"]) == (str(data), data.name)
+    assert "  cfg: |\n    [net]\n    width=64\n" in (whole.folder / "recipe.yaml").read_text()
     recipe = whole.recipe
     assert (recipe["model"], recipe["steps"], recipe["batch"], recipe["accumulate"]) == ("darknet", 5, 4, 2)
     assert recipe["options"]["cfg"] == read(tmp_path / "toy.cfg").text()

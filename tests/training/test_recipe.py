@@ -34,6 +34,14 @@ def test_a_misspelt_key_gets_the_right_one(wrong: str, right: str) -> None:
     assert f"did you mean {right!r}" in text
 
 
+@pytest.mark.parametrize(
+    ("word", "key"),
+    [("max_batches", "steps"), ("subdivisions", "accumulate"), ("hue", "augmentation.options.hue")],
+)  # fmt: skip
+def test_darknets_words_get_ours(word: str, key: str) -> None:
+    assert f"{word}: a word of darknet's cfg files: {key} here" in problems({"data": "x", word: 3})
+
+
 def test_all_problems_come_at_once() -> None:
     text = problems({"epochs": 0, "batch": "many", "seeed": 1, "size": 7, "optimiser.lr": -1})
     for word in ("data: missing", "epochs", "batch", "seeed: unknown key", "size", "optimiser.lr"):
@@ -197,3 +205,16 @@ def test_what_was_meant_by_a_group_is_told() -> None:
     with pytest.raises(RecipeError) as caught:
         parse_assignments(["stages=[{name: a, epochs: 1]"])
     assert caught.value.problems[0].startswith("stages: '[{name: a, epochs: 1]' is no YAML: ")
+
+
+def test_a_mapping_within_the_options_takes_the_place_of_the_file_s(tmp_path: Path) -> None:
+    path = tmp_path / "signs.yaml"
+    path.write_text("data: x\naugmentation: {policy: zoom, options: {mirror: 0.4, swap: {left: right}}}\n")
+    asked = read_recipe(path)
+    for words, swap in (
+        (["augmentation.options.swap={}"], {}),
+        (["augmentation.options.swap={port: starboard}"], {"port": "starboard"}),
+        (["augmentation.options.swap.port=starboard"], {"left": "right", "port": "starboard"}),
+    ):
+        options = build({**asked, **parse_assignments(words)}).augmentation.options
+        assert options == {"mirror": 0.4, "swap": swap}

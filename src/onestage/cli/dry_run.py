@@ -81,7 +81,7 @@ def _recipe_text(plan: Plan) -> str:
 
 def _introduce(terminal: Terminal, plan: Plan) -> None:
     from onestage.cli.findings import counted
-    from onestage.cli.watcher import choices
+    from onestage.cli.watcher import choices, weights_notes
 
     width, height = plan.detector.size
     parameters = sum(p.numel() for p in plan.detector.parameters()) / 1e6
@@ -89,7 +89,7 @@ def _introduce(terminal: Terminal, plan: Plan) -> None:
     facts = [("data", plan.opened.described)]
     if plan.opened.findings:
         facts.append(("findings", counted(plan.opened.findings)))
-    facts += [("model", model), *(("weights", note) for note in plan.report.notes)]
+    facts += [("model", model), *weights_notes(plan)]
     terminal.facts([*facts, *(("chosen", words) for words in choices(plan))])
     terminal.say()
 

@@ -100,7 +100,6 @@ def _noticed(run: Run, findings: Counter[str]) -> list[tuple[str, str]]:
 def _facts(run: Run, info: dict[str, Any]) -> list[tuple[str, str]]:
     from onestage.cli.course import as_word
     from onestage.cli.pace import clock
-    from onestage.experiments.naming import model_called
 
     data, model, best = (_part(info, key) for key in ("data", "model", "best"))
     environment, seconds, weights = _part(info, "environment"), _part(info, "seconds"), _part(model, "weights")
@@ -115,7 +114,7 @@ def _facts(run: Run, info: dict[str, Any]) -> list[tuple[str, str]]:
         *([("error", str(info["error"]))] if info.get("error") else []),
         ("asked", asked or "–"),
         ("data", str(data.get("described") or data.get("root") or "–")),
-        ("model", f"{model_called(info) or '–'}, {model.get('parameters', 0):,} parameters, "
+        ("model", f"{model.get('cfg') or model.get('name', '–')}, {model.get('parameters', 0):,} parameters, "
                   f"first weights: {weights.get('source', '–')}"),
         ("steps", f"{len(steps)}, {len(run.results)} evaluations, {clock(seconds.get('total'))} in all "
                   f"(training {clock(seconds.get('train'))}, waiting for data {clock(seconds.get('data'))}, "

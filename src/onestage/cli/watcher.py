@@ -21,7 +21,6 @@ from onestage.evaluation import Evaluation
 from onestage.experiments.curves import line
 from onestage.experiments.filtered import Filtered
 from onestage.experiments.levels import levels_in
-from onestage.experiments.naming import model_called
 from onestage.experiments.run import Run
 from onestage.records import Finding
 from onestage.training.loop.step_record import StepRecord
@@ -141,10 +140,10 @@ class TerminalWatcher(Watcher):
             facts.append(("findings", f"{counted(findings)}; the list is in {run.folder / 'findings.json'}"))
         width, height = plan.detector.size
         parameters = sum(p.numel() for p in plan.detector.parameters()) / 1e6
-        called = model_called(run.info) or recipe.model
+        called = run.info.get("model", {}).get("cfg") or recipe.model
         start = f"weights of the state after step {resumed_at}" if resumed_at else f"{plan.report}"
         facts.append(("model", f"{called}, {parameters:.1f} M parameters, input {width}x{height}; {start}"))
-        facts += [("weights", note) for note in plan.report.notes]
+        facts += weights_notes(plan)
         if any(level.layer is not None for level in self.levels.levels):
             facts += [("level", level.words) for level in self.levels.levels]
         facts += [("chosen", sentence) for sentence in choices(plan)]
@@ -183,6 +182,11 @@ class TerminalWatcher(Watcher):
             f"{losses}  {self.pace.positives:.0f} positives/image  lr {max(record.lr.values()):.2e}  "
             f"{self.pace.images_per_second:.1f} images/s  data wait {self.pace.data_share:.0%}"
         )
+
+
+def weights_notes(plan: Plan) -> list[tuple[str, str]]:
+    """What is to be known of the first weights, a sentence each; `onestage weights show` tells all of it."""
+    return [("weights", note.partition(". ")[0]) for note in plan.report.notes]
 
 
 def choices(plan: Plan) -> list[str]:

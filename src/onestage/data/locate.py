@@ -21,7 +21,8 @@ def existing(path: Path) -> Path:
     raise DataError(
         f"no such folder or file: {printable(str(path))}",
         problems=[f"{printable(str(above))} has no {missing!r}{near}"],
-        hint="data= takes a folder, a data.yaml, a COCO JSON file, a face list, or a YAML that names the sets",
+        hint="data= takes a folder, a data.yaml, a darknet .data file, a COCO JSON file, a face list, or a YAML that "
+        "names the sets",
     )
 
 

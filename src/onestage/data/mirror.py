@@ -56,7 +56,7 @@ class Swap:
             raise RecipeError(
                 "swap names classes that the data has not",
                 problems=[f"{name!r}{did_you_mean(name, classes)}" for name in unknown],
-                hint=f"its classes are {', '.join(classes)}",
+                hint=f"its classes are {', '.join(classes)}; swap={{}} where none is the mirror image of another",
             )
         labels = list(range(len(classes))) if self.pairs else []
         for a, b in self.pairs:

@@ -7,7 +7,7 @@ from typing import Any
 
 from onestage.errors import OnestageError
 from onestage.experiments.lock import abandoned
-from onestage.experiments.naming import model_called, runs_root
+from onestage.experiments.naming import runs_root
 from onestage.experiments.run import Run
 
 COLUMNS = (
@@ -48,13 +48,14 @@ def _row(folder: Path) -> dict[str, Any]:
 
 def _facts(run: Run) -> dict[str, Any]:
     info, results = run.info, run.results
+    model = info.get("model", {})
     best = _best(results, info.get("best", {}).get("step"))
     last = results[-1] if results else {}
     return {
         "status": "killed"
         if info["status"] == "running" and abandoned(run.state_dir / "lock")
         else str(info["status"]),
-        "model": model_called(info),
+        "model": model.get("cfg") or model.get("name"),
         "data": info.get("data", {}).get("name") or _last_part(info.get("data", {}).get("root")),
         "mAP50": best.get("metrics/mAP50"),
         "mAP50-95": best.get("metrics/mAP50-95"),

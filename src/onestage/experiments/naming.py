@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from onestage.errors import UsageError
 
@@ -42,12 +40,6 @@ def usual_prefix(model: str, data: str) -> str:
     if told.lower() in _SAYS_NOTHING and place.suffix:
         told = place.parent.name
     return f"{model.removesuffix('.cfg')}-{told or 'data'}"
-
-
-def model_called(info: Mapping[str, Any]) -> str | None:
-    """What a run's model is called by what run.json says: its cfg's name where it was built by one."""
-    model = info.get("model")
-    return (model.get("cfg") or model.get("name")) if isinstance(model, Mapping) else None
 
 
 def named_folder(root: Path, name: str) -> Path:

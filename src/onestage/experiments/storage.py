@@ -63,7 +63,11 @@ class _Lines(yaml.SafeDumper):
 
 
 def _block_or_line(dumper: _Lines, text: str) -> yaml.Node:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+    lines = text.split("\n")
+    style = "|" if len(lines) > 1 and lines[0].strip() else None
+    if not all(line.isprintable() for line in lines):  # PyYAML writes some bare, and reads them as breaks of the line
+        style = '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _Lines.add_representer(str, _block_or_line)

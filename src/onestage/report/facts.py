@@ -11,7 +11,6 @@ from typing import Any
 from onestage.data.face_crops import FaceCrops
 from onestage.evaluation.steering import BENCHMARKS
 from onestage.experiments.filtered import Filtered
-from onestage.experiments.naming import model_called
 from onestage.records import Metric
 from onestage.report.plots import best_row
 from onestage.report.scores import OVERALL, Scores, spoken
@@ -76,7 +75,10 @@ def remarks(info: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> li
 def headline(info: Mapping[str, Any], steps: int, results: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Model, data, length and time in a few words each."""
     data = at(info, "data") or {}
-    rows = [("Model", model_called(info)), ("Parameters", _grouped(at(info, "model", "parameters")))]
+    rows = [
+        ("Model", at(info, "model", "cfg") or at(info, "model", "name")),
+        ("Parameters", _grouped(at(info, "model", "parameters"))),
+    ]
     rows += [("Data", data.get("name") or data.get("root"))] if isinstance(data, Mapping) else []
     for part, word in (("train", "Trained on"), ("val", "Judged on")):
         images, boxes = at(data, part, "images"), at(data, part, "boxes")

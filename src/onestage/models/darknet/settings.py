@@ -229,8 +229,8 @@ def _multiscale(cfg: Cfg, made: Settings) -> None:
         "multiscale.high": max(math.ceil(high / base * 1e4) / 1e4, 1.0), "multiscale.every": EVERY,
     }  # fmt: skip
     made.notes.append(Note("random", heads[-1].lines["random"], heads[-1].options["random"], (
-        f"sizes from {min(low, base)} to {max(high, base)} come, each as often as any other, to the last step: darknet "
-        "keeps its largest for the first and the last steps"
+        f"sizes from {min(low, base)} to {max(high, base)} come (in proportion, where another size is given), each "
+        "as often as any other, to the last step: darknet keeps its largest for the first and the last steps"
     )))  # fmt: skip
 
 

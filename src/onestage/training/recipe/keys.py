@@ -15,6 +15,25 @@ from onestage.errors import RecipeError, did_you_mean
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 # Mappings whose keys belong to the model or the policy, which check them when they are made.
 FREE = ("options", "loss", "augmentation.options", "optimiser.rates")
+# What users of darknet may say out of habit, and the key that means it.
+DARKNET = {
+    "max_batches": "steps",
+    "subdivisions": "accumulate",
+    "width": "size=[width, height]",
+    "height": "size=[width, height]",
+    "learning_rate": "optimiser.lr",
+    "decay": "optimiser.decay",
+    "momentum": "optimiser.momentum",
+    "burn_in": "schedule.warmup",
+    "policy": "schedule.name",
+    "random": "multiscale.low and multiscale.high",
+    "scales": "schedule.factor",
+    "letter_box": "fit=letterbox",
+    "cfg": "model=my.cfg",
+    "thresh": "score, of predict and val",
+    "ema_alpha": "ema",
+    **{word: f"augmentation.options.{word}" for word in ("hue", "saturation", "exposure", "flip", "jitter")},
+}
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -65,11 +84,14 @@ def parse_assignments(words: Iterable[str]) -> dict[str, Any]:
 
 
 def flat(keys: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as dotted keys; the free mappings (`loss`, `options`) stay whole unless set by path."""
+    """Nested mappings as dotted keys; the free mappings (`loss`, `options`) and those in them stay whole.
+
+    So `augmentation.options.swap={}` takes the place of a recipe file's `swap`, and `….swap.left=right` is added to it.
+    """
     result: dict[str, Any] = {}
     for key, value in keys.items():
         path = f"{prefix}{key}"
-        if isinstance(value, Mapping) and path not in FREE:
+        if isinstance(value, Mapping) and path not in FREE and not inside_free(path):
             result |= flat(value, f"{path}.")
         else:
             result[path] = value
@@ -97,6 +119,8 @@ def unknown_key(key: str, known: Iterable[str], value: Any = None) -> str:
     """What is wrong with a key that is not `known`, and which was meant with its `value`."""
     inside = [path for path in known if path.startswith(f"{key}.")]
     if not inside:
+        if (here := DARKNET.get(key)) is not None:
+            return f"a word of darknet's cfg files: {here} here"
         return f"unknown key{_nearest(key, known)}"
     meant = f" (did you mean {key}.name={value}?)" if isinstance(value, str) and f"{key}.name" in inside else ""
     return f"a group of keys: {', '.join(inside)}{meant}"
