@@ -221,3 +221,37 @@ def test_without_torch_the_names_that_need_it_say_so() -> None:
     code = "import sys; sys.modules['torch'] = None; import onestage; onestage.Run; onestage.Detector"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "pip install 'onestage[train]'" in done.stderr.splitlines()[-1]
+
+
+def test_a_detector_of_a_cfg_is_saved_whole_and_needs_the_file_no_more(tmp_path: Path, data: Path) -> None:
+    from toy_cfg import TOY
+
+    cfg = tmp_path / "toy.cfg"
+    cfg.write_text(TOY.replace("mish", "leaky"))
+    detector = Detector(cfg, classes=["disc"])
+    assert (detector.name, detector.fit) == ("darknet", "squash")  # its scale_x_y is AlexeyAB's, who squashes
+    saved = detector.save(tmp_path / "toy.safetensors")
+    cfg.unlink()
+    again = Detector.load(saved)
+    picture = np.full((40, 60, 3), 90, np.uint8)
+    for one, other in zip(detector.predict(picture, score=0.0), again.predict(picture, score=0.0), strict=True):
+        np.testing.assert_array_equal(one.boxes, other.boxes)
+    run = again.train(data, **QUICK)
+    assert run.recipe["fit"] == "squash"
+    assert again.train(data, **QUICK).recipe["options"]["cfg"] == again.options["cfg"]
+    with pytest.raises(UsageError, match=r"toy\.weights: expected a name that ends in \.safetensors"):
+        detector.save(tmp_path / "toy.weights")
+    with pytest.raises(ModelError, match="are two networks"):
+        Detector("a.cfg", cfg="b.cfg")
+
+
+@pytest.mark.parametrize("classes", [True, 2.5, {"a": 1}, [1, 2], ["a", "a"], "ab", 0])
+def test_classes_of_any_other_kind_are_refused(classes: Any) -> None:
+    with pytest.raises(UsageError, match="classes: "):
+        Detector(classes=classes)
+
+
+@pytest.mark.parametrize("size", ["64", 64.5, float("nan"), (64,), (64, 64, 64), 0, (64, -1), {}])
+def test_sizes_of_any_other_kind_are_refused(size: Any) -> None:
+    with pytest.raises(UsageError, match="size: expected a number of pixels"):
+        Detector(classes=1, size=size)

@@ -19,6 +19,7 @@ from onestage.evaluation import Evaluation
 from onestage.experiments.run import Run
 from onestage.experiments.run_weights import weights_of
 from onestage.experiments.storage import write_bytes
+from onestage.models.asked import class_names, input_size, model_and_options
 from onestage.models.detector import Detector as Network
 from onestage.models.inference import marks_of, refuse_one_size, shown_selection
 from onestage.models.published import PUBLISHED, published
@@ -52,20 +53,22 @@ class Detector:
     """
 
     def __init__(
-        self, model: str = "ssd-lite0", classes: int | Sequence[str] | None = None, *,
+        self, model: str | Path = "ssd-lite0", classes: int | Sequence[str] | None = None, *,
         pretrained: bool | str | Path | None = None, size: int | tuple[int, int] | None = None, fit: Fit | None = None,
         scale: float = 1.0, **options: Any,
     ) -> None:  # fmt: skip
-        usual = models.defaults(model)
-        self.fit: Fit = fit or usual.get("validation.fit") or usual.get("fit") or models.model_class(model).default_fit
+        model, options = model_and_options(model, options)
+        usual, kind = models.defaults(model), models.model_class(model)
+        told = kind.fit_for(options) if "cfg" in options else usual.get("fit")
+        self.fit: Fit = fit or usual.get("validation.fit") or told or kind.default_fit
         if scale != 1 and self.fit != "native":
             raise UsageError(f"scale has no effect on fit={self.fit}", hint="fit=native")
         self.name, self.scale, self.options = model, scale, options
         self.run: Run | None = None
-        self._size = (size, size) if isinstance(size, int) else size
+        self._size = input_size(size)
         self._weights = _start(model, pretrained)
         self._named = not isinstance(classes, int)
-        self._classes = _class_names(classes)
+        self._classes = class_names(classes)
         self._network: Network | None = None
         if self._classes:
             self._network = models.build(model, len(self._classes), self._size, **options)
@@ -120,9 +123,16 @@ class Detector:
         return self._classes
 
     def save(self, path: str | Path) -> Path:
-        """Write the present weights as a safetensors file that `load` and every command take."""
+        """Write the present weights as a safetensors file that `load` and every command take.
+
+        UsageError for a name that does not end in .safetensors, by which readers know it.
+        """
         path = Path(path)
-        write_bytes(path, as_safetensors(self.model, self._classes, self.options, self.fit, scale=self.scale))
+        if path.suffix != ".safetensors":
+            hint = f"{path.stem}.safetensors; `onestage weights convert` makes a .weights file of it"
+            raise UsageError(f"{path.name}: expected a name that ends in .safetensors", hint=hint)
+        options = self.model.resolved(self.options)  # the text of a cfg, whose file may go
+        write_bytes(path, as_safetensors(self.model, self._classes, options, self.fit, scale=self.scale))
         return path
 
     def train(
@@ -284,13 +294,3 @@ def _start(model: str, pretrained: bool | str | Path | None) -> str | None:
     if pretrained == "imagenet" or published(pretrained) is not None:
         return str(pretrained)
     return str(weights_of(pretrained)[0])
-
-
-def _class_names(classes: int | Sequence[str] | None) -> tuple[str, ...]:
-    if isinstance(classes, int):
-        if classes < 1:
-            raise UsageError(f"classes: expected at least 1, got {classes}")
-        return tuple(map(str, range(classes)))
-    if isinstance(classes, str):
-        raise UsageError(f"classes: expected a list of names, got the text {classes!r}", hint=f"classes=[{classes!r}]")
-    return tuple(classes or ())

@@ -238,3 +238,20 @@ def test_images_come_as_the_darknet_of_the_cfg_brings_them(more: str, fit: str) 
     assert settings_of(parse(text)).keys.get("fit", "letterbox") == fit
     assert models.model_class("darknet").fit_for({"cfg": text}) == fit
     assert models.model_class("yolov4-tiny").fit_for({}) == "squash"
+
+
+def test_two_networks_at_once_and_names_of_no_file_are_refused() -> None:
+    for keys in ({"options.cfg": "b.cfg"}, {"options": {"cfg": "b.cfg"}}):
+        with pytest.raises(ModelError, match=r"model=a\.cfg and options\.cfg='b\.cfg' are two networks"):
+            models.named({"model": "a.cfg", **keys})
+    assert models.named({"model": "a.cfg", "options.cfg": "a.cfg"})["model"] == "darknet"
+    with pytest.raises(ModelError, match=r"no cfg at .*null byte"):
+        models.build("a\0b.cfg", 3)
+
+
+def test_a_safetensors_file_is_known_whatever_its_length_begins_with(tmp_path: Path) -> None:
+    from onestage.models.darknet.header import kind_of
+
+    start = (0x0480).to_bytes(8, "little") + b'{"a":'  # 80 04, as a pickle begins
+    assert kind_of(tmp_path / "a.weights", start)[0] == "a safetensors file"  # type: ignore[index]
+    assert "torch" in kind_of(tmp_path / "a.weights", b"\x80\x02" + bytes(40))[0]  # type: ignore[index]

@@ -52,10 +52,17 @@ def is_cfg(name: str) -> bool:
 
 
 def named(keys: Mapping[str, Any]) -> dict[str, Any]:
-    """Flat recipe keys with model "darknet" and the option `cfg` in place of a model named by its cfg."""
+    """Flat recipe keys with model "darknet" and the option `cfg` in place of a model named by its cfg.
+
+    ModelError where the option names another.
+    """
     name = keys.get("model")
     if not isinstance(name, str) or not is_cfg(name):
         return dict(keys)
+    options = keys.get("options")
+    other = keys.get("options.cfg", options.get("cfg") if isinstance(options, Mapping) else None)
+    if other not in (None, name):
+        raise ModelError(f"model={name} and options.cfg={str(other)[:100]!r} are two networks", hint="one of them")
     return {**keys, "model": "darknet", "options.cfg": name}
 
 

@@ -163,9 +163,9 @@ def read(source: str | Path) -> Cfg:
     path = Path(text)
     try:
         return parse(path.read_text(encoding="utf-8-sig", errors="replace"), path.name)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a ValueError for a zero byte in a name
         raise ModelError(
-            f"no cfg at {path}: {error.strerror}",
+            f"no cfg at {text[:200]!r}: {getattr(error, 'strerror', None) or error}",
             hint="a .cfg file of darknet, or a model by name: yolov3, yolov3-tiny",
         ) from None
 

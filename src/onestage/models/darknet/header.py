@@ -113,10 +113,10 @@ def kind_of(path: Path, start: bytes) -> tuple[str, str | None] | None:
         return "empty", "take the file again"
     if start[:4] == b"PK\x03\x04":
         return _zipped(path)
-    if start[:1] == b"\x80" and 2 <= start[1] <= 5:
-        return _TORCH, f"its name with the ending .pth: {path.stem}.pth"
     if len(start) > 8 and start[8:9] == b"{" and 2 <= int.from_bytes(start[:8], "little") <= 100_000_000:
         return "a safetensors file", f"its name with the ending .safetensors: {path.stem}.safetensors"
+    if start[:1] == b"\x80" and 2 <= start[1] <= 5:
+        return _TORCH, f"its name with the ending .pth: {path.stem}.pth"
     if start[:1] == b"\x08" and start[1] < 100 and start[2:3] in (b"\x12", b"\x1a", b"\x3a"):
         return "an ONNX model", "the weights it was exported from"
     if start[4:8] == b"TFL3":
