@@ -255,3 +255,13 @@ def test_a_safetensors_file_is_known_whatever_its_length_begins_with(tmp_path: P
     start = (0x0480).to_bytes(8, "little") + b'{"a":'  # 80 04, as a pickle begins
     assert kind_of(tmp_path / "a.weights", start)[0] == "a safetensors file"  # type: ignore[index]
     assert "torch" in kind_of(tmp_path / "a.weights", b"\x80\x02" + bytes(40))[0]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(("fit", "told"), [("squash", False), ("letterbox", True)])
+def test_weights_for_darknet_say_where_it_brings_images_otherwise(fit: str, told: bool, tmp_path: Path) -> None:
+    from onestage.models.conversion import converted
+
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(as_safetensors(models.build("darknet", 3, cfg=TOY), ("a", "b", "c"), {"cfg": TOY}, fit))
+    what = converted(path, tmp_path / "b.weights")[tmp_path / "b.cfg"].what
+    assert ("mind: it learnt with fit=letterbox, and the darknet of this cfg has squash" in what) is told

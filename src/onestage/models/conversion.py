@@ -12,6 +12,7 @@ from onestage.models.darknet.cfg import Cfg
 from onestage.models.darknet.detector import Darknet
 from onestage.models.darknet.files import as_weights
 from onestage.models.darknet.header import SUFFIXES, Header, cut_of, is_weights, refuse_others
+from onestage.models.darknet.settings import fit_of
 from onestage.models.weights import Loaded, as_safetensors, load_detector
 
 
@@ -82,7 +83,16 @@ def _beside(out: Path, loaded: Loaded, cfg: Cfg) -> dict[Path, Written]:
     names = "".join(f"{name}\n" for name in loaded.classes)
     return {
         out.with_suffix(".cfg"): Written(
-            text.encode(), f"the network; darknet detector test DATA CFG {out.name} IMAGE"
+            text.encode(),
+            f"the network; darknet detector test DATA CFG {out.name} IMAGE{_fit_elsewhere(loaded.fit, cfg)}",
         ),
         out.with_suffix(".names"): Written(names.encode(), f"{len(loaded.classes)} class names"),
     }
+
+
+def _fit_elsewhere(fit: str, cfg: Cfg) -> str:
+    """What to mind where darknet brings images to this network otherwise than it was trained with."""
+    theirs = fit_of(cfg)
+    if fit == theirs:
+        return ""
+    return f"; mind: it learnt with fit={fit}, and the darknet of this cfg has {theirs}, so that its scores differ"
