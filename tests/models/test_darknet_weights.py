@@ -122,6 +122,19 @@ def test_sizes_of_released_files() -> None:
     assert 20 + 4 * floats(architecture(plan("yolov3", 80)), layers=74) == 162_482_580
 
 
+@pytest.mark.parametrize(
+    ("anchors", "masks"),
+    [([8, 16, 32, 64], [[3], [0, 1, 2]]), ([8, 64], [[1], [0]]), ([8, 9, 16, 32, 64], [[3, 4], [0, 1, 2]])],
+)
+def test_heads_of_other_anchors_are_passed_over(tmp_path: Path, anchors: list[int], masks: list[list[int]]) -> None:
+    """A network with anchors of its own starts from a file whose heads have three each."""
+    path = put(tmp_path / "a.weights", architecture(plan("yolov3-tiny", 80)))
+    pairs = [(side, side) for side in anchors]
+    told = models.build("yolov3-tiny", 2, (96, 96), anchors=pairs, masks=masks).read(path)
+    assert set(told.skipped) == {f"layers.{index}.conv.{leaf}" for index in (15, 22) for leaf in ("bias", "weight")}
+    assert "its heads have 255 filters, these " in told.notes[0]
+
+
 def test_how_far_other_readers_go_astray() -> None:
     """The two mistakes that cost diaries 002 and 004 their results."""
     tiny, big = architecture(plan("yolov3-tiny", 6)), architecture(plan("yolov3", 44))

@@ -36,15 +36,18 @@ class WeightsFile:
     notes: tuple[str, ...] = ()
 
 
-def look(path: Path, network: Architecture) -> tuple[Header, Layout]:
-    """What a file holds for this network, told by its header and length; ModelError for a file that does not fit."""
+def look(path: Path, network: Architecture, anchors: bool = False) -> tuple[Header, Layout]:
+    """What a file holds for this network, told by its header and length; ModelError for a file that does not fit.
+
+    With `anchors` its heads may have another number of anchors.
+    """
     header = refuse_others(path)
     padded = not header.wide
     count = (path.stat().st_size - len(header.as_bytes())) // 4
     if count == 0:
         raise ModelError(f"{path} holds a header and no numbers", hint="take the file again")
     try:
-        found = layout(network, count, cut_of(path), padded)
+        found = layout(network, count, cut_of(path), padded, anchors)
     except ModelError as error:
         odd = _first_odd(path, header, network)
         problems = [*error.problems, *([f"its numbers cannot be this network's from {odd} on"] if odd else [])]
@@ -55,18 +58,18 @@ def look(path: Path, network: Architecture) -> tuple[Header, Layout]:
 def read_weights(path: Path, network: Architecture) -> WeightsFile:
     """The numbers of a file, each in its place; every one of them is accounted for.
 
-    Heads of another number of classes are read at the file's size and passed over, so that what follows them is read
-    aright. The arrays (float32) are views into one that holds the whole file. Raises ModelError for whatever is no
+    Heads of another number of classes or anchors are read at the file's size and passed over, so that what follows
+    them is read aright. The arrays (float32) are views into one that holds the whole file. Raises ModelError for whatever is no
     .weights file, does not fit, or holds values that are not finite numbers or variances below 0.
 
     Source: darknet's parser (pjreddie and AlexeyAB), which reads as many numbers as its cfg asks for and says nothing
     where more or fewer are there.
     """
-    header, found = look(path, network)
+    header, found = look(path, network, anchors=True)
     start = len(header.as_bytes()) + 4 * found.extra
     numbers = np.fromfile(path, "<f4", offset=start).astype(np.float32, copy=False)
     slots, tensors, skipped, at = found.slots(network), {}, {}, 0
-    other = found.classes != network.classes
+    other = found.unlike(network)
     odd: list[str] = []
     for slot in slots:
         if not slot.there:
@@ -75,7 +78,10 @@ def read_weights(path: Path, network: Architecture) -> WeightsFile:
         at += slot.count
         odd += _wrong(slot, values)
         if other and slot.layer.head:
-            skipped[slot.name] = f"a head of {found.classes} classes, here {network.classes}"
+            skipped[slot.name] = (
+                f"a head of {found.filters} filters, here {slot.layer.shape.channels}" if found.filters else
+                f"a head of {found.classes} classes, here {network.classes}"
+            )  # fmt: skip
         else:
             tensors[slot.name] = values
     if at != len(numbers):  # pragma: no cover - the layout was chosen by the length
@@ -133,7 +139,13 @@ def _notes(network: Architecture, header: Header, found: Layout) -> tuple[str, .
         )
     if found.layers is not None:
         notes.append(f"it holds the first {found.layers} of {len(network.layers)} layers; the others start afresh")
-    if found.classes != network.classes:
+    if found.filters:
+        notes.append(
+            f"its heads have {found.filters} filters, these "
+            + " and ".join(str(layer.shape.channels) for layer in network.convolutions if layer.head)
+            + ", by other anchors: they were passed over"
+        )
+    elif found.classes != network.classes:
         notes.append(
             f"its heads are of {found.classes} classes, these of {network.classes}: they were passed over"
             + _elsewhere(network, found)

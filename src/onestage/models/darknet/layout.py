@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from onestage.errors import ModelError
 from onestage.models.darknet.layers import Architecture, Convolution
 
+_ANCHORS = (3, 5)  # of a head, in the cfgs that weights are published for
 MOST_CLASSES = 10_000  # YOLO9000 told 9,418 apart
 
 
@@ -34,18 +35,26 @@ class Layout:
     """What lies where in a file: `classes` of its heads, `layers` (None: all) whose numbers it holds.
 
     `extra` numbers stand before the first: 1 in files of PyTorch-YOLOv3, whose header has one more than its version.
+    `filters`: those of each head, where it has another number of anchors than the network's; 0 else.
     """
 
     classes: int
     layers: int | None = None
     extra: int = 0
+    filters: int = 0
+
+    def unlike(self, network: Architecture) -> bool:
+        """Whether its heads are not the network's."""
+        return self.classes != network.classes or bool(self.filters)
 
     def slots(self, network: Architecture) -> tuple[Slot, ...]:
         """All tensors of the network in the order of a file, in the shapes they have there."""
         return tuple(
             Slot(name, layer, shape, self.layers is None or layer.index < self.layers)
             for layer in network.convolutions
-            for name, shape in shapes(layer, filters(network, layer, self.classes))
+            for name, shape in shapes(
+                layer, self.filters if layer.head and self.filters else filters(network, layer, self.classes)
+            )
         )
 
 
@@ -72,11 +81,14 @@ def floats(network: Architecture, classes: int | None = None, layers: int | None
     return sum(count for _, count in _counts(network, network.classes if classes is None else classes, layers))
 
 
-def layout(network: Architecture, count: int, cut: int | None = None, padded: bool = False) -> Layout:
+def layout(
+    network: Architecture, count: int, cut: int | None = None, padded: bool = False, anchors: bool = False
+) -> Layout:
     """What a file of `count` numbers holds; `cut` is the number of layers its name tells, `padded` if one may precede.
 
-    Tried in this order: the network as it is, its first layers, heads of other classes. Raises ModelError that says by
-    how many numbers it differs, and in which layer it ends.
+    Tried in this order: the network as it is, its first layers, heads of other classes; with `anchors` whole files
+    whose heads have another number of anchors too. Raises ModelError that says by how many numbers it differs, and in
+    which layer it ends.
     """
     extras = (0, 1) if padded else (0,)
     if cut is not None:
@@ -93,9 +105,13 @@ def layout(network: Architecture, count: int, cut: int | None = None, padded: bo
         for layers, end in ends:
             if count - extra == end:
                 return Layout(own, layers, extra)
+    usual = all(len(head.mask) in _ANCHORS for head in network.heads)
     for extra in extras:
-        if (classes := _classes(network, count - extra)) is not None:
+        classes, each = _classes(network, count - extra), _filters(network, count - extra) if anchors else 0
+        if classes is not None and (usual or not each):
             return Layout(classes, None, extra)
+        if each:
+            return Layout(own, None, extra, each)
     raise _unfit(network, count)
 
 
@@ -128,6 +144,14 @@ def _classes(network: Architecture, count: int, layers: int | None = None) -> in
     none, one = (floats(network, classes, layers) for classes in (0, 1))
     found, rest = divmod(count - none, one - none) if one > none else (0, 1)
     return found if rest == 0 and 1 <= found <= MOST_CLASSES else None
+
+
+def _filters(network: Architecture, count: int) -> int:
+    """The filters, the same in every head, that fill `count` numbers exactly, for 3 or 5 anchors; 0: none."""
+    per_filter = sum(layer.floats // layer.shape.channels for layer in network.convolutions if layer.head)
+    rest = sum(layer.floats for layer in network.convolutions if not layer.head)
+    found, left = divmod(count - rest, per_filter)
+    return found if left == 0 and any(found % each == 0 and found // each > 5 for each in _ANCHORS) else 0
 
 
 def _named(network: Architecture, count: int, cut: int, extras: tuple[int, ...]) -> Layout:
