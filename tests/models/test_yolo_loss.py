@@ -281,6 +281,21 @@ def test_a_prediction_within_a_region_to_ignore_is_left_alone_by_darknet_whereve
 
 
 @pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("region", [(3.0, 3, 9, 10), (40.0, 20, 49, 26), (50.0, 3, 80, 18)])
+def test_boxes_that_would_answer_for_a_region_were_it_an_object_are_left_alone(loss, region):
+    """Small regions, and objects that a tile cuts, cover less than half of the very anchors that fit them."""
+    options = YoloOptions(loss=loss)
+    would = yolo_match([truth(region)], AT, options)[0] >= 0
+    match = yolo_match([truth(region, ignore=[True])], AT, options)[0]
+    assert bool(would.any()) or loss == "darknet"  # whose best anchor for the smaller ones no head has
+    assert bool((match[would] == IGNORED).all())
+    boxes = yolo_prior_losses(quiet(), [truth(region, ignore=[True])], AT, options)
+    assert float((boxes["obj"] + boxes.get("noobj", 0))[0, would].abs().sum()) == 0
+    beside = yolo_match([truth(region, region, ignore=[True, False])], AT, options)[0]  # the object keeps its boxes
+    assert torch.equal(beside >= 0, would)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
 def test_truths_beyond_most_are_background_and_counted(loss):
     raw, truths = scene((9, 2), 5)
     some = [Truth(*(column[torch.nonzero(_first(one, 3)).flatten()] for column in one)) for one in truths]

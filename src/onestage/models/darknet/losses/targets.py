@@ -85,26 +85,39 @@ def assigned(truths: Sequence[Truth], at: Geometry, options: YoloOptions) -> Ass
     """Which boxes answer for which truths, and which are left alone whatever they predict.
 
     A truth whose centre lies on or beyond the right or lower border belongs to the last cell (darknet writes outside
-    its array there); regions to ignore never claim a box, and the boxes whose anchor they cover are left alone.
+    its array there). Regions to ignore never claim a box: those whose anchor they cover are left alone, and so are
+    those that would answer for the region were it an object, which in a small one cover more than it.
     """
     found = listed(truths, options, at.anchors.device)
     aside = covered_boxes(at.priors, found, options)
+    together, near = _claims(found, at, options)
+    silent = [near]
+    if len(found.regions):
+        silent += _claims(found._replace(boxes=found.regions, image=found.region_image), at, options)
+    for one in silent:
+        aside[one.image, one.prior] = True
+    owner = last_claims(together, found.images, at.count)
+    return Assigned(found, together, owner, aside & (owner < 0))
+
+
+def _claims(found: Truths, at: Geometry, options: YoloOptions) -> tuple[Claims, Claims]:
+    """The boxes that answer for the truths, and those that are left alone beside them: near in shape, "per-scale"."""
     best = _best_of_all(found, at, options) if options.loss == "darknet" else None
-    claims = []
+    claims: list[Claims] = []
+    beside: list[Claims] = []
     for level in at.levels:
+        near: Tensor | None = None
         if best is not None:
             wanted = best[:, list(level.mask)]
         elif options.loss == "ratio":
             wanted = _within_ratio(found, level, options)
         else:
             wanted, near = _best_of_level(found, level, options)
-            alone, truth = _boxes_at(found, level, near)
-            aside[found.image[truth], alone] = True
-        prior, truth = _boxes_at(found, level, wanted)
-        claims.append(Claims(found.image[truth], prior, truth))
-    together = Claims(*(torch.cat(column) for column in zip(*claims, strict=True)))
-    owner = last_claims(together, found.images, at.count)
-    return Assigned(found, together, owner, aside & (owner < 0))
+        for pairs, some in ((claims, wanted), (beside, torch.zeros_like(wanted) if near is None else near)):
+            prior, truth = _boxes_at(found, level, some)
+            pairs.append(Claims(found.image[truth], prior, truth))
+    together, left = (Claims(*(torch.cat(column) for column in zip(*one, strict=True))) for one in (claims, beside))
+    return together, left
 
 
 def covered_boxes(boxes: Tensor, truths: Truths, options: YoloOptions) -> Tensor:
