@@ -59,8 +59,8 @@ def read_weights(path: Path, network: Architecture) -> WeightsFile:
     """The numbers of a file, each in its place; every one of them is accounted for.
 
     Heads of another number of classes or anchors are read at the file's size and passed over, so that what follows
-    them is read aright. The arrays (float32) are views into one that holds the whole file. Raises ModelError for whatever is no
-    .weights file, does not fit, or holds values that are not finite numbers or variances below 0.
+    them is read aright. The arrays (float32) are views into one that holds the whole file. Raises ModelError for
+    whatever is no .weights file, does not fit, or holds values that are not finite numbers or variances below 0.
 
     Source: darknet's parser (pjreddie and AlexeyAB), which reads as many numbers as its cfg asks for and says nothing
     where more or fewer are there.
