@@ -258,6 +258,11 @@ def test_boxes_made_while_judging_serve_in_training():
     detector.boxes.decode(raw.offsets).sum().backward()
 
 
+@pytest.mark.parametrize(("classes", "second"), [(80, (1, 2, 3)), (2, (0, 1, 2)), (81, (0, 1, 2))])
+def test_yolov4_tiny_answers_for_small_objects_unless_it_is_cocos(classes, second):
+    assert build("yolov4-tiny", classes).architecture.heads[1].mask == second  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize(("steps", "momentum"), [(10, 0.1), (200, 0.05), (1000, 0.01), (50_000, 0.01)])
 def test_norms_forget_within_a_tenth_of_a_short_run(steps, momentum):
     detector = toy()

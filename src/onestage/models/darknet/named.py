@@ -12,6 +12,10 @@ from onestage.models.darknet.layers import Architecture
 from onestage.models.darknet.names import options_in
 from onestage.models.darknet.plans import plan
 
+COCO = 80
+# The anchors of yolov4-tiny-custom.cfg's heads, those of stride 32 first.
+CUSTOM = ((3, 4, 5), (0, 1, 2))
+
 
 class Named(Darknet):
     """A network of `plans.PLANS`; its options are Darknet's without `cfg`."""
@@ -55,13 +59,22 @@ class YOLOv3Tiny(Named):
 class YOLOv4Tiny(Named):
     """YOLOv4-tiny of Bochkovskiy et al. 2020: CSP blocks, heads at strides 32 and 16, boxes learnt by CIoU.
 
-    None of its heads answers with the first anchor (10x14): objects that fit it best are not learnt, unless `masks` or
-    `anchors` say otherwise.
+    With COCO's 80 classes it is the released network, none of whose heads answers with the first anchor (10x14):
+    objects that fit it best are not learnt. With any other number the head of stride 16 has anchors 0, 1 and 2, not 1,
+    2 and 3, as in AlexeyAB's yolov4-tiny-custom.cfg; weights trained with other masks want their cfg, or `masks`.
     """
 
     name = "yolov4-tiny"
     default_fit = "squash"
     recipe_defaults: Mapping[str, Any] = {"weights": "yolov4-tiny-coco", "validation.iou": 0.45}
+
+    def __init__(
+        self, classes: int, size: tuple[int, int] | None = None, anchors: Sequence[Sequence[float]] | None = None,
+        masks: Sequence[Sequence[int]] | None = None, start: float = 0.01, **loss: Any,
+    ) -> None:  # fmt: skip
+        if classes != COCO and anchors is None and masks is None:
+            masks = CUSTOM
+        super().__init__(classes, size, anchors, masks, start, **loss)
 
 
 class YOLOv2Tiny(Named):
