@@ -105,17 +105,22 @@ def _tiny_trunk(plan: Plan) -> None:
     plan.conv(1024, 3)
 
 
-def _yolov3_tiny(plan: Plan) -> None:
-    more = {"jitter": 0.3, "ignore_thresh": 0.7, "truth_thresh": 1, "random": 1}
-    _tiny_trunk(plan)
+def _two_heads(plan: Plan, lateral: int, mask: Sequence[int], more: Mapping[str, object]) -> None:
+    """The heads of the tiny networks: at stride 32, and at stride 16 beside layer `lateral`, with anchors `mask`."""
     plan.convs(256, 512)
     plan.yolo(COCO_SIX, (3, 4, 5), **more)
     plan.route(-4)
     plan.conv(128, 1)
     plan.add("upsample", stride=2)
-    plan.route(-1, 8)
+    plan.route(-1, lateral)
     plan.conv(256, 3)
-    plan.yolo(COCO_SIX, (0, 1, 2), **more)
+    plan.yolo(COCO_SIX, mask, **more)
+
+
+def _yolov3_tiny(plan: Plan) -> None:
+    more = {"jitter": 0.3, "ignore_thresh": 0.7, "truth_thresh": 1, "random": 1}
+    _tiny_trunk(plan)
+    _two_heads(plan, 8, (0, 1, 2), more)
 
 
 def _yolov4_tiny(plan: Plan) -> None:
@@ -136,14 +141,7 @@ def _yolov4_tiny(plan: Plan) -> None:
         plan.route(-6, -1)
         plan.add("maxpool", size=2, stride=2)
     plan.conv(512, 3)
-    plan.convs(256, 512)
-    plan.yolo(COCO_SIX, (3, 4, 5), **more)
-    plan.route(-4)
-    plan.conv(128, 1)
-    plan.add("upsample", stride=2)
-    plan.route(-1, 23)
-    plan.conv(256, 3)
-    plan.yolo(COCO_SIX, (1, 2, 3), **more)
+    _two_heads(plan, 23, (1, 2, 3), more)
 
 
 def _yolov2_tiny(plan: Plan) -> None:
