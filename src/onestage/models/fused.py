@@ -8,9 +8,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from onestage.models.darknet.network import LEAK
+
 # Our names of activations → what oneDNN calls them, and their numbers.
 KNOWN: Mapping[str, tuple[str, list[float]]] = {
-    "linear": ("none", []), "relu": ("relu", []), "leaky": ("leaky_relu", [0.1]), "logistic": ("sigmoid", []),
+    "linear": ("none", []), "relu": ("relu", []), "leaky": ("leaky_relu", [LEAK]), "logistic": ("sigmoid", []),
     "swish": ("swish", []),
 }  # fmt: skip
 
@@ -47,7 +49,7 @@ def can_fuse() -> bool:
             conv = nn.Conv2d(3, 2, 3, padding=1)
             x = torch.ones(1, 3, 4, 4)
             fused = FusedConv2d(conv, "leaky", 4, 4)(x)
-            return bool(torch.allclose(fused, nn.functional.leaky_relu(conv(x), 0.1), atol=1e-5))
+            return bool(torch.allclose(fused, nn.functional.leaky_relu(conv(x), LEAK), atol=1e-5))
     except (RuntimeError, AttributeError, NotImplementedError, TypeError):
         return False
 
